@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+// Every queue, batch, message and input has a limit; all limits are named here, once. Full or past
+// the limit means refuse, not grow. The message of a refusal names the limit and its value.
+namespace bottega::limits {
+
+// Model files.
+inline constexpr size_t kSafetensorsHeaderBytesMax = 16u << 20;
+inline constexpr size_t kTensorsMax = 200'000;
+inline constexpr size_t kTensorRankMax = 8;
+inline constexpr size_t kTokenizerBytesMax = 64u << 20;
+inline constexpr size_t kConfigBytesMax = 1u << 20;
+inline constexpr size_t kChatTemplateBytesMax = 1u << 20;
+
+// Chat templates.
+inline constexpr uint64_t kTemplateFuel = 1'000'000;
+inline constexpr size_t kTemplateRecursionMax = 100;
+inline constexpr size_t kTemplateOutputBytesMax = 4u << 20;
+
+// HTTP.
+inline constexpr size_t kBodyBytesMax = 32u << 20;
+inline constexpr size_t kHeaderBytesMax = 16u << 10;
+inline constexpr size_t kHeaderCountMax = 100;
+inline constexpr size_t kConnectionsMax = 4096;
+inline constexpr size_t kStreamBufferBytesMax = 256u << 10;
+inline constexpr size_t kJsonDepthMax = 64;
+inline constexpr size_t kJsonValuesMax = 1'000'000;
+
+// Requests.
+inline constexpr size_t kMessagesMax = 1024;
+inline constexpr size_t kPartsPerMessageMax = 64;
+inline constexpr size_t kToolsMax = 128;
+inline constexpr size_t kStopStringsMax = 16;
+inline constexpr size_t kStopStringBytesMax = 256;
+inline constexpr size_t kStopIdsMax = 64;
+inline constexpr int kChoicesMax = 16;
+inline constexpr int kTopLogprobsMax = 20;
+inline constexpr size_t kQueuedRequestsMax = 128;
+inline constexpr size_t kRunningRequestsMax = 64;  // per attention worker
+inline constexpr size_t kPrefillChunkTokens = 512;
+
+// Exchange.
+inline constexpr size_t kFrameBytesMax = 16u << 20;
+inline constexpr size_t kFrameTokensMax = 256;
+inline constexpr size_t kPartBytesMax = 256u << 10;
+inline constexpr size_t kPartsMax = 64;
+inline constexpr size_t kCreditRows = 512;  // rows in flight per attention-expert pair
+inline constexpr int kAttemptsMax = 3;
+
+}  // namespace bottega::limits

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+
+namespace bottega {
+
+using Duration = std::chrono::nanoseconds;
+
+// The loop's time: monotonic in a real loop, virtual in a simulated one. There is no now() here on
+// purpose: ask the Loop, so that the fabric can own the clock.
+struct LoopClock {
+  using rep = int64_t;
+  using period = std::nano;
+  using duration = Duration;
+  using time_point = std::chrono::time_point<LoopClock>;
+  static constexpr bool is_steady = true;
+};
+using Time = LoopClock::time_point;
+inline constexpr Time kNever = Time::max();
+
+}  // namespace bottega
