@@ -42,12 +42,18 @@ def wanted_of(folder):
     return wanted
 
 
+def body(name):
+    if re.search("Error(String|Name)", name):
+        return f'const char* {name}(void) {{ return "no device"; }}\n'
+    return f"int {name}(void) {{ return 100; }}\n"  # 100: cudaErrorNoDevice
+
+
 def main(folder):
     for soname, versions in sorted(wanted_of(folder).items()):
         with tempfile.TemporaryDirectory() as tmp:
             source, script = pathlib.Path(tmp, "stub.c"), pathlib.Path(tmp, "stub.map")
             names = sorted(set().union(*versions.values()))
-            source.write_text("".join(f"int {n}(void) {{ return 1; }}\n" for n in names))
+            source.write_text("".join(body(n) for n in names))
             command = ["gcc", "-w", "-fno-builtin", "-shared", "-nostdlib", f"-Wl,-soname,{soname}"]
             if "" not in versions and versions:
                 script.write_text("".join(
