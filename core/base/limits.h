@@ -14,6 +14,18 @@ inline constexpr size_t kTensorRankMax = 8;
 inline constexpr size_t kTokenizerBytesMax = 64u << 20;
 inline constexpr size_t kConfigBytesMax = 1u << 20;
 inline constexpr size_t kChatTemplateBytesMax = 1u << 20;
+inline constexpr size_t kIndexBytesMax = 64u << 20;     // model.safetensors.index.json
+inline constexpr size_t kManifestBytesMax = 64u << 20;  // of a packed directory
+
+// Shapes a config may ask for. Products of any three fit 63 bits.
+inline constexpr int64_t kVocabMax = 1 << 22;
+inline constexpr int64_t kHiddenMax = 1 << 16;
+inline constexpr int64_t kLayersMax = 1024;
+inline constexpr int64_t kHeadsMax = 1024;
+inline constexpr int64_t kHeadDimMax = 1024;
+inline constexpr int64_t kExpertsMax = 4096;  // per layer
+inline constexpr int64_t kFfnWidthMax = 1 << 18;
+inline constexpr int64_t kPositionsMax = 1 << 24;  // past it f32 no longer tells positions apart
 
 // Chat templates.
 inline constexpr uint64_t kTemplateFuel = 1'000'000;
