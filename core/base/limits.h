@@ -25,7 +25,7 @@ inline constexpr int64_t kHeadsMax = 1024;
 inline constexpr int64_t kHeadDimMax = 1024;
 inline constexpr int64_t kExpertsMax = 4096;  // per layer
 inline constexpr int64_t kFfnWidthMax = 1 << 18;
-inline constexpr int64_t kPositionsMax = 1 << 24;  // past it f32 no longer tells positions apart
+inline constexpr int64_t kPositionsMax = 1 << 20;  // the angle reduction of rope.h holds below
 
 // Chat templates.
 inline constexpr uint64_t kTemplateFuel = 1'000'000;

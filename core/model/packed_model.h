@@ -1,0 +1,118 @@
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/base/strong_id.h"
+#include "core/kernels/matmul.h"
+#include "core/model/config.h"
+#include "core/model/packed_format.h"
+
+namespace bottega {
+
+// A read-only mapping of some bytes of a file; unmapped on destruction.
+class Mapping {
+ public:
+  Mapping() = default;
+  Mapping(const std::byte* data, size_t bytes) : data_(data), bytes_(bytes) {}
+  Mapping(Mapping&& other) noexcept { swap(other); }
+  Mapping& operator=(Mapping&& other) noexcept {
+    swap(other);
+    return *this;
+  }
+  ~Mapping();
+
+  const std::byte* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  void swap(Mapping& other) {
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+  }
+  const std::byte* data_ = nullptr;
+  size_t bytes_ = 0;
+};
+
+// A gated MLP: down(silu(gate x) * up x). Pointers into a Mapping that outlives it.
+struct GatedMlpWeights {
+  int64_t width = 0;
+  PackedMatrix gate_up;  // [GateUpOutputs(width), hidden], core/kernels/swiglu.h
+  PackedMatrix down;     // [hidden, width]
+};
+
+// What an attention worker needs of one layer.
+struct LayerWeights {
+  const float* input_norm = nullptr;           // [hidden]
+  const float* q_norm = nullptr;               // [head_dim]
+  const float* k_norm = nullptr;               // [head_dim]
+  const float* post_attention_norm = nullptr;  // [hidden]
+  PackedMatrix qkv;                            // [q_dim + 2 kv_dim, hidden]: q rows, k rows, v rows
+  PackedMatrix o;                              // [hidden, q_dim]
+  bool is_moe = true;
+  PackedMatrix gate;      // [experts, hidden], f32 in every format; MoE layers
+  GatedMlpWeights dense;  // dense layers
+};
+
+// Everything but the experts. Movable; pointers stay valid while it lives.
+struct AttentionWeights {
+  const void* embedding = nullptr;  // [vocab, hidden] row-major, of embedding_dtype
+  DType embedding_dtype = DType::kBF16;
+  std::vector<LayerWeights> layers;   // [num_layers]
+  const float* final_norm = nullptr;  // [hidden]
+  PackedMatrix lm_head;               // [vocab, hidden]; lanes past vocab are zero rows, not tokens
+
+  std::vector<Mapping> mappings;
+};
+
+struct ExpertWeights {
+  GatedMlpWeights mlp;
+  Mapping mapping;
+};
+
+// A packed directory, opened: manifest and copied files read and checked, no weights mapped yet.
+// Immutable; any thread. Every Map* call reads all bytes of its regions once, refuses a region
+// whose CRC32C is not the manifest's, and returns memory shared with every other process on this
+// machine that maps the same file.
+class PackedModel {
+ public:
+  static absl::StatusOr<std::shared_ptr<const PackedModel>> Open(const std::filesystem::path& dir);
+
+  const std::filesystem::path& dir() const { return dir_; }
+  const Manifest& manifest() const { return manifest_; }
+  const ModelConfig& config() const { return manifest_.config; }
+  const RopeTable& rope() const { return manifest_.rope; }
+  DType weights() const { return manifest_.weights; }
+  const std::string& digest() const { return digest_; }  // hex SHA-256 of the manifest
+  std::string numerics_base() const { return NumericsBase(manifest_.weights); }
+
+  // A copied file's checked content ("tokenizer.json", "chat_template.jinja", ...). Not found: the
+  // model has none.
+  absl::StatusOr<std::string> ReadCopiedFile(std::string_view name) const;
+
+  absl::StatusOr<AttentionWeights> MapAttention() const;
+  // Of a MoE layer; NotFound where the model has no such expert.
+  absl::StatusOr<ExpertWeights> MapExpert(LayerId layer, ExpertId expert) const;
+  uint64_t ExpertBytes() const;     // of one expert's region: what a placement counts
+  uint64_t AttentionBytes() const;  // of all others
+
+  // Reads everything and compares the SHA-256 of every region (`inspect --verify`).
+  absl::Status Verify(const std::function<void(uint64_t done, uint64_t total)>& progress) const;
+
+ private:
+  PackedModel() = default;
+  absl::StatusOr<Mapping> MapRegion(size_t region) const;
+  size_t RegionOf(LayerId layer, ExpertId expert) const;
+
+  std::filesystem::path dir_;
+  Manifest manifest_;
+  std::string digest_;
+  std::vector<Region> plan_;
+};
+
+}  // namespace bottega
