@@ -1,0 +1,38 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "core/kernels/attention.h"
+#include "core/model/config.h"
+
+namespace bottega {
+
+// The pool's memory: `blocks` blocks of 16 positions, each with all layers side by side, so that a
+// block is one run of bytes. Pages come from the system when first written. Movable.
+class KvCache {
+ public:
+  static absl::StatusOr<KvCache> Create(const ModelConfig& config, DType row_type, int32_t blocks);
+  // Bytes of one block, all layers.
+  static size_t BlockBytes(const ModelConfig& config, DType row_type);
+
+  KvCache(KvCache&& other) noexcept;
+  KvCache& operator=(KvCache&& other) noexcept;
+  ~KvCache();
+
+  KvLayer layer(int index) const;
+  int32_t blocks() const { return blocks_; }
+
+ private:
+  KvCache(std::byte* data, size_t bytes, int32_t blocks, KvLayout layout, int layers)
+      : data_(data), bytes_(bytes), blocks_(blocks), layout_(layout), layers_(layers) {}
+
+  std::byte* data_ = nullptr;
+  size_t bytes_ = 0;
+  int32_t blocks_ = 0;
+  KvLayout layout_;
+  int layers_ = 0;
+};
+
+}  // namespace bottega

@@ -1,0 +1,256 @@
+#include "core/model/attention_block.h"
+
+#include <cmath>
+#include <numeric>
+
+#include "core/base/check.h"
+#include "core/kernels/combine.h"
+#include "core/kernels/moe_gate.h"
+#include "core/kernels/permute.h"
+#include "core/kernels/rms_norm.h"
+#include "core/kernels/rope.h"
+#include "core/kernels/swiglu.h"
+
+namespace bottega {
+namespace {
+
+float* F32(AlignedBuffer& buffer) { return buffer.As<float>().data(); }
+
+int64_t QkvWidth(const ModelConfig& c) { return c.q_dim() + 2 * c.kv_dim(); }
+
+AlignedBuffer Floats(int64_t count) { return AlignedBuffer(static_cast<size_t>(count) * 4); }
+
+int64_t DenseWidth(const ModelConfig& c) {
+  return c.num_dense_layers() == 0 ? 0 : GateUpOutputs(c.dense_width) + c.dense_width;
+}
+
+}  // namespace
+
+void StepBatch::Clear() {
+  ids.clear();
+  positions.clear();
+  slots.clear();
+  attends.clear();
+  sampled.clear();
+}
+
+StepScratch::StepScratch(const ModelConfig& c, DType row_type, int64_t tokens_max,
+                         int64_t sampled_max)
+    : max_tokens(tokens_max),
+      max_sampled(sampled_max),
+      x(Floats(max_tokens * c.hidden_size)),
+      normed(Floats(max_tokens * c.hidden_size)),
+      qkv(Floats(max_tokens * QkvWidth(c))),
+      attended(Floats(max_tokens * c.q_dim())),
+      cos(Floats(max_tokens * c.head_dim / 2)),
+      sin(Floats(max_tokens * c.head_dim / 2)),
+      rows(static_cast<size_t>(max_tokens * c.hidden_size) * SizeOf(row_type)),
+      gate_logits(Floats(max_tokens * c.num_experts)),
+      expert_ids(static_cast<size_t>(max_tokens * c.experts_per_token) * sizeof(uint16_t)),
+      weights(Floats(max_tokens * c.experts_per_token)),
+      bad(static_cast<size_t>(max_tokens)),
+      replies(static_cast<size_t>(max_tokens * c.experts_per_token * c.hidden_size) *
+              SizeOf(row_type)),
+      dense(Floats(max_tokens * DenseWidth(c))),
+      logits(Floats(max_sampled * c.vocab_size)),
+      reply_rows(static_cast<size_t>(max_tokens * c.experts_per_token)),
+      identity(static_cast<size_t>(max_tokens)) {
+  std::iota(identity.begin(), identity.end(), 0);
+  // Replies arrive at fixed places: one row per (token, chosen expert in ascending id).
+  for (size_t i = 0; i < reply_rows.size(); ++i) {
+    reply_rows[i] = replies.data() + i * static_cast<size_t>(c.hidden_size) * SizeOf(row_type);
+  }
+}
+
+void AttentionBlock::Embed(const StepBatch& batch, StepScratch& s) const {
+  CHECK_LE(batch.tokens(), s.max_tokens);
+  GatherRows(cpu_, {.src = w_.embedding,
+                    .dtype = w_.embedding_dtype,
+                    .src_stride = config().hidden_size,
+                    .index = batch.ids,
+                    .width = config().hidden_size,
+                    .dst = F32(s.x),
+                    .dst_stride = config().hidden_size});
+  RopeAngles(model_.rope().inv_freq, model_.rope().attention_scaling, batch.positions, F32(s.cos),
+             F32(s.sin));
+}
+
+void AttentionBlock::Norm(const float* weight, int64_t tokens, StepScratch& s) const {
+  RmsNorm(cpu_, {.x = F32(s.x),
+                 .x_stride = config().hidden_size,
+                 .rows = tokens,
+                 .width = config().hidden_size,
+                 .weight = weight,
+                 .eps = config().rms_norm_eps,
+                 .y = F32(s.normed),
+                 .y_stride = config().hidden_size});
+}
+
+void AttentionBlock::Attend(int layer, const StepBatch& batch, const KvLayer& kv,
+                            StepScratch& s) const {
+  const LayerWeights& w = w_.layers[layer];
+  const ModelConfig& c = config();
+  const int64_t tokens = batch.tokens();
+  const int64_t stride = QkvWidth(c);
+  float* const q = F32(s.qkv);
+  float* const k = q + c.q_dim();
+  float* const v = k + c.kv_dim();
+
+  Norm(w.input_norm, tokens, s);
+  MatMul(cpu_, {.x = F32(s.normed),
+                .x_stride = c.hidden_size,
+                .m = tokens,
+                .w = w.qkv,
+                .y = q,
+                .y_stride = stride});
+  const struct {
+    float* heads;
+    int64_t count;
+    const float* norm;
+  } parts[] = {{q, c.num_heads, w.q_norm}, {k, c.num_kv_heads, w.k_norm}};
+  for (const auto& part : parts) {
+    RmsNorm(cpu_, {.x = part.heads,
+                   .x_stride = stride,
+                   .rows = tokens,
+                   .groups = part.count,
+                   .width = c.head_dim,
+                   .weight = part.norm,
+                   .eps = c.rms_norm_eps,
+                   .y = part.heads,
+                   .y_stride = stride});
+    Rope(cpu_, {.x = part.heads,
+                .x_stride = stride,
+                .rows = tokens,
+                .heads = part.count,
+                .head_dim = c.head_dim,
+                .cos = F32(s.cos),
+                .sin = F32(s.sin)});
+  }
+  WriteKv(cpu_, {.k = k, .v = v, .stride = stride, .slots = batch.slots, .layer = kv});
+  bottega::Attend(cpu_, {.q = q,
+                         .q_stride = stride,
+                         .heads = c.num_heads,
+                         .scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim)),
+                         .tokens = batch.attends,
+                         .layer = kv,
+                         .out = F32(s.attended),
+                         .out_stride = c.q_dim()});
+  MatMul(cpu_, {.x = F32(s.attended),
+                .x_stride = c.q_dim(),
+                .m = tokens,
+                .w = w.o,
+                .y = F32(s.x),
+                .y_stride = c.hidden_size,
+                .add = true});
+}
+
+int64_t AttentionBlock::Gate(int layer, int64_t tokens, StepScratch& s) const {
+  const LayerWeights& w = w_.layers[layer];
+  const ModelConfig& c = config();
+  RmsNorm(cpu_, {.x = F32(s.x),
+                 .x_stride = c.hidden_size,
+                 .rows = tokens,
+                 .width = c.hidden_size,
+                 .weight = w.post_attention_norm,
+                 .eps = c.rms_norm_eps,
+                 .y = s.rows.data(),
+                 .y_stride = c.hidden_size,
+                 .y_dtype = row_type_});
+  const float* gate_input = F32(s.rows);
+  if (row_type_ != DType::kF32) {  // widened again: the gate sees the row that the experts see
+    GatherRows(cpu_, {.src = s.rows.data(),
+                      .dtype = row_type_,
+                      .src_stride = c.hidden_size,
+                      .index = absl::MakeConstSpan(s.identity).first(tokens),
+                      .width = c.hidden_size,
+                      .dst = F32(s.normed),
+                      .dst_stride = c.hidden_size});
+    gate_input = F32(s.normed);
+  }
+  MatMul(cpu_, {.x = gate_input,
+                .x_stride = c.hidden_size,
+                .m = tokens,
+                .w = w.gate,
+                .y = F32(s.gate_logits),
+                .y_stride = c.num_experts});
+  return MoeGate(cpu_, {.logits = F32(s.gate_logits),
+                        .tokens = tokens,
+                        .experts = c.num_experts,
+                        .top_k = c.experts_per_token,
+                        .renormalise = c.norm_topk_prob,
+                        .ids = s.expert_ids.As<uint16_t>().data(),
+                        .weights = F32(s.weights),
+                        .bad = s.bad.As<uint8_t>().data()});
+}
+
+void AttentionBlock::Combine(int64_t tokens, StepScratch& s) const {
+  const ModelConfig& c = config();
+  bottega::Combine(cpu_, {.rows = s.reply_rows.data(),
+                          .weights = F32(s.weights),
+                          .row_dtype = row_type_,
+                          .tokens = tokens,
+                          .top_k = c.experts_per_token,
+                          .width = c.hidden_size,
+                          .residual = F32(s.x),
+                          .residual_stride = c.hidden_size});
+}
+
+void AttentionBlock::Dense(int layer, int64_t tokens, StepScratch& s) const {
+  const LayerWeights& w = w_.layers[layer];
+  const ModelConfig& c = config();
+  const int64_t gate_up_width = GateUpOutputs(c.dense_width);
+  float* const gate_up = F32(s.dense);                    // [tokens, gate_up_width]
+  float* const inner = gate_up + tokens * gate_up_width;  // [tokens, dense_width]
+  Norm(w.post_attention_norm, tokens, s);
+  MatMul(cpu_, {.x = F32(s.normed),
+                .x_stride = c.hidden_size,
+                .m = tokens,
+                .w = w.dense.gate_up,
+                .y = gate_up,
+                .y_stride = gate_up_width});
+  SwiGlu(cpu_, {.gate_up = gate_up,
+                .gate_up_stride = gate_up_width,
+                .rows = tokens,
+                .width = c.dense_width,
+                .out = inner,
+                .out_stride = c.dense_width});
+  MatMul(cpu_, {.x = inner,
+                .x_stride = c.dense_width,
+                .m = tokens,
+                .w = w.dense.down,
+                .y = F32(s.x),
+                .y_stride = c.hidden_size,
+                .add = true});
+}
+
+void AttentionBlock::Logits(const StepBatch& batch, StepScratch& s) const {
+  const ModelConfig& c = config();
+  const int64_t sampled = static_cast<int64_t>(batch.sampled.size());
+  if (sampled == 0) return;
+  CHECK_LE(sampled, s.max_sampled);
+  // Gathered first, so that norm and head see only the rows that sample.
+  float* const rows = F32(s.normed);
+  GatherRows(cpu_, {.src = F32(s.x),
+                    .dtype = DType::kF32,
+                    .src_stride = c.hidden_size,
+                    .index = batch.sampled,
+                    .width = c.hidden_size,
+                    .dst = rows,
+                    .dst_stride = c.hidden_size});
+  RmsNorm(cpu_, {.x = rows,
+                 .x_stride = c.hidden_size,
+                 .rows = sampled,
+                 .width = c.hidden_size,
+                 .weight = w_.final_norm,
+                 .eps = c.rms_norm_eps,
+                 .y = rows,
+                 .y_stride = c.hidden_size});
+  MatMul(cpu_, {.x = rows,
+                .x_stride = c.hidden_size,
+                .m = sampled,
+                .w = w_.lm_head,
+                .y = F32(s.logits),
+                .y_stride = c.vocab_size});
+}
+
+}  // namespace bottega

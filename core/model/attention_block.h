@@ -1,0 +1,80 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/kernels/attention.h"
+#include "core/model/packed_model.h"
+#include "core/tensor/aligned_buffer.h"
+
+namespace bottega {
+
+// The tokens of one step, of any mix of sequences; index `token` in all of them.
+struct StepBatch {
+  std::vector<int32_t> ids;          // [tokens]
+  std::vector<int32_t> positions;    // [tokens]
+  std::vector<KvSlot> slots;         // [tokens] where this token's K and V go
+  std::vector<AttendToken> attends;  // [tokens] what it sees
+  std::vector<int32_t> sampled;      // tokens whose logits are wanted, ascending
+
+  int64_t tokens() const { return static_cast<int64_t>(ids.size()); }
+  void Clear();
+};
+
+// Working memory of a step, allocated once for `max_tokens`; every row belongs to one token.
+struct StepScratch {
+  StepScratch(const ModelConfig& config, DType row_type, int64_t max_tokens, int64_t max_sampled);
+
+  int64_t max_tokens;
+  int64_t max_sampled;
+  AlignedBuffer x;            // [tokens, hidden] f32, the residual stream
+  AlignedBuffer normed;       // [tokens, hidden] f32
+  AlignedBuffer qkv;          // [tokens, (heads + 2 kv_heads) * head_dim] f32
+  AlignedBuffer attended;     // [tokens, heads * head_dim] f32
+  AlignedBuffer cos, sin;     // [tokens, head_dim / 2] f32
+  AlignedBuffer rows;         // [tokens, hidden] of R: what the gate reads and the experts get
+  AlignedBuffer gate_logits;  // [tokens, experts] f32
+  AlignedBuffer expert_ids;   // [tokens, top_k] u16, ascending
+  AlignedBuffer weights;      // [tokens, top_k] f32
+  AlignedBuffer bad;          // [tokens] u8: the gate saw a NaN
+  AlignedBuffer replies;      // [tokens, top_k, hidden] of R, from the experts
+  AlignedBuffer dense;        // [tokens, gate_up outputs + dense_width] f32; dense layers only
+  AlignedBuffer logits;       // [sampled, vocab] f32
+  std::vector<const void*> reply_rows;  // [tokens, top_k]
+  std::vector<int32_t> identity;        // [tokens] 0, 1, 2, ...
+};
+
+// What an attention worker computes itself: everything but the experts. The stages of a step, in
+// their order; each result is a function of a token's own row and the KV it sees. `model` and
+// `weights` outlive it.
+class AttentionBlock {
+ public:
+  AttentionBlock(Cpu cpu, const PackedModel& model, const AttentionWeights& weights, DType row_type)
+      : cpu_(cpu), model_(model), w_(weights), row_type_(row_type) {}
+
+  // x = embedding[id]; the rotary angles of the step.
+  void Embed(const StepBatch& batch, StepScratch& s) const;
+  // x += o_proj(attend(rope(qk_norm(qkv(rms_norm(x)))))); K and V are written rounded, and read
+  // back.
+  void Attend(int layer, const StepBatch& batch, const KvLayer& kv, StepScratch& s) const;
+  // rows = round_R(rms_norm(x)); experts and weights chosen from those rounded rows. Returns how
+  // many tokens had a logit that is not a number (s.bad).
+  int64_t Gate(int layer, int64_t tokens, StepScratch& s) const;
+  // x += sum over ascending expert id of weight * reply.
+  void Combine(int64_t tokens, StepScratch& s) const;
+  // x += down(swiglu(gate_up(rms_norm(x)))), a layer without experts.
+  void Dense(int layer, int64_t tokens, StepScratch& s) const;
+  // logits of batch.sampled.
+  void Logits(const StepBatch& batch, StepScratch& s) const;
+
+ private:
+  const ModelConfig& config() const { return model_.config(); }
+  void Norm(const float* weight, int64_t tokens, StepScratch& s) const;
+
+  Cpu cpu_;
+  const PackedModel& model_;
+  const AttentionWeights& w_;
+  DType row_type_;
+};
+
+}  // namespace bottega
