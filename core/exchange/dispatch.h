@@ -1,0 +1,136 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "core/base/loop.h"
+#include "core/cluster/table.h"
+#include "core/exchange/exchange_layout.h"
+#include "core/transport/transport.h"
+
+namespace bottega {
+
+// What an expert worker says about its speed: predicted service time of n more rows =
+// base_us + row_us * (queued_rows + n).
+struct PeerCost {
+  double base_us = 200;
+  double row_us = 50;
+  uint64_t queued_rows = 0;
+};
+
+// One expert worker as its pair stream introduced it.
+struct PeerInfo {
+  Incarnation incarnation;
+  uint64_t session_key = 0;
+  std::string transport_address;
+  uint32_t credits = limits::kCreditRows;  // rows in flight
+  PeerCost cost;
+};
+
+// The rows of one layer of one step.
+struct DispatchRequest {
+  uint64_t request_key = 0;
+  LayerId layer;
+  uint16_t micro_batch = 0;
+  FramePhase phase = FramePhase::kDecode;
+  int32_t tokens = 0;
+  const std::byte* rows = nullptr;    // [tokens, hidden] of R; valid until Dispatch returns
+  const uint16_t* experts = nullptr;  // [tokens, top_k], ascending in a row; likewise
+  Time deadline = kNever;
+};
+
+// Empty vectors: every row is there.
+struct DispatchResult {
+  std::vector<ExpertId> missing;  // no replica could serve these in time; ascending
+  std::vector<int32_t>
+      failed_tokens;  // tokens that lack a row, ascending: their requests must fail
+};
+
+struct DispatcherOptions {
+  ExchangeShape shape;
+  Duration expert_wait = std::chrono::seconds(10);  // for a replica to (re)appear
+  Duration hedge_floor = std::chrono::milliseconds(50);
+  // The endpoint of a peer is lost: whoever owns the pair stream pairs again. Not called for
+  // RemovePeer.
+  std::function<void(MemberId, const absl::Status&)> on_peer_lost;
+};
+
+// Plain counters; conventions 4 names them bottega_exchange_*.
+struct DispatcherStats {
+  uint64_t dispatches = 0;
+  uint64_t dispatches_missing = 0;  // ended with missing experts
+  uint64_t resends_endpoint = 0;    // frames, by what made them necessary
+  uint64_t resends_removed = 0;
+  uint64_t resends_nack = 0;
+  uint64_t resends_corrupt = 0;
+  uint64_t resends_lost = 0;     // the peer lives and does not know the frame
+  uint64_t resends_suspect = 0;  // overdue at a peer that was suspect already
+  uint64_t resends_not_finite = 0;
+  uint64_t hedges = 0;
+  uint64_t hedges_denied = 0;  // budget empty
+  uint64_t hedges_won = 0;     // the second copy answered first
+  uint64_t busy_nacks = 0;
+  uint64_t dropped_malformed = 0;  // frames received and not used
+  uint64_t dropped_incarnation = 0;
+  uint64_t dropped_stranger = 0;
+  uint64_t dropped_corrupt = 0;
+  uint64_t dropped_unknown = 0;  // late, duplicate, or of a forgotten dispatch
+  uint64_t dropped_mismatch = 0;
+  uint64_t peers_quarantined = 0;
+  uint64_t bytes_sent = 0;
+  uint64_t bytes_received = 0;
+  uint64_t rows_sent = 0;      // entries
+  uint64_t rows_received = 0;  // entries used
+
+  uint64_t resends() const {
+    return resends_endpoint + resends_removed + resends_nack + resends_corrupt + resends_lost +
+           resends_suspect + resends_not_finite;
+  }
+};
+
+// The attention worker's end of the exchange: sends each token's row to the workers that hold its
+// experts and puts their rows in place. Never goes on without an expert's contribution: a lost
+// share is resent, a late one hedged, and what nobody can serve is named in the result.
+//
+// It is the only user of its transport. Loop thread only. Any number of dispatches may be under
+// way; timers run only while one is. Destroy it after every Dispatch has returned (or its frame was
+// killed).
+class Dispatcher {
+ public:
+  Dispatcher(Loop& loop, Transport& transport, Incarnation self, DispatcherOptions options);
+  ~Dispatcher();
+  Dispatcher(const Dispatcher&) = delete;
+  Dispatcher& operator=(const Dispatcher&) = delete;
+
+  // The latest wins; an older (term, epoch) is ignored.
+  void UpdateTable(TableSnapshot table);
+  // Replaces an earlier incarnation of the member. Fails if the transport cannot connect.
+  absl::Status AddPeer(MemberId member, const PeerInfo& info);
+  // The death signal: what was in flight there is resent at once. Unknown members are ignored.
+  void RemovePeer(MemberId member, absl::Status why);
+  void UpdateCost(MemberId member, const PeerCost& cost);
+
+  // Fills reply_rows [tokens, top_k, hidden] in R, unweighted, in the order of request.experts.
+  // Returns when every row is there or the rest cannot come: at request.deadline or after
+  // expert_wait, whichever is first. An error only for a request that does not fit the shape. The
+  // rows of failed tokens are undefined.
+  Task<absl::StatusOr<DispatchResult>> Dispatch(DispatchRequest request, std::byte* reply_rows);
+
+  const DispatcherStats& stats() const;
+  uint64_t table_epoch() const;
+  size_t credits_in_use() const;  // rows, all peers
+  size_t peers() const;
+  bool IsSuspect(MemberId member) const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace bottega
