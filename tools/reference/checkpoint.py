@@ -4,6 +4,9 @@ import pathlib
 
 import torch
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+from transformers.utils import logging
+
+logging.disable_progress_bar()
 
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)

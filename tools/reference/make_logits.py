@@ -54,15 +54,19 @@ def report(name, logits, sequences, experts):
 
 @torch.no_grad()
 def write(directory, name, inputs):
+    """inputs: for each sequence, token ids to try until one has no near tie in a router."""
     model, config = checkpoint.load(directory)
     router = Router(model)
     sequences, rows, first_row = [], [], 0
-    for ids in inputs:
-        router.gap_min = float("inf")
-        logits = model(torch.tensor([ids]), use_cache=False).logits[0]
-        if router.gap_min < ROUTER_GAP_MIN:
-            print(f"{name}: a sequence of {len(ids)} left out, router gap {router.gap_min:.1e}")
-            continue
+    for alternatives in inputs:
+        for ids in alternatives:
+            router.gap_min = float("inf")
+            logits = model(torch.tensor([ids]), use_cache=False).logits[0]
+            if router.gap_min >= ROUTER_GAP_MIN:
+                break
+            print(f"{name}: {len(ids)} tokens passed over, router gap {router.gap_min:.1e}")
+        else:
+            raise SystemExit(f"{name}: every alternative has a near tie")
         best = logits.topk(2, dim=-1).values
         sequences.append({
             "ids": ids,
@@ -97,7 +101,8 @@ def one_per_line(header):
 
 def random_ids(vocab, seed):
     random = numpy.random.Generator(numpy.random.PCG64(seed))
-    return [random.integers(0, vocab, length).tolist() for length in LENGTHS]
+    for length in LENGTHS:
+        yield (random.integers(0, vocab, length).tolist() for _ in range(10))
 
 
 def main():
