@@ -27,8 +27,8 @@ absl::StatusOr<KvCache> KvCache::Create(const ModelConfig& config, DType row_typ
   void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED) {
-    return MakeError(Reason::kInternalError,
-                     fmt::format("cannot reserve {} bytes of KV cache: {}", bytes, strerror(errno)));
+    return MakeError(Reason::kInternalError, fmt::format("cannot reserve {} bytes of KV cache: {}",
+                                                         bytes, strerror(errno)));
   }
   return KvCache(static_cast<std::byte*>(data), bytes, blocks, LayoutOf(config, row_type),
                  config.num_layers);

@@ -1,0 +1,204 @@
+#include "attention-worker/attention_server.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "attention-worker/ops/serve.h"
+#include "core/base/reason.h"
+#include "core/base/status.h"
+
+namespace bottega {
+namespace {
+
+constexpr uint32_t kProtocol = 1;
+constexpr Duration kMetricsInterval = std::chrono::milliseconds(500);
+// Without --kv-cache: enough for a few long conversations, and little beside the weights.
+constexpr uint64_t kDefaultKvBytes = uint64_t{1} << 30;
+
+}  // namespace
+
+AttentionServer::AttentionServer(ServiceContext& context, AttentionConfig config,
+                                 std::shared_ptr<const PackedModel> model, Cpu cpu,
+                                 Transport& transport)
+    : context_(context),
+      config_(std::move(config)),
+      model_(std::move(model)),
+      cpu_(cpu),
+      transport_(transport),
+      metrics_(context.metrics, model_->dir().filename().string(), transport.name()) {}
+
+AttentionServer::~AttentionServer() = default;
+
+std::string AttentionServer::numerics_id() const {
+  return fmt::format("{}-{}", model_->numerics_base(), std::string(Name(config_.row_type)));
+}
+
+absl::Status AttentionServer::SizePool() {
+  const ModelConfig& model = model_->config();
+  const uint64_t wanted = config_.kv_bytes != 0 ? config_.kv_bytes : kDefaultKvBytes;
+  const int64_t block_bytes = static_cast<int64_t>(KvCache::BlockBytes(model, config_.row_type));
+  const int64_t blocks = std::min<int64_t>(
+      static_cast<int64_t>(wanted) / block_bytes,
+      config_.max_num_seqs * ((model.max_positions + kKvBlockPositions - 1) / kKvBlockPositions));
+  const int64_t held = blocks * kKvBlockPositions;
+  max_model_len_ = std::min<int64_t>(model.max_positions, held);
+  if (config_.max_model_len > 0) max_model_len_ = std::min(max_model_len_, config_.max_model_len);
+  if (config_.max_model_len > max_model_len_) {
+    return MakeError(
+        Reason::kInvalidValue,
+        fmt::format("--max-model-len {}: the model offers {} and the KV pool of {} MiB "
+                    "holds {} positions",
+                    config_.max_model_len, model.max_positions, wanted >> 20, held));
+  }
+  if (max_model_len_ < kKvBlockPositions) {
+    return MakeError(
+        Reason::kInvalidValue,
+        fmt::format("a KV pool of {} bytes holds no context; one block of {} positions "
+                    "takes {} bytes",
+                    wanted, kKvBlockPositions, block_bytes));
+  }
+  kv_blocks_ = static_cast<int32_t>(blocks);
+  return absl::OkStatus();
+}
+
+absl::Status AttentionServer::Start() {
+  const ModelConfig& model = model_->config();
+  RETURN_IF_ERROR(SizePool());
+  ASSIGN_OR_RETURN(weights_, model_->MapAttention());
+  if (!config_.hash_trace.empty()) {
+    ASSIGN_OR_RETURN(trace_, HashTrace::Open(config_.hash_trace));
+  }
+  DispatcherOptions options;
+  options.shape = {.layers = static_cast<uint32_t>(model.num_layers),
+                   .experts = static_cast<uint32_t>(model.num_experts),
+                   .top_k = static_cast<uint32_t>(model.experts_per_token),
+                   .hidden = static_cast<uint32_t>(model.hidden_size),
+                   .row_type = config_.row_type};
+  options.on_peer_lost = [this](MemberId member, const absl::Status&) { links_->PeerLost(member); };
+  dispatcher_ = std::make_unique<Dispatcher>(context_.loop, transport_, context_.incarnation,
+                                             std::move(options));
+  internal::v1::PairHello hello;
+  hello.set_incarnation(context_.incarnation.value);
+  hello.set_name(context_.name);
+  hello.set_protocol(kProtocol);
+  hello.set_model_digest(model_->digest());
+  hello.set_numerics_id(numerics_id());
+  hello.mutable_transport()->set_kind(transport_.name());
+  hello.mutable_transport()->set_address(transport_.address());
+  links_ = std::make_unique<ExpertLinks>(context_, *dispatcher_, transport_, std::move(hello));
+
+  const EngineOptions engine{
+      .row_type = config_.row_type,
+      .limits = {.sequences = static_cast<int32_t>(config_.max_num_seqs),
+                 .prefill_tokens = static_cast<int32_t>(config_.prefill_tokens),
+                 .max_length = static_cast<int32_t>(max_model_len_)},
+      .kv_blocks = kv_blocks_,
+      .trace = trace_.get()};
+  ASSIGN_OR_RETURN(engine_,
+                   Engine::Create(context_.loop, cpu_, *model_, weights_, *dispatcher_, metrics_,
+                                  engine, [this](const StepEvents& events) { Publish(events); }));
+  context_.loop.Spawn(context_.node, engine_->Run());
+  context_.loop.Spawn(context_.node, ExportMetrics());
+
+  std::vector<std::pair<std::string, Network::Handler>> methods;
+  methods.emplace_back(
+      "/bottega.internal.v1.Attention/Serve",
+      [this](std::unique_ptr<ByteStream> stream) { return ServeGateway(this, std::move(stream)); });
+  ASSIGN_OR_RETURN(address_,
+                   context_.network.Serve(context_.node, config_.listen, std::move(methods)));
+  context_.log.Info(fmt::format("{} serves at {}: context {}, {} KV blocks of {} positions, {}",
+                                context_.name, address_, max_model_len_, kv_blocks_,
+                                kKvBlockPositions, numerics_id()));
+  return absl::OkStatus();
+}
+
+MemberSelf AttentionServer::Self() const {
+  MemberSelf self;
+  self.member.incarnation = context_.incarnation;
+  self.member.role = Role::kAttention;
+  self.member.name = context_.name;
+  self.member.control_address = address_;
+  self.member.admin_address = config_.admin_address;
+  self.member.device = "cpu";
+  self.member.protocol_min = self.member.protocol_max = kProtocol;
+  self.member.numerics_id = numerics_id();
+  self.model_digest = model_->digest();
+  self.layers = static_cast<uint32_t>(model_->config().num_layers);
+  self.experts = static_cast<uint32_t>(model_->config().num_experts);
+  for (uint8_t moe : model_->config().is_moe_layer) self.dense_layers.push_back(moe == 0);
+  return self;
+}
+
+void AttentionServer::Join(const RouterSessionOptions& router,
+                           std::function<void(absl::Status)> on_refused) {
+  session_ = std::make_unique<RouterSession>(
+      context_, Self(), router,
+      RouterSession::Callbacks{
+          .on_table = [this](TableSnapshot table) { UpdateTable(std::move(table)); },
+          .load =
+              [this] { return static_cast<double>(config_.max_num_seqs - engine_->free_slots()); },
+          .on_refused = std::move(on_refused)});
+  session_->Start();
+}
+
+void AttentionServer::UpdateTable(TableSnapshot table) {
+  dispatcher_->UpdateTable(table);
+  links_->UpdateTable(table);
+}
+
+Task<absl::Status> AttentionServer::Drain(Time deadline) {
+  if (session_ != nullptr) {
+    absl::Status left = co_await session_->Drain(deadline);
+    if (!left.ok()) co_return left;
+  }
+  while (!engine_->idle() && context_.loop.Now() < deadline) {
+    co_await context_.loop.Sleep(std::chrono::milliseconds(10));
+  }
+  co_return engine_->idle() ? absl::OkStatus()
+                            : absl::DeadlineExceededError("requests are running");
+}
+
+void AttentionServer::Stop() {
+  if (session_ != nullptr) session_->Stop();
+  context_.network.Shutdown(context_.node);
+}
+
+internal::v1::Grants AttentionServer::GrantsNow() const {
+  internal::v1::Grants grants;
+  grants.set_free_slots(static_cast<uint32_t>(std::max(0, engine_->free_slots())));
+  grants.set_free_kv_blocks(static_cast<uint32_t>(engine_->free_blocks()));
+  grants.set_kv_block_tokens(kKvBlockPositions);
+  return grants;
+}
+
+// One message a gateway and step. Every gateway hears of the grants, whoever's tokens they were.
+void AttentionServer::Publish(const StepEvents& events) {
+  std::map<OwnerId, internal::v1::AttentionMessage> messages;
+  for (const auto& [owner, stream] : gateways_) {
+    *messages[owner].mutable_step()->mutable_grants() = GrantsNow();
+  }
+  for (const TokenEvent& event : events.tokens) {
+    auto it = messages.find(event.key.owner);
+    if (it != messages.end()) *it->second.mutable_step()->add_tokens() = ToProto(event);
+  }
+  for (const EndEvent& event : events.ended) {
+    auto it = messages.find(event.key.owner);
+    if (it != messages.end()) *it->second.mutable_step()->add_ended() = ToProto(event);
+  }
+  for (auto& [owner, message] : messages) {
+    GatewayStream* stream = gateways_.at(owner);
+    // A gateway that does not read is cut off; it may come back with another stream.
+    if (absl::Status sent = stream->Send(message); !sent.ok()) stream->Close(sent);
+  }
+}
+
+Task<void> AttentionServer::ExportMetrics() {
+  while (true) {
+    metrics_.Exchange(dispatcher_->stats(), dispatcher_->credits_in_use(), dispatcher_->peers());
+    co_await context_.loop.Sleep(kMetricsInterval);
+  }
+}
+
+}  // namespace bottega

@@ -1,0 +1,132 @@
+#include "attention-worker/engine.h"
+
+#include <algorithm>
+
+#include "core/base/limits.h"
+#include "core/base/reason.h"
+#include "core/base/status.h"
+#include "core/kernels/cpu/threads.h"
+
+namespace bottega {
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
+    Loop& loop, Cpu cpu, const PackedModel& model, const AttentionWeights& weights,
+    Dispatcher& experts, AttentionMetrics& metrics, EngineOptions options, OnEvents on_events) {
+  ASSIGN_OR_RETURN(KvCache kv,
+                   KvCache::Create(model.config(), options.row_type, options.kv_blocks));
+  return std::unique_ptr<Engine>(new Engine(loop, cpu, model, weights, experts, metrics,
+                                            std::move(options), std::move(on_events),
+                                            std::move(kv)));
+}
+
+Engine::Engine(Loop& loop, Cpu cpu, const PackedModel& model, const AttentionWeights& weights,
+               Dispatcher& experts, AttentionMetrics& metrics, EngineOptions options,
+               OnEvents on_events, KvCache kv)
+    : loop_(loop),
+      cpu_(cpu),
+      model_(model),
+      experts_(experts),
+      metrics_(metrics),
+      options_(std::move(options)),
+      on_events_(std::move(on_events)),
+      block_(cpu, model, weights, options_.row_type),
+      kv_(std::move(kv)),
+      scheduler_(options_.limits, options_.kv_blocks),
+      scratch_(model.config(), options_.row_type,
+               std::max(options_.limits.prefill_tokens, options_.limits.sequences),
+               options_.limits.sequences),
+      sampler_(model.config().vocab_size, cpu.pool->threads()),
+      work_(loop) {}
+
+absl::Status Engine::Submit(SequenceSpec spec) {
+  RETURN_IF_ERROR(scheduler_.Add(std::move(spec)));
+  work_.Wake();
+  return absl::OkStatus();
+}
+
+// A sequence in the step under way is still written to, so cancels wait for the step's end.
+void Engine::Cancel(const SequenceKey& key) {
+  cancelled_.insert(key);
+  work_.Wake();
+}
+
+void Engine::CancelOwner(OwnerId owner) {
+  for (const auto& [order, sequence] : scheduler_.sequences()) {
+    if (sequence->spec.key.owner == owner) Cancel(sequence->spec.key);
+  }
+}
+
+Task<void> Engine::Run() {
+  while (true) {
+    const bool freed = ApplyCancels();
+    ExpireDeadlines();
+    Flush(freed);
+    const Shares shares = scheduler_.Pick(batch_);
+    metrics_.Pool(scheduler_);
+    if (shares.empty()) {
+      absl::Status woken = co_await work_.Wait(NextDeadline());
+      continue;
+    }
+    const Time start = loop_.Now();
+    absl::Status done = co_await Step(shares);
+    metrics_.Step(batch_, shares, loop_.Now() - start);
+    if (done.ok()) {
+      scheduler_.Commit(shares);
+      Emit(shares);
+    } else {
+      for (const auto& share : shares) {
+        End(share.sequence->spec.key, share.sequence->spec.owner_epoch, done);
+      }
+    }
+    Flush(false);
+    co_await loop_.Yield();
+  }
+}
+
+bool Engine::ApplyCancels() {
+  bool freed = false;
+  for (const SequenceKey& key : cancelled_) {
+    if (!scheduler_.Remove(key)) continue;
+    metrics_.Abort("cancelled");
+    freed = true;
+  }
+  cancelled_.clear();
+  return freed;
+}
+
+void Engine::ExpireDeadlines() {
+  const Time now = loop_.Now();
+  std::vector<std::pair<SequenceKey, uint32_t>> expired;
+  for (const auto& [order, sequence] : scheduler_.sequences()) {
+    if (sequence->spec.deadline <= now) {
+      expired.emplace_back(sequence->spec.key, sequence->spec.owner_epoch);
+    }
+  }
+  for (const auto& [key, epoch] : expired) {
+    End(key, epoch, MakeError(Reason::kDeadlineExceeded, "the request's deadline has passed"));
+  }
+}
+
+Time Engine::NextDeadline() const {
+  Time next = kNever;
+  for (const auto& [order, sequence] : scheduler_.sequences()) {
+    next = std::min(next, sequence->spec.deadline);
+  }
+  return next;
+}
+
+void Engine::End(SequenceKey key, uint32_t owner_epoch, absl::Status why) {
+  if (!scheduler_.Remove(key)) return;
+  metrics_.Abort(RowOf(ReasonOf(why)).name);
+  events_.ended.push_back(
+      {.key = key, .owner_epoch = owner_epoch, .finish = Finish::kError, .why = std::move(why)});
+}
+
+void Engine::Flush(bool freed) {
+  if (events_.empty() && !freed) return;
+  on_events_(events_);
+  events_.tokens.clear();
+  events_.ended.clear();
+}
+
+}  // namespace bottega

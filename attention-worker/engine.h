@@ -1,0 +1,109 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <vector>
+
+#include "attention-worker/hash_trace.h"
+#include "attention-worker/kv_cache.h"
+#include "attention-worker/metrics.h"
+#include "attention-worker/scheduler.h"
+#include "attention-worker/sequence.h"
+#include "core/base/loop.h"
+#include "core/exchange/dispatch.h"
+#include "core/kernels/sample.h"
+#include "core/model/attention_block.h"
+
+namespace bottega {
+
+// What leaves a step, by owner in no particular order; a sequence's own events in order.
+struct StepEvents {
+  std::vector<TokenEvent> tokens;
+  std::vector<EndEvent> ended;
+  bool empty() const { return tokens.empty() && ended.empty(); }
+};
+
+struct EngineOptions {
+  DType row_type = DType::kBF16;
+  SchedulerLimits limits;
+  int32_t kv_blocks = 0;
+  HashTrace* trace = nullptr;  // --hash-trace; outlives the engine
+};
+
+// Continuous batching over one model: takes sequences, runs steps while there are any, hands out
+// tokens. Loop thread only; everything referred to outlives it.
+class Engine {
+ public:
+  // Called after each step, when a sequence ends without one, and, with no events, when slots or
+  // blocks became free for another reason.
+  using OnEvents = std::function<void(const StepEvents&)>;
+
+  static absl::StatusOr<std::unique_ptr<Engine>> Create(
+      Loop& loop, Cpu cpu, const PackedModel& model, const AttentionWeights& weights,
+      Dispatcher& experts, AttentionMetrics& metrics, EngineOptions options, OnEvents on_events);
+
+  // Refused at once with a reason, or live until an event says that it ended.
+  absl::Status Submit(SequenceSpec spec);
+  // Takes effect before the next step; no event follows. Unknown keys are ignored.
+  void Cancel(const SequenceKey& key);
+  void CancelOwner(OwnerId owner);
+
+  // Runs steps for ever; spawn it once.
+  Task<void> Run();
+
+  int32_t free_slots() const { return scheduler_.free_slots(); }
+  int32_t free_blocks() const { return scheduler_.free_blocks(); }
+  int32_t total_blocks() const { return scheduler_.total_blocks(); }
+  bool idle() const { return scheduler_.empty(); }
+
+ private:
+  using Shares = std::vector<Scheduler::Share>;
+
+  Engine(Loop& loop, Cpu cpu, const PackedModel& model, const AttentionWeights& weights,
+         Dispatcher& experts, AttentionMetrics& metrics, EngineOptions options, OnEvents on_events,
+         KvCache kv);
+
+  // step.cc: the data path.
+  Task<absl::Status> Step(const Shares& shares);
+  Task<absl::Status> Experts(int layer, FramePhase phase);
+  void Sample(const Shares& shares);
+  void Emit(const Shares& shares);
+  void FailTokens(const std::vector<int32_t>& tokens, const absl::Status& why);
+  void TraceRows(const Shares& shares, int layer, std::string_view stage, const void* rows,
+                 size_t row_bytes) const;
+
+  bool ApplyCancels();
+  void ExpireDeadlines();
+  Time NextDeadline() const;
+  void End(SequenceKey key, uint32_t owner_epoch, absl::Status why);
+  void Flush(bool freed);
+
+  Loop& loop_;
+  const Cpu cpu_;
+  const PackedModel& model_;
+  Dispatcher& experts_;
+  AttentionMetrics& metrics_;
+  const EngineOptions options_;
+  const OnEvents on_events_;
+
+  AttentionBlock block_;
+  KvCache kv_;
+  Scheduler scheduler_;
+  StepScratch scratch_;
+  Sampler sampler_;
+  Slot work_;
+
+  // Of the step under way; reused.
+  StepBatch batch_;
+  std::vector<SampleRow> rows_;
+  std::vector<TokenLogprob> top_;           // [sampled, kTopLogprobsMax]
+  std::map<int32_t, absl::Status> failed_;  // token of the batch → why its sequence must end
+  StepEvents events_;
+  uint64_t step_key_ = 0;
+  std::set<SequenceKey> cancelled_;  // applied between steps
+};
+
+}  // namespace bottega

@@ -1,0 +1,141 @@
+#include "attention-worker/scheduler.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/base/check.h"
+#include "core/base/reason.h"
+
+namespace bottega {
+namespace {
+
+int32_t BlocksFor(int32_t length) { return (length + kKvBlockPositions - 1) / kKvBlockPositions; }
+
+}  // namespace
+
+absl::Status Scheduler::Add(SequenceSpec spec) {
+  const int64_t length = static_cast<int64_t>(spec.prompt_ids.size()) + spec.max_tokens;
+  if (spec.prompt_ids.empty()) return MakeError(Reason::kInvalidValue, "the prompt is empty");
+  if (spec.resume_tokens.size() >= spec.max_tokens) {
+    return MakeError(Reason::kInvalidValue, "nothing is left to generate");
+  }
+  if (length > limits_.max_length || BlocksFor(static_cast<int32_t>(length)) > blocks_.total()) {
+    return MakeError(Reason::kContextLengthExceeded,
+                     fmt::format("{} prompt tokens and {} to generate exceed the context of {}",
+                                 spec.prompt_ids.size(), spec.max_tokens, limits_.max_length));
+  }
+  if (orders_.contains(spec.key)) {
+    return MakeError(Reason::kRequestIdInUse, "this request key is live already");
+  }
+  if (free_slots() <= 0) return MakeError(Reason::kQueueFull, "no free slot");
+  auto sequence = std::make_unique<Sequence>();
+  sequence->order = next_order_++;
+  sequence->tokens = spec.prompt_ids;
+  sequence->tokens.insert(sequence->tokens.end(), spec.resume_tokens.begin(),
+                          spec.resume_tokens.end());
+  sequence->spec = std::move(spec);
+  orders_[sequence->spec.key] = sequence->order;
+  sequences_.emplace(sequence->order, std::move(sequence));
+  return absl::OkStatus();
+}
+
+bool Scheduler::Remove(const SequenceKey& key) {
+  auto it = orders_.find(key);
+  if (it == orders_.end()) return false;
+  FreeBlocks(*sequences_.at(it->second));
+  sequences_.erase(it->second);
+  orders_.erase(it);
+  return true;
+}
+
+Sequence* Scheduler::Find(const SequenceKey& key) {
+  auto it = orders_.find(key);
+  return it == orders_.end() ? nullptr : sequences_.at(it->second).get();
+}
+
+std::vector<Scheduler::Share> Scheduler::Pick(StepBatch& batch) {
+  std::vector<Share> shares;
+  for (int attempt = 0; attempt < 2 && shares.empty(); ++attempt) {
+    batch.Clear();
+    last_was_prefill_ = !last_was_prefill_;
+    shares = last_was_prefill_ ? PickPrefill(batch) : PickDecode(batch);
+  }
+  return shares;
+}
+
+std::vector<Scheduler::Share> Scheduler::PickDecode(StepBatch& batch) {
+  std::vector<Share> shares;
+  for (auto& [order, sequence] : sequences_) {
+    // A preemption below takes only younger sequences, which come later in this walk.
+    if (sequence->decoding() && Reserve(*sequence, sequence->length())) {
+      Append(*sequence, 1, batch, shares);
+    }
+  }
+  return shares;
+}
+
+std::vector<Scheduler::Share> Scheduler::PickPrefill(StepBatch& batch) {
+  std::vector<Share> shares;
+  for (auto& [order, sequence] : sequences_) {
+    if (sequence->decoding()) continue;
+    const int32_t room = limits_.prefill_tokens - static_cast<int32_t>(batch.tokens());
+    const int32_t tokens = std::min(room, sequence->length() - sequence->computed);
+    if (tokens <= 0) break;
+    if (!Reserve(*sequence, sequence->computed + tokens)) break;
+    Append(*sequence, tokens, batch, shares);
+  }
+  return shares;
+}
+
+void Scheduler::Append(Sequence& sequence, int32_t tokens, StepBatch& batch,
+                       std::vector<Share>& shares) {
+  const int32_t end = sequence.computed + tokens;
+  for (int32_t position = sequence.computed; position < end; ++position) {
+    batch.ids.push_back(sequence.tokens[position]);
+    batch.positions.push_back(position);
+    batch.slots.push_back({.block = sequence.blocks[position / kKvBlockPositions],
+                           .offset = position % kKvBlockPositions});
+    batch.attends.push_back({.position = position, .blocks = sequence.blocks.data()});
+  }
+  Share share{.sequence = &sequence, .tokens = tokens, .sample = std::nullopt};
+  if (end == sequence.length()) {
+    share.sample = static_cast<int32_t>(batch.sampled.size());
+    batch.sampled.push_back(static_cast<int32_t>(batch.tokens()) - 1);
+  }
+  shares.push_back(share);
+}
+
+void Scheduler::Commit(const std::vector<Share>& shares) {
+  for (const Share& share : shares) share.sequence->computed += share.tokens;
+}
+
+bool Scheduler::Reserve(Sequence& sequence, int32_t length) {
+  while (static_cast<int32_t>(sequence.blocks.size()) < BlocksFor(length)) {
+    std::optional<int32_t> block = blocks_.Take();
+    if (block) {
+      sequence.blocks.push_back(*block);
+    } else if (!PreemptYoungerThan(sequence.order)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+bool Scheduler::PreemptYoungerThan(uint64_t order) {
+  for (auto it = sequences_.rbegin(); it != sequences_.rend() && it->first > order; ++it) {
+    if (it->second->blocks.empty()) continue;
+    FreeBlocks(*it->second);
+    ++preemptions_;
+    return true;
+  }
+  return false;
+}
+
+void Scheduler::FreeBlocks(Sequence& sequence) {
+  for (int32_t block : sequence.blocks) blocks_.Return(block);
+  sequence.blocks.clear();
+  sequence.computed = 0;
+}
+
+}  // namespace bottega

@@ -1,0 +1,76 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "attention-worker/block_allocator.h"
+#include "attention-worker/sequence.h"
+#include "core/model/attention_block.h"
+
+namespace bottega {
+
+struct SchedulerLimits {
+  int32_t sequences = 64;        // live at once
+  int32_t prefill_tokens = 512;  // in one step
+  int32_t max_length = 0;        // prompt + generated, of one sequence
+};
+
+// Which tokens the next step computes. Decode and prefill are separate steps, taken in turn when
+// both have work: a step that mixes a prompt's chunk with decoding tokens touches nearly all
+// experts and would cost every running stream several steps of delay (design section 8).
+//
+// Blocks are taken as sequences grow; when none is left, the youngest sequence gives its blocks up
+// and is recomputed later, so the oldest always gets on. A sequence that could never fit alone is
+// refused by Add. Pure state, no waiting: loop thread only.
+class Scheduler {
+ public:
+  Scheduler(SchedulerLimits limits, int32_t blocks) : limits_(limits), blocks_(blocks) {}
+
+  // Tokens of one sequence in a step's batch.
+  struct Share {
+    Sequence* sequence;
+    int32_t tokens;                 // from sequence->computed on
+    std::optional<int32_t> sample;  // index in StepBatch::sampled, if its last token is here
+  };
+
+  // ResourceExhausted: no free slot now. OutOfRange, InvalidArgument: never.
+  absl::Status Add(SequenceSpec spec);
+  // Frees everything of the sequence; false if there is none.
+  bool Remove(const SequenceKey& key);
+  Sequence* Find(const SequenceKey& key);
+
+  // Fills `batch` and returns whose tokens are in it; empty: nothing to do.
+  std::vector<Share> Pick(StepBatch& batch);
+  // The step is done: what it computed is in the cache now.
+  void Commit(const std::vector<Share>& shares);
+
+  bool empty() const { return sequences_.empty(); }
+  int32_t free_slots() const { return limits_.sequences - static_cast<int32_t>(sequences_.size()); }
+  int32_t free_blocks() const { return blocks_.free(); }
+  int32_t total_blocks() const { return blocks_.total(); }
+  uint64_t preemptions() const { return preemptions_; }
+  const std::map<uint64_t, std::unique_ptr<Sequence>>& sequences() const { return sequences_; }
+  const SchedulerLimits& limits() const { return limits_; }
+
+ private:
+  std::vector<Share> PickDecode(StepBatch& batch);
+  std::vector<Share> PickPrefill(StepBatch& batch);
+  void Append(Sequence& sequence, int32_t tokens, StepBatch& batch, std::vector<Share>& shares);
+  bool Reserve(Sequence& sequence, int32_t length);
+  bool PreemptYoungerThan(uint64_t order);
+  void FreeBlocks(Sequence& sequence);
+
+  SchedulerLimits limits_;
+  BlockAllocator blocks_;
+  std::map<uint64_t, std::unique_ptr<Sequence>> sequences_;  // by order of arrival
+  std::map<SequenceKey, uint64_t> orders_;
+  uint64_t next_order_ = 0;
+  uint64_t preemptions_ = 0;
+  bool last_was_prefill_ = false;
+};
+
+}  // namespace bottega

@@ -1,0 +1,75 @@
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "core/base/time.h"
+#include "core/kernels/sample.h"
+
+namespace bottega {
+
+// Who submitted a sequence: one gateway's stream. A gateway that reconnects is a new owner.
+using OwnerId = uint64_t;
+
+struct SequenceKey {
+  OwnerId owner = 0;
+  uint64_t request_key = 0;  // the gateway's
+  friend auto operator<=>(const SequenceKey&, const SequenceKey&) = default;
+};
+
+// What a gateway asks for: one choice of one request.
+struct SequenceSpec {
+  SequenceKey key;
+  uint32_t owner_epoch = 0;
+  std::vector<int32_t> prompt_ids;
+  std::vector<int32_t> resume_tokens;  // generated before, by an earlier owner
+  SamplingParams sampling;
+  uint32_t max_tokens = 0;  // generated tokens, resume_tokens included
+  uint32_t min_tokens = 0;  // no eos or stop id before so many
+  std::vector<int32_t> stop_token_ids;
+  bool ignore_eos = false;
+  int32_t top_logprobs = -1;  // -1: no logprobs wanted
+  Time deadline = kNever;
+};
+
+enum class Finish : uint8_t { kNone, kStop, kLength, kError, kBusy };
+
+// One generated token, as it leaves a step.
+struct TokenEvent {
+  SequenceKey key;
+  uint32_t owner_epoch = 0;
+  uint32_t index = 0;  // 0-based among the generated tokens
+  int32_t id = 0;
+  float logprob = 0;
+  std::vector<TokenLogprob> top;
+  Finish finish = Finish::kNone;
+};
+
+// A sequence that ended without a token.
+struct EndEvent {
+  SequenceKey key;
+  uint32_t owner_epoch = 0;
+  Finish finish = Finish::kError;
+  absl::Status why;
+};
+
+// A live sequence: its tokens, how many of them are in the KV cache, and where.
+struct Sequence {
+  SequenceSpec spec;
+  uint64_t order = 0;           // of arrival; the youngest is preempted first
+  std::vector<int32_t> tokens;  // prompt, then generated
+  int32_t computed = 0;         // tokens whose K and V are in `blocks`
+  std::vector<int32_t> blocks;  // block i holds positions 16 i .. 16 i + 15
+
+  int32_t length() const { return static_cast<int32_t>(tokens.size()); }
+  int32_t prompt_length() const { return static_cast<int32_t>(spec.prompt_ids.size()); }
+  uint32_t generated() const { return static_cast<uint32_t>(length() - prompt_length()); }
+  // One token short of the end: the next step of this sequence is a decode step.
+  bool decoding() const { return computed + 1 == length() && computed > 0; }
+};
+
+}  // namespace bottega

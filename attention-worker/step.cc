@@ -1,0 +1,162 @@
+// The data path of the attention worker: one step over the running batch, in the words of the
+// design: embed; per layer attend, gate, dispatch to the experts, combine; head; sample; emit.
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+#include "attention-worker/engine.h"
+#include "core/base/crc32c.h"
+#include "core/base/limits.h"
+#include "core/base/reason.h"
+
+namespace bottega {
+
+Task<absl::Status> Engine::Step(const Shares& shares) {
+  const ModelConfig& model = model_.config();
+  const int64_t tokens = batch_.tokens();
+  const FramePhase phase =
+      shares.front().sequence->decoding() ? FramePhase::kDecode : FramePhase::kPrefill;
+  failed_.clear();
+  ++step_key_;
+
+  block_.Embed(batch_, scratch_);
+  TraceRows(shares, -1, "embed", scratch_.x.data(), model.hidden_size * sizeof(float));
+  for (int layer = 0; layer < model.num_layers; ++layer) {
+    block_.Attend(layer, batch_, kv_.layer(layer), scratch_);
+    TraceRows(shares, layer, "attend", scratch_.x.data(), model.hidden_size * sizeof(float));
+    if (model.is_moe_layer[layer]) {
+      absl::Status routed = co_await Experts(layer, phase);
+      if (!routed.ok()) co_return routed;
+      block_.Combine(tokens, scratch_);
+    } else {
+      block_.Dense(layer, tokens, scratch_);
+      co_await loop_.Yield();
+    }
+    TraceRows(shares, layer, "ffn", scratch_.x.data(), model.hidden_size * sizeof(float));
+  }
+  block_.Logits(batch_, scratch_);
+  Sample(shares);
+  co_return absl::OkStatus();
+}
+
+// Gate, then the exchange: every chosen expert's row for every token, or the tokens that lack one.
+Task<absl::Status> Engine::Experts(int layer, FramePhase phase) {
+  const ModelConfig& model = model_.config();
+  const int64_t tokens = batch_.tokens();
+  const size_t row_bytes = model.hidden_size * SizeOf(options_.row_type);
+  if (block_.Gate(layer, tokens, scratch_) > 0) {
+    std::vector<int32_t> bad;
+    for (int32_t token = 0; token < tokens; ++token) {
+      if (scratch_.bad.As<uint8_t>()[token] == 0) continue;
+      bad.push_back(token);
+      // No worker is shown a row that is not finite: it would be blamed for the answer.
+      std::memset(scratch_.rows.data() + token * row_bytes, 0, row_bytes);
+    }
+    FailTokens(bad, MakeError(Reason::kInternalError, "a router logit is not a finite number"));
+  }
+  const DispatchRequest request{.request_key = step_key_,
+                                .layer = LayerId{static_cast<uint16_t>(layer)},
+                                .phase = phase,
+                                .tokens = static_cast<int32_t>(tokens),
+                                .rows = scratch_.rows.data(),
+                                .experts = scratch_.expert_ids.As<uint16_t>().data()};
+  const Time start = loop_.Now();
+  absl::StatusOr<DispatchResult> result =
+      co_await experts_.Dispatch(request, scratch_.replies.data());
+  metrics_.ExchangeWait(loop_.Now() - start);
+  if (!result.ok()) co_return result.status();
+  if (!result->failed_tokens.empty()) {
+    FailTokens(
+        result->failed_tokens,
+        MakeError(Reason::kExpertsUnavailable, fmt::format("no worker serves expert {} of layer {}",
+                                                           result->missing.front().value, layer)));
+  }
+  co_return absl::OkStatus();
+}
+
+void Engine::FailTokens(const std::vector<int32_t>& tokens, const absl::Status& why) {
+  for (int32_t token : tokens) failed_.emplace(token, why);
+}
+
+void Engine::Sample(const Shares& shares) {
+  const ModelConfig& model = model_.config();
+  rows_.clear();
+  top_.resize(batch_.sampled.size() * limits::kTopLogprobsMax);
+  for (const auto& share : shares) {
+    if (!share.sample) continue;
+    const SequenceSpec& spec = share.sequence->spec;
+    float* logits = scratch_.logits.As<float>().data() + int64_t{*share.sample} * model.vocab_size;
+    if (share.sequence->generated() < spec.min_tokens) {
+      for (const auto* ids : {&model.eos_ids, &spec.stop_token_ids}) {
+        for (int32_t id : *ids) logits[id] = -std::numeric_limits<float>::infinity();
+      }
+    }
+    rows_.push_back({.logits = logits,
+                     .params = spec.sampling,
+                     .position = share.sequence->length(),
+                     .top = absl::MakeSpan(top_).subspan(*share.sample * limits::kTopLogprobsMax,
+                                                         std::max(0, spec.top_logprobs))});
+  }
+  sampler_.Sample(cpu_, absl::MakeSpan(rows_));
+}
+
+void Engine::Emit(const Shares& shares) {
+  const ModelConfig& model = model_.config();
+  int32_t first = 0;  // token of the batch at which the share begins
+  for (const auto& share : shares) {
+    Sequence& sequence = *share.sequence;
+    const auto failure = failed_.lower_bound(first);
+    const bool failed = failure != failed_.end() && failure->first < first + share.tokens;
+    first += share.tokens;
+    if (failed) {
+      End(sequence.spec.key, sequence.spec.owner_epoch, failure->second);
+      continue;
+    }
+    if (!share.sample) continue;
+    const SampleRow& row = rows_[*share.sample];
+    if (!row.status.ok()) {
+      End(sequence.spec.key, sequence.spec.owner_epoch, row.status);
+      continue;
+    }
+    const SequenceSpec& spec = sequence.spec;
+    const int32_t id = row.chosen.token;
+    TokenEvent event{.key = spec.key,
+                     .owner_epoch = spec.owner_epoch,
+                     .index = sequence.generated(),
+                     .id = id,
+                     .logprob = row.chosen.logprob,
+                     .top = {row.top.begin(), row.top.end()}};
+    sequence.tokens.push_back(id);
+    const auto contains = [id](const std::vector<int32_t>& ids) {
+      return std::find(ids.begin(), ids.end(), id) != ids.end();
+    };
+    if ((!spec.ignore_eos && contains(model.eos_ids)) || contains(spec.stop_token_ids)) {
+      event.finish = Finish::kStop;
+    } else if (sequence.generated() >= spec.max_tokens) {
+      event.finish = Finish::kLength;
+    }
+    if (event.finish != Finish::kNone) scheduler_.Remove(spec.key);
+    events_.tokens.push_back(std::move(event));
+  }
+}
+
+void Engine::TraceRows(const Shares& shares, int layer, std::string_view stage, const void* rows,
+                       size_t row_bytes) const {
+  if (options_.trace == nullptr) return;
+  const auto* row = static_cast<const std::byte*>(rows);
+  for (const auto& share : shares) {
+    const SequenceSpec& spec = share.sequence->spec;
+    const uint64_t sequence =
+        uint64_t{Crc32c(spec.prompt_ids.data(), spec.prompt_ids.size() * sizeof(int32_t))} << 32 |
+        Crc32c(&spec.sampling.seed, sizeof spec.sampling.seed);
+    for (int32_t i = 0; i < share.tokens; ++i, row += row_bytes) {
+      options_.trace->Write(sequence ^ spec.sampling.choice, share.sequence->computed + i, layer,
+                            stage, row, row_bytes);
+    }
+  }
+}
+
+}  // namespace bottega
