@@ -36,6 +36,8 @@ inline constexpr size_t kTemplateOutputBytesMax = 4u << 20;
 inline constexpr size_t kBodyBytesMax = 32u << 20;
 inline constexpr size_t kHeaderBytesMax = 16u << 10;
 inline constexpr size_t kHeaderCountMax = 100;
+inline constexpr size_t kRequestLineBytesMax = 8u << 10;
+inline constexpr size_t kRequestIdCharsMax = 128;
 inline constexpr size_t kConnectionsMax = 4096;
 inline constexpr size_t kStreamBufferBytesMax = 256u << 10;
 inline constexpr size_t kJsonDepthMax = 64;
@@ -50,6 +52,12 @@ inline constexpr size_t kStopStringBytesMax = 256;
 inline constexpr size_t kStopIdsMax = 64;
 inline constexpr int kChoicesMax = 16;
 inline constexpr int kTopLogprobsMax = 20;
+inline constexpr size_t kToolNameCharsMax = 64;
+inline constexpr size_t kCacheSaltCharsMax = 128;
+inline constexpr size_t kPromptsMax = 128;            // in one body of /v1/completions
+inline constexpr size_t kSequencesPerRequestMax = 128;  // prompts times n
+inline constexpr size_t kRequestEventsMax = 8192;     // of one request, not yet looked at
+inline constexpr int kMigrationsMax = 3;              // of one sequence to another worker
 inline constexpr size_t kQueuedRequestsMax = 128;
 inline constexpr size_t kRunningRequestsMax = 64;  // per attention worker
 inline constexpr size_t kPrefillChunkTokens = 512;
@@ -61,5 +69,17 @@ inline constexpr size_t kPartBytesMax = 256u << 10;
 inline constexpr size_t kPartsMax = 64;
 inline constexpr size_t kCreditRows = 512;  // rows in flight per attention-expert pair
 inline constexpr int kAttemptsMax = 3;
+
+
+// Control streams (core/service) and the cluster table.
+inline constexpr size_t kControlMessageBytesMax = 32u << 20;
+inline constexpr size_t kStreamMessagesMax = 1024;         // queued, each way
+inline constexpr size_t kStreamQueueBytesMax = 64u << 20;  // queued, each way
+inline constexpr size_t kControlStreamsMax = 4096;         // open at one server
+inline constexpr size_t kMembersMax = 4096;
+inline constexpr size_t kMemberNameBytesMax = 128;
+inline constexpr size_t kAddressBytesMax = 512;
+inline constexpr size_t kTableExpertsMax = 1u << 20;  // layers * experts
+inline constexpr size_t kAdminConnectionsMax = 64;
 
 }  // namespace bottega::limits

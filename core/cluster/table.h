@@ -1,5 +1,6 @@
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -25,6 +26,13 @@ struct Member {
   uint32_t protocol_max = 1;
   MemberState state = MemberState::kJoining;
   std::string numerics_id;
+};
+
+// One expert of one layer: the unit of placement.
+struct ExpertRef {
+  LayerId layer;
+  ExpertId expert;
+  friend auto operator<=>(const ExpertRef&, const ExpertRef&) = default;
 };
 
 // Who is alive and who serves which expert: one value, one version, (term, epoch). Immutable once

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "absl/status/status.h"
+#include "core/base/loop.h"
+
+namespace bottega {
+
+// SIGINT and SIGTERM of a program: the first calls `drain` on the loop's thread, the second exits
+// at once (status 130 or 143). Make it before any other thread starts: it blocks the signals, so
+// that every thread inherits the mask, and reads them from a signalfd on the loop. One per program.
+class ProcessSignals {
+ public:
+  ProcessSignals(Loop& loop, std::function<void(int signal)> drain);
+  ~ProcessSignals();
+  ProcessSignals(const ProcessSignals&) = delete;
+  ProcessSignals& operator=(const ProcessSignals&) = delete;
+
+ private:
+  Loop& loop_;
+  std::function<void(int)> drain_;
+  int fd_ = -1;
+  int seen_ = 0;
+};
+
+// The kernel ends this process with SIGTERM when its parent dies (for children of `bottega up`).
+// False if the parent is gone already.
+bool DieWithParent();
+
+// Writes `status` to stderr and gives the exit code of conventions: 0, 1 failure, 2 usage, 3 model
+// refused.
+int ExitCode(const absl::Status& status);
+
+}  // namespace bottega

@@ -1,0 +1,82 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/cluster/table.h"
+#include "core/service/context.h"
+
+namespace bottega {
+
+// What a member tells the router about itself when it registers.
+struct MemberSelf {
+  Member member;             // id and state are the router's to give
+  std::string model_digest;  // empty: gateway
+  uint32_t layers = 0;
+  uint32_t experts = 0;            // per layer
+  uint64_t expert_bytes = 0;       // of one expert
+  uint64_t capacity_bytes = 0;     // expert workers: for experts
+  std::vector<bool> dense_layers;  // [layer]; empty: every layer has experts
+};
+
+struct RouterSessionOptions {
+  std::string router_address;
+  Duration heartbeat_interval = std::chrono::milliseconds(100);
+  Duration connect_timeout = std::chrono::seconds(1);
+  Duration backoff_min = std::chrono::milliseconds(50);
+  Duration backoff_max = std::chrono::seconds(2);
+};
+
+// The member's side of `Router.Session`: keeps one stream to the router for as long as the process
+// lives. Registers, sends a heartbeat each interval if the progress counter moved, reconnects with
+// backoff and jitter, publishes each newer table and acknowledges it, hands over assignments.
+// While the router is away the last table stays in use. Loop thread only.
+class RouterSession {
+ public:
+  struct Callbacks {
+    // A newer table; (term, epoch) only grows. May be empty: table() has it too.
+    std::function<void(TableSnapshot)> on_table;
+    // All that this expert worker should hold, ascending.
+    std::function<void(std::vector<ExpertRef>)> on_assignment;
+    // Rows a second (expert), running requests (attention); may be empty.
+    std::function<double()> load;
+    // Moves while the process gets work done; empty: the loop's turns.
+    std::function<uint64_t()> progress;
+    // The router refuses this member for good (digest, protocol): the process ends with `why`.
+    std::function<void(absl::Status why)> on_refused;
+  };
+
+  RouterSession(ServiceContext& context, MemberSelf self, RouterSessionOptions options,
+                Callbacks callbacks);
+  ~RouterSession();
+
+  // Spawns its tasks under the context's node.
+  void Start();
+  // Ends the stream in order and the tasks at their next turn. A session that is destroyed without
+  // it is for killed nodes.
+  void Stop();
+
+  // Ready to serve; told to the router with the next heartbeat.
+  void SetHeld(std::vector<ExpertRef> held);
+  // Epoch in use by this process' readers. Without a call, a table counts as in use once on_table
+  // returned.
+  void AckEpoch(uint64_t term, uint64_t epoch);
+
+  // Asks to leave; Ok when nothing points here any more. Unavailable if the router is away at the
+  // deadline.
+  Task<absl::Status> Drain(Time deadline);
+  // Until a table of epoch > 0 is here, or DeadlineExceeded.
+  Task<absl::Status> WaitForTable(Time deadline);
+
+  TableSnapshot table() const;  // nullptr before the first
+  std::optional<MemberId> id() const;
+  bool connected() const;
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace bottega
