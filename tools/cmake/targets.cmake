@@ -2,7 +2,8 @@
 add_library(bottega_flags INTERFACE)
 target_include_directories(bottega_flags INTERFACE ${CMAKE_SOURCE_DIR})
 # -ffp-contract=off: the numerics contract (design section 6) defines where an fma is; the compiler may not add one.
-target_compile_options(bottega_flags INTERFACE -Wall -Wextra -Werror -ffp-contract=off -fno-omit-frame-pointer)
+# -Wno-missing-field-initializers: designated initialisers name what differs from the default, on purpose.
+target_compile_options(bottega_flags INTERFACE -Wall -Wextra -Wno-missing-field-initializers -Werror -ffp-contract=off -fno-omit-frame-pointer)
 target_link_libraries(bottega_flags INTERFACE Threads::Threads)
 if(BOTTEGA_FAULT_POINTS)
   target_compile_definitions(bottega_flags INTERFACE BOTTEGA_FAULT_POINTS=1)
