@@ -45,9 +45,10 @@ struct SampleRow {
 //           runs of 4096 terms, term j of a run to f32 lane j mod 16, lanes added by the fixed
 //           tree; runs added in f64, ascending
 //   top_p keeps the shortest prefix whose f64 running sum of e (by rank) reaches top_p * Z
-//   min_p keeps e[i] >= min_p (the first has e = 1), a prefix too
-//   choice: the first rank whose running sum exceeds u * S; S = the running sum at the end of the
-//           prefix if top_p or min_p cut it, else Z; the last one if rounding leaves none
+//   min_p ends the prefix before the first e[i] < min_p (the first has e = 1)
+//   choice: the first rank of the prefix whose running sum exceeds u * S; S = the running sum at
+//   the
+//           prefix's end if top_p or min_p is on, else Z; rank 0 if rounding leaves none
 // How candidates are found (partial sorts, widening on demand) cannot change the outcome: the order
 // is total.
 // logprob = logit - max - Log(sum of Exp(logit - max) over the row, by id) in f64, rounded to f32:

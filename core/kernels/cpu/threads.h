@@ -44,22 +44,28 @@ class ThreadPool {
   void Run(int64_t items, ItemFn fn, const void* context);
   void WorkerMain(int thread);
   void TakeItems(int thread);
-  uint64_t AwaitJob(uint64_t seen);
+  bool Enter(uint64_t* last_job);  // false: stop
+  void Leave();
+
+  // state_: job number << 2 | kOpen | kStop bits, and in the upper half the number of workers
+  // inside. A worker enters an open job by adding itself with a compare-exchange; the caller closes
+  // the job when no items are left and waits for those inside only. So a worker that the system has
+  // not woken in time costs nothing.
+  static constexpr uint64_t kOpen = 1, kStop = 2, kInside = uint64_t{1} << 48;
 
   std::mutex callers_;  // one job at a time
 
-  // The job: written by the caller while no worker is inside, read by workers after `job_` moved.
+  // The job: written by the caller while it is closed and nobody is inside.
   ItemFn fn_ = nullptr;
   const void* context_ = nullptr;
   int64_t items_ = 0;
-  alignas(64) std::atomic<int64_t> next_item_{0};
-  alignas(64) std::atomic<int> busy_{0};  // workers that have not finished the job
 
-  alignas(64) std::atomic<uint64_t> job_{0};  // grows by one per job; kStop ends the workers
-  std::atomic<int> sleepers_{0};
+  alignas(64) std::atomic<int64_t> next_item_{0};
+  alignas(64) std::atomic<uint64_t> state_{0};
+  alignas(64) std::atomic<int> sleepers_{0};
   std::mutex sleep_mutex_;
-  std::condition_variable wake_;  // workers wait for job_ to move
-  std::condition_variable done_;  // the caller waits for busy_ == 0
+  std::condition_variable wake_;  // workers wait for an open job
+  std::condition_variable left_;  // the caller waits for the last worker to leave
   std::vector<std::thread> workers_;
 };
 

@@ -1,0 +1,100 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "core/tensor/dtype.h"
+
+namespace bottega {
+
+// The inner loops, one set per instruction set, chosen once per operator call. Arguments are plain
+// (pointers and sizes already checked by the operator). Contracts are in the operator's header.
+
+// Columns of a matmul work unit: 4 tiles of 16.
+inline constexpr int64_t kPanelTiles = 4;
+
+struct MatMulPanel {
+  const float* x;  // [rows, k]
+  int64_t x_stride;
+  int64_t rows;
+  const void* w;  // [tiles][k][16]
+  DType dtype;
+  int64_t k;
+  int64_t columns;  // 1..64: real ones; tiles = ceil(columns / 16)
+  float* y;         // [rows, columns]
+  int64_t y_stride;
+  bool add;
+};
+
+struct NormRow {
+  const float* x;
+  int64_t width;
+  const float* weight;
+  float eps;
+  void* y;  // may be x if f32
+  DType y_dtype;
+};
+
+struct RopeRow {
+  float* x;  // [heads, 2 * half]
+  int64_t heads;
+  int64_t half;
+  const float* cos;  // [half]
+  const float* sin;  // [half]
+};
+
+struct CombineRow {
+  const void* const* rows;  // [count] of [width]
+  const float* weights;     // [count]
+  DType dtype;
+  int64_t count;
+  int64_t width;
+  float* residual;  // [width]
+};
+
+// The query heads of one token that read one kv head.
+struct AttendRun {
+  const float* q;  // [heads, head_dim]
+  float* out;      // [heads, head_dim]
+  int64_t heads;
+  int64_t head_dim;
+  float scale;
+  int32_t position;
+  const int32_t* blocks;
+  const std::byte* keys;    // of this kv head in block 0: [head_dim][16]
+  const std::byte* values;  // [16][head_dim]
+  size_t block_stride_bytes;
+  DType dtype;
+};
+
+struct ExpSumRow {
+  const float* x;  // [count]
+  int64_t count;
+  float shift;
+  float factor;
+  float* terms;  // [count]: Exp((x - shift) * factor); null: only their sum is wanted
+};
+
+struct RowMax {
+  float max;  // -inf for an empty row
+  bool bad;   // a NaN or +inf was seen; max is then meaningless
+};
+
+struct Primitives {
+  void (*matmul)(const MatMulPanel&);
+  void (*rms_norm)(const NormRow&);
+  void (*rope)(const RopeRow&);
+  void (*swiglu)(const float* gate_up, int64_t width, float* out);
+  void (*attend)(const AttendRun&);
+  void (*combine)(const CombineRow&);
+  void (*widen)(const void* src, DType dtype, int64_t width, float* dst);
+  void (*round)(const float* src, int64_t width, DType dtype, void* dst);
+  double (*exp_sum)(const ExpSumRow&);  // summed as sample.h says
+  RowMax (*row_max)(const float* x, int64_t count);
+};
+
+extern const Primitives kScalarPrimitives;
+extern const Primitives kAvx2Primitives;
+extern const Primitives kAvx512Primitives;
+
+}  // namespace bottega
