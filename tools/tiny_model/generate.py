@@ -96,7 +96,8 @@ def make_sum(rng, lang):
     if rng.random() < 0.5:
         a, b = b, a
     return Sample("sum", fill(rng, SUM_EN if lang == "en" else SUM_IT, lang, a, b),
-                  ANSWER_NUMBER[lang].format(a + b), arithmetic.sum_notes(a, b), f"{a}+{b}")
+                  ANSWER_NUMBER[lang].format(a + b), arithmetic.sum_notes(a, b),
+                  f"{min(a, b)}+{max(a, b)}")
 
 
 def make_difference(rng, lang):
