@@ -66,7 +66,9 @@ inline constexpr size_t kPrefillChunkTokens = 512;
 inline constexpr size_t kFrameBytesMax = 16u << 20;
 inline constexpr size_t kFrameTokensMax = 256;
 inline constexpr size_t kPartBytesMax = 256u << 10;
-inline constexpr size_t kPartsMax = 64;
+// Of one dispatch, resends included: 512 tokens x 8 experts at 16 KiB a row and 256 KiB a part, to
+// 16 workers, twice.
+inline constexpr size_t kPartsMax = 1024;
 inline constexpr size_t kCreditRows = 512;  // rows in flight per attention-expert pair
 inline constexpr int kAttemptsMax = 3;
 
