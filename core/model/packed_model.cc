@@ -1,0 +1,256 @@
+#include "core/model/packed_model.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "core/base/check.h"
+#include "core/base/crc32c.h"
+#include "core/base/limits.h"
+#include "core/base/status.h"
+#include "core/kernels/swiglu.h"
+#include "core/model/model_file.h"
+#include "core/model/refusal.h"
+#include "core/model/sha256.h"
+
+namespace bottega {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr char kManifestFile[] = "manifest.json";
+constexpr char kDigestFile[] = "manifest.sha256";
+
+// `bytes` is the size of a file whose last region ends somewhere in its last page.
+absl::Status CheckWeightFiles(const fs::path& dir, const std::vector<Region>& plan) {
+  for (size_t i = 0; i < plan.size(); ++i) {
+    if (i + 1 < plan.size() && plan[i + 1].file == plan[i].file) continue;
+    ASSIGN_OR_RETURN(ModelFile file, ModelFile::Open(dir, plan[i].file));
+    uint64_t bytes = RoundUp(plan[i].offset + plan[i].bytes, kRegionAlignment);
+    if (file.size() != bytes) {
+      return RefuseModel(plan[i].file, ": ", file.size(), " bytes, the manifest asks for ", bytes);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckCopiedFile(const fs::path& dir, const FileSum& sum) {
+  ASSIGN_OR_RETURN(ModelFile file, ModelFile::Open(dir, sum.name));
+  if (file.size() != sum.bytes) {
+    return RefuseModel(sum.name, ": ", file.size(), " bytes, the manifest asks for ", sum.bytes);
+  }
+  ASSIGN_OR_RETURN(std::string sha256, Sha256OfFile(file));
+  if (sha256 != sum.sha256)
+    return RefuseModel(sum.name, ": damaged: SHA-256 differs from the manifest");
+  return absl::OkStatus();
+}
+
+// Typed views of a mapped region, one section after the other.
+class Sections {
+ public:
+  Sections(const Region& region, const std::byte* data, DType weights)
+      : region_(region), data_(data), weights_(weights) {}
+
+  const void* Rows() { return data_ + Next(Section::Kind::kRows).offset; }
+  const float* Vector() {
+    return reinterpret_cast<const float*>(data_ + Next(Section::Kind::kVector).offset);
+  }
+  PackedMatrix Tiles(DType dtype) {
+    bool f32 = region_.sections[next_].kind == Section::Kind::kTilesF32;
+    const Section& section = Next(f32 ? Section::Kind::kTilesF32 : Section::Kind::kTiles);
+    int64_t n = 0;
+    for (int64_t rows : section.rows) n += rows;
+    return {data_ + section.offset, f32 ? DType::kF32 : dtype, n, section.k};
+  }
+  GatedMlpWeights GatedMlp() {
+    const Section& section = Next(Section::Kind::kGateUp);
+    GatedMlpWeights mlp;
+    mlp.width = section.rows[0];
+    mlp.gate_up = {data_ + section.offset, weights_, GateUpOutputs(mlp.width), section.k};
+    mlp.down = Tiles(weights_);
+    return mlp;
+  }
+
+ private:
+  const Section& Next(Section::Kind kind) {
+    const Section& section = region_.sections[next_++];
+    CHECK(section.kind == kind);
+    return section;
+  }
+
+  const Region& region_;
+  const std::byte* data_;
+  DType weights_;
+  size_t next_ = 0;
+};
+
+uint32_t RegionCrc(const Region& region, const std::byte* data) {
+  // The name's closing 0 is part of the sum.
+  uint32_t crc = Crc32c(region.name.c_str(), region.name.size() + 1);
+  return ExtendCrc32c(crc, data, region.bytes);
+}
+
+}  // namespace
+
+Mapping::~Mapping() {
+  if (data_) ::munmap(const_cast<std::byte*>(data_), bytes_);
+}
+
+absl::StatusOr<std::shared_ptr<const PackedModel>> PackedModel::Open(const fs::path& dir) {
+  std::shared_ptr<PackedModel> model(new PackedModel);
+  model->dir_ = dir;
+  ASSIGN_OR_RETURN(std::string text, ReadModelFile(dir, kManifestFile, limits::kManifestBytesMax));
+  ASSIGN_OR_RETURN(std::string digest, ReadModelFile(dir, kDigestFile, 65));
+  model->digest_ = Sha256Hex(text);
+  if (digest != model->digest_ + "\n") {
+    return RefuseModel(kManifestFile, ": damaged: its SHA-256 differs from ", kDigestFile);
+  }
+  ASSIGN_OR_RETURN(model->manifest_, ParseManifest(text));
+  model->plan_ = PlanRegions(model->config(), model->weights());
+  for (const FileSum& sum : model->manifest_.files) RETURN_IF_ERROR(CheckCopiedFile(dir, sum));
+  RETURN_IF_ERROR(CheckWeightFiles(dir, model->plan_));
+  return model;
+}
+
+absl::StatusOr<std::string> PackedModel::ReadCopiedFile(std::string_view name) const {
+  for (const FileSum& sum : manifest_.files) {
+    if (sum.name != name) continue;
+    ASSIGN_OR_RETURN(std::string content, ReadModelFile(dir_, name, sum.bytes));
+    if (Sha256Hex(content) != sum.sha256) {
+      return RefuseModel(sum.name, ": damaged: SHA-256 differs from the manifest");
+    }
+    return content;
+  }
+  return absl::NotFoundError(std::string(name) + ": the model has no such file");
+}
+
+absl::StatusOr<Mapping> PackedModel::MapRegion(size_t index) const {
+  const Region& region = plan_[index];
+  ASSIGN_OR_RETURN(ModelFile file, ModelFile::Open(dir_, region.file));
+  const uint64_t mapped = RoundUp(region.bytes, kRegionAlignment);
+  if (region.offset + mapped > file.size()) {
+    return RefuseModel(region.file, ": shorter than when it was packed");
+  }
+  void* address =
+      ::mmap(nullptr, mapped, PROT_READ, MAP_SHARED, file.fd(), static_cast<off_t>(region.offset));
+  if (address == MAP_FAILED) {
+    return absl::ResourceExhaustedError(region.file + ": cannot map: " + std::strerror(errno));
+  }
+  Mapping mapping(static_cast<const std::byte*>(address), mapped);
+  ::madvise(address, mapped, MADV_WILLNEED);
+  if (RegionCrc(region, mapping.data()) != manifest_.sums[index].crc32c) {
+    return RefuseModel(region.file, ": region ", region.name, " is damaged: CRC32C differs");
+  }
+  const std::byte* padding = mapping.data() + region.bytes;
+  if (std::any_of(padding, mapping.data() + mapped,
+                  [](std::byte b) { return b != std::byte{0}; })) {
+    return RefuseModel(region.file, ": damaged: bytes after region ", region.name, " are not zero");
+  }
+  return mapping;
+}
+
+absl::StatusOr<AttentionWeights> PackedModel::MapAttention() const {
+  AttentionWeights all;
+  all.embedding_dtype = weights();
+  for (size_t i = 0; i < plan_.size(); ++i) {
+    const Region& region = plan_[i];
+    if (region.file != plan_[0].file) break;  // experts follow
+    ASSIGN_OR_RETURN(Mapping mapping, MapRegion(i));
+    Sections sections(region, mapping.data(), weights());
+    if (region.name == "embedding") {
+      all.embedding = sections.Rows();
+    } else if (region.name == "final_norm") {
+      all.final_norm = sections.Vector();
+    } else if (region.name == "lm_head") {
+      all.lm_head = sections.Tiles(weights());
+    } else {
+      LayerWeights layer;
+      layer.input_norm = sections.Vector();
+      layer.q_norm = sections.Vector();
+      layer.k_norm = sections.Vector();
+      layer.post_attention_norm = sections.Vector();
+      layer.qkv = sections.Tiles(weights());
+      layer.o = sections.Tiles(weights());
+      layer.is_moe = config().is_moe_layer[all.layers.size()] != 0;
+      if (layer.is_moe) {
+        layer.gate = sections.Tiles(DType::kF32);
+      } else {
+        layer.dense = sections.GatedMlp();
+      }
+      all.layers.push_back(layer);
+    }
+    all.mappings.push_back(std::move(mapping));
+  }
+  return all;
+}
+
+// Regions of experts follow embedding, layers, final norm and head, layer by layer.
+size_t PackedModel::RegionOf(LayerId layer, ExpertId expert) const {
+  size_t index = static_cast<size_t>(config().num_layers) + 3;
+  for (size_t l = 0; l < layer.value; ++l) {
+    if (config().is_moe_layer[l]) index += static_cast<size_t>(config().num_experts);
+  }
+  return index + expert.value;
+}
+
+absl::StatusOr<ExpertWeights> PackedModel::MapExpert(LayerId layer, ExpertId expert) const {
+  if (layer.value >= config().num_layers || !config().is_moe_layer[layer.value] ||
+      expert.value >= config().num_experts) {
+    return absl::NotFoundError("the model has no " + ExpertRegionName(layer, expert));
+  }
+  size_t index = RegionOf(layer, expert);
+  CHECK(plan_[index].name == ExpertRegionName(layer, expert));
+  ExpertWeights weights;
+  ASSIGN_OR_RETURN(weights.mapping, MapRegion(index));
+  weights.mlp = Sections(plan_[index], weights.mapping.data(), this->weights()).GatedMlp();
+  return weights;
+}
+
+uint64_t PackedModel::ExpertBytes() const {
+  return RoundUp(plan_.back().bytes, kRegionAlignment);  // the last region is an expert's
+}
+
+uint64_t PackedModel::AttentionBytes() const {
+  uint64_t bytes = 0;
+  for (const Region& region : plan_) {
+    if (region.file == plan_[0].file) bytes += RoundUp(region.bytes, kRegionAlignment);
+  }
+  return bytes;
+}
+
+absl::Status PackedModel::Verify(
+    const std::function<void(uint64_t done, uint64_t total)>& progress) const {
+  uint64_t total = 0;
+  for (const Region& region : plan_) total += RoundUp(region.bytes, kRegionAlignment);
+  uint64_t done = 0;
+  std::vector<std::byte> piece(4 << 20);
+  for (size_t i = 0; i < plan_.size(); ++i) {
+    const Region& region = plan_[i];
+    ASSIGN_OR_RETURN(ModelFile file, ModelFile::Open(dir_, region.file));
+    Sha256 sha;
+    sha.Update(region.name.c_str(), region.name.size() + 1);
+    const uint64_t padded = RoundUp(region.bytes, kRegionAlignment);
+    for (uint64_t at = 0; at < padded; at += piece.size()) {
+      auto part = std::span(piece).first(std::min<uint64_t>(piece.size(), padded - at));
+      RETURN_IF_ERROR(file.ReadAt(region.offset + at, part));
+      size_t inside = at < region.bytes ? std::min<uint64_t>(part.size(), region.bytes - at) : 0;
+      sha.Update(part.data(), inside);
+      if (std::any_of(part.begin() + static_cast<std::ptrdiff_t>(inside), part.end(),
+                      [](std::byte b) { return b != std::byte{0}; })) {
+        return RefuseModel(region.file, ": damaged: bytes after region ", region.name,
+                           " are not zero");
+      }
+      done += part.size();
+      if (progress) progress(done, total);
+    }
+    if (sha.Hex() != manifest_.sums[i].sha256) {
+      return RefuseModel(region.file, ": region ", region.name, " is damaged: SHA-256 differs");
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace bottega

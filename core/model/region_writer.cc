@@ -1,0 +1,218 @@
+#include "core/model/region_writer.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <vector>
+
+#include "core/base/check.h"
+#include "core/base/crc32c.h"
+#include "core/base/status.h"
+#include "core/kernels/matmul.h"
+#include "core/kernels/swiglu.h"
+#include "core/model/refusal.h"
+#include "core/tensor/bf16.h"
+
+namespace bottega {
+namespace {
+
+constexpr int64_t kPieceFloats = 1 << 20;  // 4 MiB of f32 source
+
+// Rows to take at a time: whole tiles.
+int64_t PieceRows(int64_t k) {
+  return std::max<int64_t>(kTileLanes, kPieceFloats / k / kTileLanes * kTileLanes);
+}
+
+// Whether all elements are finite, also after rounding to `target`. Reductions without a branch, so
+// that the compiler vectorises them.
+bool AllFinite(std::span<const std::byte> bytes, DType stored, DType target) {
+  uint32_t worst = 0;
+  if (stored == DType::kBF16) {
+    for (size_t i = 0; i + 2 <= bytes.size(); i += 2) {
+      uint16_t bits;
+      std::memcpy(&bits, &bytes[i], 2);
+      worst = std::max<uint32_t>(worst, bits & 0x7fffu);
+    }
+    return worst < 0x7f80u;
+  }
+  for (size_t i = 0; i + 4 <= bytes.size(); i += 4) {
+    uint32_t bits;
+    std::memcpy(&bits, &bytes[i], 4);
+    worst = std::max(worst, bits & 0x7fffffffu);
+  }
+  // From 0x7f7f8000 on, rounding to bf16 carries into the exponent of infinity.
+  return worst < (target == DType::kBF16 ? 0x7f7f8000u : 0x7f800000u);
+}
+
+class Writer {
+ public:
+  Writer(const Checkpoint& checkpoint, const Region& region, DType weights, int fd)
+      : checkpoint_(checkpoint), region_(region), weights_(weights), fd_(fd), sums_(region.name) {}
+
+  absl::StatusOr<RegionSums> Run() {
+    for (const Section& section : region_.sections) {
+      std::vector<std::byte> gap(section.offset - at_);
+      RETURN_IF_ERROR(Write(gap));
+      RETURN_IF_ERROR(WriteSection(section));
+      CHECK_EQ(at_, section.offset + section.bytes);
+    }
+    return sums_.Finish();
+  }
+
+ private:
+  absl::Status WriteSection(const Section& section) {
+    switch (section.kind) {
+      case Section::Kind::kRows:
+        return WriteRows(section, weights_);
+      case Section::Kind::kVector:
+        return WriteRows(section, DType::kF32);
+      case Section::Kind::kTiles:
+        return WriteTiles(section, weights_);
+      case Section::Kind::kTilesF32:
+        return WriteTiles(section, DType::kF32);
+      case Section::Kind::kGateUp:
+        return WriteGateUp(section);
+    }
+    CHECK(false);
+    return absl::OkStatus();
+  }
+
+  absl::Status WriteRows(const Section& section, DType dtype) {
+    const int64_t step = std::max<int64_t>(1, kPieceFloats / section.k);
+    std::vector<std::byte> out;
+    for (int64_t row = 0; row < section.rows[0]; row += step) {
+      int64_t rows = std::min(step, section.rows[0] - row);
+      std::vector<std::byte> buffer;
+      ASSIGN_OR_RETURN(RowBlock block, Read(section, 0, row, rows, dtype, buffer));
+      if (block.dtype == dtype) {
+        RETURN_IF_ERROR(Write(buffer));
+        continue;
+      }
+      ConvertElements(buffer, block.dtype, dtype, out);
+      RETURN_IF_ERROR(Write(out));
+    }
+    return absl::OkStatus();
+  }
+
+  // Pieces of whole tiles of the stacked sources; only the last tile may be partly filled.
+  absl::Status WriteTiles(const Section& section, DType dtype) {
+    int64_t total = 0;
+    for (int64_t rows : section.rows) total += rows;
+    std::vector<std::byte> out;
+    for (int64_t begin = 0; begin < total; begin += PieceRows(section.k)) {
+      const int64_t end = std::min(total, begin + PieceRows(section.k));
+      std::vector<RowBlock> blocks;
+      std::vector<std::vector<std::byte>> buffers(section.sources.size());
+      int64_t source_begin = 0;
+      for (size_t i = 0; i < section.sources.size(); ++i) {
+        const int64_t from = std::max(begin, source_begin);
+        const int64_t to = std::min(end, source_begin + section.rows[i]);
+        if (from < to) {
+          ASSIGN_OR_RETURN(RowBlock block,
+                           Read(section, i, from - source_begin, to - from, dtype, buffers[i]));
+          blocks.push_back(block);
+        }
+        source_begin += section.rows[i];
+      }
+      out.resize(PackedBytes(dtype, end - begin, section.k));
+      PackTiles(blocks, section.k, dtype, out.data());
+      RETURN_IF_ERROR(Write(out));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status WriteGateUp(const Section& section) {
+    const int64_t width = section.rows[0];
+    std::vector<std::byte> out;
+    for (int64_t row = 0; row < width; row += PieceRows(section.k)) {
+      const int64_t rows = std::min(PieceRows(section.k), width - row);
+      std::vector<std::byte> gate_buffer;
+      std::vector<std::byte> up_buffer;
+      ASSIGN_OR_RETURN(RowBlock gate, Read(section, 0, row, rows, weights_, gate_buffer));
+      ASSIGN_OR_RETURN(RowBlock up, Read(section, 1, row, rows, weights_, up_buffer));
+      out.resize(GateUpPackedBytes(weights_, rows, section.k));
+      PackGateUp(gate, up, section.k, weights_, out.data());
+      RETURN_IF_ERROR(Write(out));
+    }
+    return absl::OkStatus();
+  }
+
+  static void ConvertElements(const std::vector<std::byte>& in, DType from, DType to,
+                              std::vector<std::byte>& out) {
+    const size_t count = in.size() / SizeOf(from);
+    out.resize(count * SizeOf(to));
+    for (size_t i = 0; i < count; ++i) {
+      if (from == DType::kBF16) {
+        BF16 value;
+        std::memcpy(&value, &in[i * 2], 2);
+        float wide = Widen(value);
+        std::memcpy(&out[i * 4], &wide, 4);
+      } else {
+        float value;
+        std::memcpy(&value, &in[i * 4], 4);
+        BF16 narrow = RoundToBF16(value);
+        std::memcpy(&out[i * 2], &narrow, 2);
+      }
+    }
+  }
+
+  absl::StatusOr<RowBlock> Read(const Section& section, size_t source, int64_t row, int64_t rows,
+                                DType target, std::vector<std::byte>& buffer) {
+    const Checkpoint::Tensor& tensor = checkpoint_.Find(section.sources[source]);
+    buffer.resize(static_cast<size_t>(rows * section.k) * SizeOf(tensor.dtype));
+    RETURN_IF_ERROR(checkpoint_.Read(tensor, row * section.k, buffer));
+    if (!AllFinite(buffer, tensor.dtype, target)) {
+      return RefuseModel(checkpoint_.files()[tensor.file].name(), ": tensor \"",
+                         section.sources[source],
+                         "\" has a NaN, an infinity or a value too large for ", Name(target),
+                         " in rows ", row, " to ", row + rows - 1);
+    }
+    return RowBlock{.data = buffer.data(), .dtype = tensor.dtype, .rows = rows};
+  }
+
+  absl::Status Write(std::span<const std::byte> bytes) {
+    sums_.Update(bytes);
+    uint64_t offset = region_.offset + at_;
+    at_ += bytes.size();
+    while (!bytes.empty()) {
+      ssize_t put = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+      if (put < 0 && errno == EINTR) continue;
+      if (put <= 0) {
+        return MakeError(Reason::kInternalError, "cannot write " + region_.file + ": " +
+                                                     std::strerror(put < 0 ? errno : ENOSPC));
+      }
+      offset += static_cast<uint64_t>(put);
+      bytes = bytes.subspan(static_cast<size_t>(put));
+    }
+    return absl::OkStatus();
+  }
+
+  const Checkpoint& checkpoint_;
+  const Region& region_;
+  const DType weights_;
+  const int fd_;
+  uint64_t at_ = 0;  // in the region
+  RegionSummer sums_;
+};
+
+}  // namespace
+
+// The name's closing 0 is part of the sums.
+RegionSummer::RegionSummer(const std::string& region_name)
+    : crc_(Crc32c(region_name.c_str(), region_name.size() + 1)) {
+  sha_.Update(region_name.c_str(), region_name.size() + 1);
+}
+
+void RegionSummer::Update(std::span<const std::byte> bytes) {
+  crc_ = ExtendCrc32c(crc_, bytes.data(), bytes.size());
+  sha_.Update(bytes.data(), bytes.size());
+}
+
+absl::StatusOr<RegionSums> WriteRegion(const Checkpoint& checkpoint, const Region& region,
+                                       DType weights, int fd) {
+  return Writer(checkpoint, region, weights, fd).Run();
+}
+
+}  // namespace bottega
