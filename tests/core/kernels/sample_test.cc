@@ -1,0 +1,237 @@
+#include "core/kernels/sample.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <vector>
+
+#include "core/kernels/elementary.h"
+#include "tests/core/kernels/every_cpu.h"
+
+namespace bottega {
+namespace {
+
+constexpr float kInf = std::numeric_limits<float>::infinity();
+
+struct Sampled {
+  TokenLogprob chosen;
+  std::vector<TokenLogprob> top;
+  absl::Status status;
+};
+
+Sampled Sample(const Cpu& cpu, const std::vector<float>& logits, const SamplingParams& params,
+               int64_t position, int top = 0) {
+  Sampler sampler(static_cast<int64_t>(logits.size()), cpu.pool->threads());
+  Sampled out{{}, std::vector<TokenLogprob>(top), {}};
+  SampleRow row = {.logits = logits.data(),
+                   .params = params,
+                   .position = position,
+                   .top = absl::MakeSpan(out.top),
+                   .chosen = {},
+                   .status = {}};
+  sampler.Sample(cpu, {&row, 1});
+  out.chosen = row.chosen;
+  out.status = row.status;
+  return out;
+}
+
+// sample.h's sum: runs of 4096, 16 lanes, the tree, f64.
+double ContractSum(const std::vector<float>& terms) {
+  double total = 0;
+  for (size_t run = 0; run < terms.size(); run += 4096) {
+    float lanes[16] = {};
+    for (size_t i = run; i < std::min(run + 4096, terms.size()); ++i)
+      lanes[(i - run) % 16] += terms[i];
+    for (int step = 8; step > 0; step /= 2) {
+      for (int i = 0; i < step; ++i) lanes[i] += lanes[i + step];
+    }
+    total += static_cast<double>(lanes[0]);
+  }
+  return total;
+}
+
+// sample.h, literally, with everything sorted and nothing clever.
+TokenLogprob Definition(const std::vector<float>& logits, const SamplingParams& params,
+                        int64_t position) {
+  const float max = *std::max_element(logits.begin(), logits.end());
+  const auto terms_of = [&](const std::vector<float>& values, float factor) {
+    std::vector<float> terms;
+    for (float x : values) terms.push_back(Exp((x - max) * factor));
+    return terms;
+  };
+  std::vector<int32_t> ids;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (logits[i] > -kInf) ids.push_back(static_cast<int32_t>(i));
+  }
+  std::stable_sort(ids.begin(), ids.end(), [&](int a, int b) { return logits[a] > logits[b]; });
+  const double log_total = Log(ContractSum(terms_of(logits, 1.0f)));
+  const auto answer = [&](int32_t id) -> TokenLogprob {
+    return {id, static_cast<float>((double{logits[id]} - double{max}) - log_total)};
+  };
+  if (params.temperature < 1e-5f) return answer(ids[0]);
+
+  const float factor = 1.0f / params.temperature;
+  const bool keeps_k = params.top_k > 0 && params.top_k < static_cast<int>(logits.size());
+  if (keeps_k && params.top_k < static_cast<int>(ids.size())) ids.resize(params.top_k);
+  std::vector<float> ranked;
+  for (int32_t id : ids) ranked.push_back(logits[id]);
+  const std::vector<float> e = terms_of(ranked, factor);
+  const double z = ContractSum(keeps_k ? e : terms_of(logits, factor));
+  size_t end = e.size();
+  double s = z;
+  if (params.top_p < 1 || params.min_p > 0) {
+    double running = 0;
+    size_t kept = 0;
+    while (kept < e.size() && !(e[kept] < params.min_p)) {
+      running += e[kept++];
+      if (params.top_p < 1 && running >= double{params.top_p} * z) break;
+    }
+    end = kept;
+    s = running;
+  }
+  double running = 0;
+  for (size_t i = 0; i < end; ++i) {
+    running += e[i];
+    if (running > UniformAt(params.seed, params.choice, position) * s) return answer(ids[i]);
+  }
+  return answer(ids[0]);
+}
+
+std::vector<SamplingParams> ParamsToTry() {
+  std::vector<SamplingParams> all;
+  for (float temperature : {0.0f, 0.6f, 1.0f, 8.0f}) {
+    for (int top_k : {0, 1, 20, 1500}) {
+      for (float top_p : {1.0f, 0.95f, 0.3f}) {
+        for (float min_p : {0.0f, 0.1f}) {
+          all.push_back({.temperature = temperature,
+                         .top_k = top_k,
+                         .top_p = top_p,
+                         .min_p = min_p,
+                         .seed = 42,
+                         .choice = 1});
+        }
+      }
+    }
+  }
+  return all;
+}
+
+TEST(Sample, EqualsTheDefinitionOnEveryCpu) {
+  for (const int64_t vocabulary : {1, 5, 63, 5000, 20011}) {
+    // Coarse values make ties; a few forbidden tokens.
+    auto logits = RandomFloats(vocabulary, 3, 2.0f);
+    for (float& x : logits) x = std::round(x * 64) / 64;
+    for (int64_t i = 2; i < vocabulary; i += 7) logits[i] = -kInf;
+    int64_t position = 100;
+    for (const SamplingParams& params : ParamsToTry()) {
+      ++position;
+      const TokenLogprob expected = Definition(logits, params, position);
+      for (const NamedCpu& named : EveryCpu()) {
+        if (vocabulary > 5000 && named.cpu.isa == Isa::kScalar && position % 8) continue;
+        const Sampled got = Sample(named.cpu, logits, params, position);
+        ASSERT_TRUE(got.status.ok());
+        ASSERT_EQ(got.chosen.token, expected.token)
+            << named.name << " T " << params.temperature << " k " << params.top_k << " p "
+            << params.top_p << " vocabulary " << vocabulary;
+        ASSERT_EQ(std::memcmp(&got.chosen.logprob, &expected.logprob, 4), 0) << named.name;
+      }
+    }
+  }
+}
+
+TEST(Sample, FrequenciesFollowTheDistribution) {
+  const std::vector<float> logits = {0.0f, 1.0f, -1.0f, 2.0f};
+  double total = 0;
+  for (float x : logits) total += std::exp(double{x});
+  std::vector<int> counts(4);
+  constexpr int kDraws = 20000;
+  for (int i = 0; i < kDraws; ++i) {
+    ++counts[Sample(BestCpu(), logits, {.seed = 7}, i).chosen.token];
+  }
+  for (int t = 0; t < 4; ++t) {
+    const double p = std::exp(double{logits[t]}) / total;
+    EXPECT_NEAR(counts[t], kDraws * p, 5 * std::sqrt(kDraws * p * (1 - p))) << t;
+  }
+}
+
+TEST(Sample, LogprobsAreOfTheRawLogitsAndListed) {
+  const auto logits = RandomFloats(300, 4);
+  double total = 0;
+  for (float x : logits) total += std::exp(double{x});
+  const Sampled out =
+      Sample(BestCpu(), logits, {.temperature = 0.3f, .top_k = 5, .seed = 1}, 9, 20);
+  EXPECT_NEAR(out.chosen.logprob, logits[out.chosen.token] - std::log(total), 1e-6);
+  for (size_t i = 0; i < out.top.size(); ++i) {
+    EXPECT_NEAR(out.top[i].logprob, logits[out.top[i].token] - std::log(total), 1e-6);
+    if (i > 0) {
+      EXPECT_LE(logits[out.top[i].token], logits[out.top[i - 1].token]);
+    }
+  }
+  const Sampled few = Sample(BestCpu(), {1.0f, -kInf, 3.0f}, {.temperature = 0}, 0, 3);
+  EXPECT_EQ(few.top[0].token, 2);
+  EXPECT_EQ(few.top[1].token, 0);
+  EXPECT_EQ(few.top[2].token, -1);
+}
+
+TEST(Sample, GreedyTakesTheLowestIdOfATie) {
+  EXPECT_EQ(Sample(BestCpu(), {1, 3, 3, 2}, {.temperature = 0}, 5).chosen.token, 1);
+}
+
+TEST(Sample, BadRowsAreAnErrorAndNeverAToken) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (const NamedCpu& named : EveryCpu()) {
+    for (int at : {0, 15, 16, 36}) {
+      for (float poison : {nan, kInf}) {
+        auto logits = RandomFloats(37, 5);
+        logits[at] = poison;
+        EXPECT_FALSE(Sample(named.cpu, logits, {}, 0).status.ok()) << named.name << " " << at;
+      }
+    }
+    EXPECT_FALSE(Sample(named.cpu, std::vector<float>(40, -kInf), {}, 0).status.ok());
+  }
+}
+
+TEST(Sample, ABatchEqualsItsRows) {
+  const int64_t vocabulary = 700;
+  std::vector<std::vector<float>> logits;
+  std::vector<SampleRow> rows;
+  for (int i = 0; i < 12; ++i) logits.push_back(RandomFloats(vocabulary, 20 + i));
+  for (int i = 0; i < 12; ++i) {
+    rows.push_back({.logits = logits[i].data(),
+                    .params = {.temperature = 0.1f * i, .top_p = 0.9f, .seed = 3},
+                    .position = i,
+                    .top = {},
+                    .chosen = {},
+                    .status = {}});
+  }
+  Sampler sampler(vocabulary, BestCpu().pool->threads());
+  sampler.Sample(BestCpu(), absl::MakeSpan(rows));
+  for (int i = 0; i < 12; ++i) {
+    const Sampled alone = Sample(ScalarCpu(), logits[i], rows[i].params, i);
+    EXPECT_EQ(rows[i].chosen.token, alone.chosen.token);
+    EXPECT_EQ(rows[i].chosen.logprob, alone.chosen.logprob);
+  }
+}
+
+TEST(UniformAt, IsPhilox4x32WithTenRounds) {
+  // The generator's published first block for counter 0 and key 0: 6627e8d5 e169c58d bc57ac4c
+  // 9b00dbd8.
+  EXPECT_EQ(UniformAt(0, 0, 0), static_cast<double>(0xe169c58d6627e8d5ULL >> 11) * 0x1p-53);
+  EXPECT_NE(UniformAt(1, 0, 0), UniformAt(0, 0, 0));
+  EXPECT_NE(UniformAt(0, 1, 0), UniformAt(0, 0, 0));
+  EXPECT_NE(UniformAt(0, 0, 1), UniformAt(0, 0, 0));
+  double sum = 0;
+  for (int i = 0; i < 10000; ++i) {
+    const double u = UniformAt(5, 0, i);
+    ASSERT_GE(u, 0.0);
+    ASSERT_LT(u, 1.0);
+    sum += u;
+  }
+  EXPECT_NEAR(sum / 10000, 0.5, 0.02);
+}
+
+}  // namespace
+}  // namespace bottega
