@@ -9,6 +9,7 @@
 
 #include "core/base/limits.h"
 #include "core/transport/loopback_transport.h"
+#include "core/transport/ucx_transport.h"
 #include "tests/core/transport/transport_world.h"
 
 namespace bottega {
@@ -34,7 +35,22 @@ class LoopbackWorld : public TransportWorld {
   int opened_ = 0;
 };
 
+class UcxWorld : public TransportWorld {
+ public:
+  Loop& loop() override { return *loop_; }
+  std::unique_ptr<Transport> Open(size_t pool_bytes) override {
+    auto transport = OpenUcxTransport(*loop_, {.pool_bytes = pool_bytes});
+    EXPECT_TRUE(transport.ok()) << transport.status();
+    return *std::move(transport);
+  }
+  std::string NobodysAddress() override { return "nobody"; }
+
+ private:
+  std::unique_ptr<Loop> loop_ = Loop::Real();
+};
+
 const TransportKind kKinds[] = {
+    {"UcxTcp", [] { return std::make_unique<UcxWorld>(); }},
     {"LoopbackReal", [] { return std::make_unique<LoopbackWorld>(false); }},
     {"LoopbackSimulated", [] { return std::make_unique<LoopbackWorld>(true); }},
 };
