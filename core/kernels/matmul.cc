@@ -74,6 +74,7 @@ void WriteElement(void* data, DType dtype, int64_t i, float value) {
 void PackTiles(absl::Span<const RowBlock> blocks, int64_t k, DType dtype, void* dst) {
   int64_t row = 0;
   for (const RowBlock& block : blocks) row += block.rows;
+  if (row == 0 || k == 0) return;
   std::memset(dst, 0, PackedBytes(dtype, row, k));
   row = 0;
   for (const RowBlock& block : blocks) {

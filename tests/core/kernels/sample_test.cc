@@ -8,6 +8,7 @@
 #include <numeric>
 #include <vector>
 
+#include "core/kernels/cpu/primitives.h"
 #include "core/kernels/elementary.h"
 #include "tests/core/kernels/every_cpu.h"
 
@@ -139,6 +140,34 @@ TEST(Sample, EqualsTheDefinitionOnEveryCpu) {
         ASSERT_EQ(std::memcmp(&got.chosen.logprob, &expected.logprob, 4), 0) << named.name;
       }
     }
+  }
+}
+
+// Ties across every boundary of the partial sorts (64, 1024, 16384 ranks).
+TEST(Sample, TiesAreRankedById) {
+  for (const int64_t vocabulary : {100, 1500, 17000}) {
+    const std::vector<float> logits(vocabulary, 0.25f);
+    for (int64_t position = 0; position < 200; ++position) {
+      const double u = UniformAt(9, 0, position);
+      const Sampled got = Sample(BestCpu(), logits, {.seed = 9}, position);
+      EXPECT_EQ(got.chosen.token, static_cast<int32_t>(u * vocabulary));
+      if (vocabulary == 17000 && position == 10) break;
+    }
+  }
+}
+
+TEST(ExpSum, IsTheFixedTreeOnEveryCpu) {
+  std::vector<int64_t> counts = {4095, 4096, 4097, 9999};
+  for (int64_t count = 1; count < 200; ++count) counts.push_back(count);
+  for (const int64_t count : counts) {
+    const auto x = RandomFloats(count, 30 + count, 3.0f);
+    std::vector<float> terms;
+    for (float value : x) terms.push_back(Exp((value - 2.5f) * 0.7f));
+    const auto sum = OnEveryCpu([&](const Cpu& cpu) {
+      return std::vector<double>{cpu.primitives->exp_sum(
+          {.x = x.data(), .count = count, .shift = 2.5f, .factor = 0.7f, .terms = nullptr})};
+    });
+    EXPECT_EQ(sum[0], ContractSum(terms)) << count;
   }
 }
 
