@@ -31,6 +31,8 @@ inline constexpr int64_t kPositionsMax = 1 << 20;  // the angle reduction of rop
 inline constexpr uint64_t kTemplateFuel = 1'000'000;
 inline constexpr size_t kTemplateRecursionMax = 100;
 inline constexpr size_t kTemplateOutputBytesMax = 4u << 20;
+// All that the operations of one rendering read and make; bounds its memory and its time.
+inline constexpr size_t kTemplateWorkBytesMax = 128u << 20;
 
 // HTTP.
 inline constexpr size_t kBodyBytesMax = 32u << 20;
