@@ -144,8 +144,30 @@ void AttentionServer::Join(const RouterSessionOptions& router,
 }
 
 void AttentionServer::UpdateTable(TableSnapshot table) {
-  dispatcher_->UpdateTable(table);
-  links_->UpdateTable(table);
+  table_ = std::move(table);
+  dispatcher_->UpdateTable(table_);
+  links_->UpdateTable(table_);
+}
+
+bool AttentionServer::ready() const {
+  if (table_ == nullptr) return false;
+  const bool listed =
+      std::any_of(table_->members.begin(), table_->members.end(), [this](const Member& member) {
+        return member.incarnation == context_.incarnation && member.state == MemberState::kActive;
+      });
+  if (!listed) return false;
+  for (uint32_t layer = 0; layer < table_->layers; ++layer) {
+    if (!model_->config().is_moe_layer[layer]) continue;
+    for (uint32_t expert = 0; expert < table_->experts; ++expert) {
+      const auto& replicas = table_->ReplicasOf(LayerId{static_cast<uint16_t>(layer)},
+                                                ExpertId{static_cast<uint16_t>(expert)});
+      const bool linked = std::any_of(replicas.begin(), replicas.end(), [this](MemberId member) {
+        return links_->connected(member);
+      });
+      if (!linked) return false;
+    }
+  }
+  return true;
 }
 
 Task<absl::Status> AttentionServer::Drain(Time deadline) {

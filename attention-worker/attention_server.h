@@ -35,6 +35,8 @@ class AttentionServer {
   const std::string& address() const { return address_; }  // of the gRPC server
   int64_t max_model_len() const { return max_model_len_; }
   std::string numerics_id() const;
+  // In the table, with a link to a replica of every expert.
+  bool ready() const;
   MemberSelf Self() const;
   void UpdateTable(TableSnapshot table);
 
@@ -60,6 +62,7 @@ class AttentionServer {
   std::unique_ptr<ExpertLinks> links_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<RouterSession> session_;
+  TableSnapshot table_;
   std::map<OwnerId, GatewayStream*> gateways_;  // open streams, owned by their handlers
   OwnerId next_owner_ = 1;
   std::string address_;

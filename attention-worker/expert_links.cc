@@ -65,9 +65,9 @@ void ExpertLinks::PeerLost(MemberId member) {
   it->second->stream->Close(absl::UnavailableError("the data endpoint is lost"));
 }
 
-size_t ExpertLinks::connected() const {
-  return std::count_if(links_.begin(), links_.end(),
-                       [](const auto& entry) { return entry.second->connected; });
+bool ExpertLinks::connected(MemberId member) const {
+  auto it = links_.find(member);
+  return it != links_.end() && it->second->connected;
 }
 
 Task<void> ExpertLinks::Run(std::shared_ptr<Link> link) {

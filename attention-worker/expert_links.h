@@ -26,7 +26,7 @@ class ExpertLinks {
   // The endpoint of a peer is lost: its stream is closed, and it is paired again.
   void PeerLost(MemberId member);
 
-  size_t connected() const;
+  bool connected(MemberId member) const;
 
  private:
   using Stream = MessageStream<internal::v1::PairFromAttention, internal::v1::PairFromExpert>;

@@ -1,0 +1,64 @@
+#include "attention-worker/attention_program.h"
+
+#include <cstdio>
+
+#include "attention-worker/attention_server.h"
+#include "core/base/status.h"
+#include "core/service/worker_process.h"
+
+namespace bottega {
+namespace {
+
+struct Options {
+  WorkerOptions worker;
+  ByteCount kv_cache;
+  AttentionConfig config;
+};
+
+OptionTable Table(Options* o) {
+  OptionTable table("bottega-attention", "An attention worker: keeps the KV cache and the layers.");
+  AddWorkerOptions(table, &o->worker);
+  table.Add("kv-cache", &o->kv_cache, "size of the KV pool; 0: 1 GiB")
+      .Add("max-model-len", &o->config.max_model_len, "context; 0: what model and pool allow")
+      .Range(0, 1 << 20)
+      .Add("max-num-seqs", &o->config.max_num_seqs, "sequences at once")
+      .Range(1, limits::kRunningRequestsMax)
+      .Add("max-num-batched-tokens", &o->config.prefill_tokens, "prompt tokens in one step")
+      .Range(1, limits::kPrefillChunkTokens)
+      .Add("hash-trace", &o->config.hash_trace, "file for a hash per (position, layer, stage)");
+  return table;
+}
+
+absl::Status Serve(Options options) {
+  ASSIGN_OR_RETURN(auto process, WorkerProcess::Start(Role::kAttention, options.worker));
+  AttentionConfig config = options.config;
+  config.listen = process->listen();
+  config.admin_address = process->admin_address();
+  config.row_type = process->row_type();
+  config.kv_bytes = options.kv_cache.value;
+  AttentionServer server(process->context(), config, process->model(), process->cpu(),
+                         process->transport());
+  RETURN_IF_ERROR(server.Start());
+  server.Join(process->router(), [&process](absl::Status why) { process->Fail(std::move(why)); });
+  const absl::Status end = process->Run([&server](Time deadline) { return server.Drain(deadline); },
+                                        [&server] { return server.ready(); });
+  server.Stop();
+  return end;
+}
+
+}  // namespace
+
+int RunAttentionProgram(int argc, const char* const* argv) {
+  Options options;
+  OptionTable table = Table(&options);
+  absl::StatusOr<OptionTable::Outcome> outcome = table.Parse(argc, argv);
+  if (!outcome.ok()) return ExitCode(outcome.status());
+  if (!outcome->print_and_exit.empty()) {
+    std::fputs(outcome->print_and_exit.c_str(), stdout);
+    return 0;
+  }
+  if (!outcome->positional.empty()) options.worker.model = outcome->positional.front();
+  return ExitCode(Serve(std::move(options)));
+}
+
+}  // namespace bottega

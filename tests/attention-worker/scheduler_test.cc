@@ -1,0 +1,145 @@
+#include "attention-worker/scheduler.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+#include <set>
+
+#include "core/base/reason.h"
+
+namespace bottega {
+namespace {
+
+SequenceSpec Spec(uint64_t key, int prompt, uint32_t max_tokens) {
+  SequenceSpec spec;
+  spec.key = {.owner = 1, .request_key = key};
+  spec.prompt_ids.assign(prompt, static_cast<int32_t>(key));
+  spec.max_tokens = max_tokens;
+  return spec;
+}
+
+constexpr SchedulerLimits kLimits{.sequences = 8, .prefill_tokens = 32, .max_length = 200};
+
+// Runs a step as the engine would; every sampled sequence gets a token, ends at max_tokens.
+int RunStep(Scheduler& scheduler, std::set<uint64_t>* finished = nullptr) {
+  StepBatch batch;
+  const auto shares = scheduler.Pick(batch);
+  scheduler.Commit(shares);
+  for (const auto& share : shares) {
+    if (!share.sample) continue;
+    share.sequence->tokens.push_back(7);
+    if (share.sequence->generated() < share.sequence->spec.max_tokens) continue;
+    if (finished != nullptr) finished->insert(share.sequence->spec.key.request_key);
+    scheduler.Remove(share.sequence->spec.key);
+  }
+  return static_cast<int>(batch.tokens());
+}
+
+TEST(Scheduler, AnEmptyOneHasNoStep) {
+  Scheduler scheduler(kLimits, 16);
+  StepBatch batch;
+  EXPECT_TRUE(scheduler.Pick(batch).empty());
+}
+
+TEST(Scheduler, APromptIsCutIntoChunksAndOnlyTheLastSamples) {
+  Scheduler scheduler(kLimits, 16);
+  ASSERT_TRUE(scheduler.Add(Spec(1, 70, 4)).ok());
+  StepBatch batch;
+  std::vector<int> tokens;
+  std::vector<size_t> sampled;
+  for (int i = 0; i < 3; ++i) {
+    const auto shares = scheduler.Pick(batch);
+    ASSERT_EQ(shares.size(), 1u);
+    tokens.push_back(static_cast<int>(batch.tokens()));
+    sampled.push_back(batch.sampled.size());
+    EXPECT_EQ(batch.positions.front(), 32 * i);
+    scheduler.Commit(shares);
+  }
+  EXPECT_EQ(tokens, (std::vector<int>{32, 32, 6}));
+  EXPECT_EQ(sampled, (std::vector<size_t>{0, 0, 1}));
+}
+
+TEST(Scheduler, PrefillAndDecodeAreNeverInOneStepAndTakeTurns) {
+  Scheduler scheduler(kLimits, 32);
+  ASSERT_TRUE(scheduler.Add(Spec(1, 4, 50)).ok());
+  RunStep(scheduler);
+  ASSERT_TRUE(scheduler.Add(Spec(2, 100, 5)).ok());
+  std::vector<int> steps;
+  for (int i = 0; i < 6; ++i) steps.push_back(RunStep(scheduler));
+  EXPECT_EQ(steps, (std::vector<int>{1, 32, 1, 32, 1, 32}));
+}
+
+TEST(Scheduler, SlotsAndBlocksAreWhereTheTokensAre) {
+  Scheduler scheduler(kLimits, 16);
+  ASSERT_TRUE(scheduler.Add(Spec(1, 20, 4)).ok());
+  StepBatch batch;
+  const auto shares = scheduler.Pick(batch);
+  const std::vector<int32_t>& blocks = shares[0].sequence->blocks;
+  ASSERT_EQ(blocks.size(), 2u);
+  for (int32_t t = 0; t < 20; ++t) {
+    EXPECT_EQ(batch.slots[t].block, blocks[t / 16]);
+    EXPECT_EQ(batch.slots[t].offset, t % 16);
+    EXPECT_EQ(batch.attends[t].blocks, blocks.data());
+  }
+}
+
+TEST(Scheduler, RefusesWhatCouldNeverRunAndWhatCannotRunNow) {
+  Scheduler scheduler(kLimits, 4);  // 64 positions
+  EXPECT_EQ(ReasonOf(scheduler.Add(Spec(1, 60, 5))), Reason::kContextLengthExceeded);
+  EXPECT_EQ(ReasonOf(scheduler.Add(Spec(1, 0, 5))), Reason::kInvalidValue);
+  EXPECT_TRUE(scheduler.Add(Spec(1, 10, 5)).ok());
+  EXPECT_EQ(ReasonOf(scheduler.Add(Spec(1, 10, 5))), Reason::kRequestIdInUse);
+  for (uint64_t key = 2; key <= 8; ++key) EXPECT_TRUE(scheduler.Add(Spec(key, 10, 5)).ok());
+  EXPECT_EQ(ReasonOf(scheduler.Add(Spec(9, 10, 5))), Reason::kQueueFull);
+}
+
+TEST(Scheduler, RemovingFreesEverything) {
+  Scheduler scheduler(kLimits, 16);
+  ASSERT_TRUE(scheduler.Add(Spec(1, 40, 5)).ok());
+  RunStep(scheduler);
+  EXPECT_LT(scheduler.free_blocks(), 16);
+  EXPECT_TRUE(scheduler.Remove({.owner = 1, .request_key = 1}));
+  EXPECT_FALSE(scheduler.Remove({.owner = 1, .request_key = 1}));
+  EXPECT_EQ(scheduler.free_blocks(), 16);
+  EXPECT_EQ(scheduler.free_slots(), 8);
+}
+
+// More work than the pool holds: the youngest give way, and all end; no block is lost or used
+// twice.
+TEST(Scheduler, ASmallPoolPreemptsTheYoungestAndEverySequenceEnds) {
+  std::mt19937 random(3);
+  Scheduler scheduler(kLimits, 14);  // 224 positions, one sequence may take 200
+  std::set<uint64_t> finished;
+  uint64_t next = 0;
+  for (int step = 0; step < 20'000 && finished.size() < 60; ++step) {
+    if (next < 60 && scheduler.free_slots() > 0) {
+      ASSERT_TRUE(scheduler.Add(Spec(next++, 1 + random() % 100, 1 + random() % 100)).ok());
+    }
+    RunStep(scheduler, &finished);
+    std::set<int32_t> used;
+    for (const auto& [order, sequence] : scheduler.sequences()) {
+      EXPECT_GE(sequence->blocks.size() * 16, static_cast<size_t>(sequence->computed));
+      for (int32_t block : sequence->blocks) EXPECT_TRUE(used.insert(block).second);
+    }
+    ASSERT_EQ(static_cast<int>(used.size()) + scheduler.free_blocks(), 14);
+  }
+  EXPECT_EQ(finished.size(), 60u);
+  EXPECT_GT(scheduler.preemptions(), 0u);
+}
+
+TEST(Scheduler, TheOldestIsNeverPreempted) {
+  Scheduler scheduler(kLimits, 13);
+  ASSERT_TRUE(scheduler.Add(Spec(1, 100, 100)).ok());
+  ASSERT_TRUE(scheduler.Add(Spec(2, 100, 100)).ok());
+  Sequence* oldest = scheduler.Find({.owner = 1, .request_key = 1});
+  int32_t computed = 0;
+  for (int step = 0; step < 60; ++step) {
+    RunStep(scheduler);
+    ASSERT_GE(oldest->computed, computed);
+    computed = oldest->computed;
+  }
+  EXPECT_GT(computed, 100);
+}
+
+}  // namespace
+}  // namespace bottega

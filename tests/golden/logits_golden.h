@@ -1,0 +1,30 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace bottega {
+
+// What transformers answered (tests/golden/README.md).
+struct GoldenSequence {
+  std::vector<int32_t> ids;
+  std::vector<float> top2_gap;                         // [positions]
+  size_t first_row = 0;                                // of LogitsGolden::logits
+  std::vector<std::vector<std::vector<int>>> experts;  // [layer][position] ascending; dense: empty
+};
+
+struct LogitsGolden {
+  std::string model;  // the checkpoint's directory
+  size_t vocab = 0;
+  std::vector<GoldenSequence> sequences;
+  std::vector<float> logits;  // [rows, vocab]
+};
+
+LogitsGolden LoadLogitsGolden(const std::string& name);
+bool HasLogitsGolden(const std::string& name);
+
+// |ours - theirs| / |theirs|, Euclidean over `count` values.
+double RelativeError(const float* ours, const float* theirs, size_t count);
+
+}  // namespace bottega

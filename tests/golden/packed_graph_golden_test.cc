@@ -1,0 +1,104 @@
+// The engine's arithmetic against transformers in float32: logits of every position.
+
+#include <algorithm>
+#include <cstdio>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/golden/logits_golden.h"
+#include "tests/golden/packed_graph.h"
+
+namespace bottega {
+namespace {
+
+const char* const kModels[] = {"random-qwen3moe", "random-yarn", "bottega-tiny"};
+
+class PackedGraphGolden : public testing::TestWithParam<const char*> {
+ protected:
+  PackedGraphGolden() : golden_(LoadLogitsGolden(GetParam())) {}
+
+  const float* Theirs(const GoldenSequence& sequence, size_t position) const {
+    return &golden_.logits[(sequence.first_row + position) * golden_.vocab];
+  }
+
+  // Relative error of every position.
+  std::vector<double> Errors(PackedGraph& graph, bool forced) {
+    std::vector<double> errors;
+    int number = 0;
+    for (const GoldenSequence& sequence : golden_.sequences) {
+      const PackedGraph::Piece whole{.sequence = number++,
+                                     .ids = sequence.ids,
+                                     .forced = forced ? &sequence.experts : nullptr};
+      const std::vector<float> ours = graph.Step({whole});
+      for (size_t t = 0; t < sequence.ids.size(); ++t) {
+        errors.push_back(
+            RelativeError(&ours[t * golden_.vocab], Theirs(sequence, t), golden_.vocab));
+      }
+    }
+    return errors;
+  }
+
+  LogitsGolden golden_;
+};
+INSTANTIATE_TEST_SUITE_P(Models, PackedGraphGolden, testing::ValuesIn(kModels),
+                         [](const auto& info) {
+                           std::string name = info.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+TEST_P(PackedGraphGolden, F32IsTheReferenceAtEveryPosition) {
+  PackedGraph graph(PackedForTest(golden_.model, DType::kF32), {.row_type = DType::kF32});
+  const std::vector<double> errors = Errors(graph, false);
+  const double worst = *std::max_element(errors.begin(), errors.end());
+  std::printf("%s f32: %zu positions, worst %.2e\n", GetParam(), errors.size(), worst);
+  EXPECT_LE(worst, 1e-4);
+}
+
+TEST_P(PackedGraphGolden, BF16IsCloseToTheReference) {
+  PackedGraph graph(PackedForTest(golden_.model, DType::kBF16), {.row_type = DType::kBF16});
+  std::vector<double> errors = Errors(graph, false);
+  std::nth_element(errors.begin(), errors.begin() + errors.size() / 2, errors.end());
+  const double median = errors[errors.size() / 2];
+  PackedGraph again(PackedForTest(golden_.model, DType::kBF16), {.row_type = DType::kBF16});
+  const std::vector<double> forced = Errors(again, true);
+  const double worst = *std::max_element(forced.begin(), forced.end());
+  std::printf("%s bf16: median %.2e, with the reference's experts worst %.2e\n", GetParam(), median,
+              worst);
+  EXPECT_LE(median, 1e-2);
+  EXPECT_LE(worst, 2e-2);
+}
+
+// Where the reference is surer of its first choice than twice our largest error, we agree with it.
+TEST(PackedGraphTopOne, BF16AgreesWhereTheReferenceIsSure) {
+  const LogitsGolden golden = LoadLogitsGolden("bottega-tiny");
+  PackedGraph graph(PackedForTest(golden.model, DType::kBF16), {.row_type = DType::kBF16});
+  int number = 0;
+  int excluded = 0;
+  int positions = 0;
+  for (const GoldenSequence& sequence : golden.sequences) {
+    const std::vector<float> ours = graph.Step({{.sequence = number++, .ids = sequence.ids}});
+    for (size_t t = 0; t < sequence.ids.size(); ++t, ++positions) {
+      const float* mine = &ours[t * golden.vocab];
+      const float* theirs = &golden.logits[(sequence.first_row + t) * golden.vocab];
+      float difference = 0;
+      for (size_t i = 0; i < golden.vocab; ++i) {
+        difference = std::max(difference, std::abs(mine[i] - theirs[i]));
+      }
+      if (sequence.top2_gap[t] <= 2 * difference) {
+        ++excluded;
+        continue;
+      }
+      EXPECT_EQ(std::max_element(mine, mine + golden.vocab) - mine,
+                std::max_element(theirs, theirs + golden.vocab) - theirs)
+          << "sequence " << number - 1 << " position " << t;
+    }
+  }
+  std::printf("bottega-tiny bf16: %d of %d positions too close to call\n", excluded, positions);
+  EXPECT_LE(excluded, positions / 20);
+}
+
+}  // namespace
+}  // namespace bottega
