@@ -66,8 +66,8 @@ struct FrameHeader {
 
   uint16_t layer;
   uint16_t micro_batch;
-  uint16_t part;  // of the dispatch, resends included; < parts
-  uint16_t parts;
+  uint16_t part;   // of the dispatch, resends included; stays at kPartsMax - 1 past that
+  uint16_t parts;  // so far, this one included
 
   uint8_t attempt;  // 1..kAttemptsMax
   uint8_t reason;   // FrameReason

@@ -1,0 +1,129 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "core/exchange/dispatch.h"
+#include "core/exchange/in_flight.h"
+#include "core/exchange/peer_set.h"
+#include "core/exchange/share.h"
+
+namespace bottega {
+
+enum class EntryState : uint8_t { kWaiting, kOut, kDone, kFailed };
+
+// A dispatch under way: what of it is where.
+struct ActiveDispatch {
+  explicit ActiveDispatch(Loop& loop) : slot(loop) {}
+
+  // A member that must not get an expert of this dispatch again.
+  enum class Why : uint8_t { kNotHeld, kNotFinite };
+  // A row that came back not finite, until a replica shows whether the worker or the input is bad.
+  struct Suspicion {
+    uint32_t entry;
+    MemberId member;
+  };
+
+  DispatchRequest request;
+  std::byte* reply_rows = nullptr;
+  Time end{};
+  uint16_t parts = 0;
+  uint32_t open = 0;                 // entries neither done nor failed
+  uint32_t waiting = 0;              // entries in kWaiting
+  std::vector<EntryState> state;     // [tokens * top_k]
+  std::vector<uint8_t> attempts;     // [tokens * top_k] frames posted
+  std::vector<uint8_t> outstanding;  // [tokens * top_k] frames not answered
+  std::vector<RouteRefusal> refused;
+  std::vector<Why> refused_why;  // [refused]
+  std::vector<Suspicion> not_finite;
+  Slot slot;  // woken when open is 0
+};
+
+// Why a flight ended without its rows.
+enum class Loss { kEndpoint, kRemoved, kNack, kBusy, kCorrupt, kLost, kMismatch };
+
+// Everything happens in three moves: an event changes the state of entries, flights and peers;
+// Advance posts what waits (for each dispatch, decode first); whoever has no open entry is woken.
+// Pump does the last two, and never runs inside itself.
+class Dispatcher::Impl {
+ public:
+  Impl(Loop& loop, Transport& transport, Incarnation self, DispatcherOptions options);
+  ~Impl();
+
+  void UpdateTable(TableSnapshot table);
+  absl::Status AddPeer(MemberId member, const PeerInfo& info);
+  void RemovePeer(MemberId member, const absl::Status& why);
+  void UpdateCost(MemberId member, const PeerCost& cost);
+  Task<absl::StatusOr<DispatchResult>> Dispatch(DispatchRequest request, std::byte* reply_rows);
+
+  DispatcherStats stats;
+  PeerSet peers;
+  TableSnapshot table;
+
+ private:
+  class ActiveGuard;
+
+  // dispatch.cc: routing and posting.
+  absl::Status Validate(const DispatchRequest& request) const;
+  ActiveDispatch* Begin(const DispatchRequest& request, std::byte* reply_rows);
+  void End(ActiveDispatch* active);
+  DispatchResult ResultOf(const ActiveDispatch& active) const;
+  void Pump();
+  void Advance(ActiveDispatch& active);
+  // Sends each of `entries` (ascending) to the replica where it is done soonest, as far as credits
+  // and memory go. The rest stays as it was.
+  void Post(ActiveDispatch& active, const std::vector<uint32_t>& entries, bool hedge);
+  void RouteEntries(const ActiveDispatch& active, const std::vector<uint32_t>& entries);
+  bool PostShare(ActiveDispatch& active, Peer& peer, absl::Span<const uint32_t> entries,
+                 uint32_t tokens, bool hedge);
+  void FailHopeless(ActiveDispatch& active);
+  bool NobodyLeftFor(const ActiveDispatch& active, ExpertId expert) const;
+  void Fail(ActiveDispatch& active, uint32_t entry);
+  Time NextTimer() const;
+
+  // dispatch_events.cc: what the network, the clock and the pair streams bring.
+  void OnFrame(FrameBuffer frame);
+  void OnUnusable(const FrameBuffer& frame, const absl::Status& why);
+  void OnReply(uint64_t sequence, const FrameView& view);
+  void OnNack(uint64_t sequence, const FrameView& view);
+  void OnAlive(uint64_t sequence, FrameReason reason);
+  void OnDown(EndpointId endpoint, const absl::Status& why);
+  void OnTimers();
+  void Clear(Peer& peer);  // of suspicion
+  void OnOverdue(Flight& flight);
+  void SendProbe(Flight& flight, Peer& peer);
+  // Takes the flight out and gives its entries back to be sent again.
+  void Lose(uint64_t sequence, Loss loss);
+  void LosePeer(Peer& peer, Loss loss, const absl::Status& why);
+  void NotFinite(ActiveDispatch& active, uint32_t entry, MemberId member);
+  void Finite(ActiveDispatch& active, uint32_t entry);
+  void Refuse(ActiveDispatch& active, MemberId member, ExpertId expert, ActiveDispatch::Why why);
+  void Trace(uint64_t value);
+
+  Loop& loop_;
+  Transport& transport_;
+  const Incarnation self_;
+  const DispatcherOptions options_;
+  const ShareLimits share_limits_;
+
+  InFlight in_flight_;
+  HedgeBudget hedge_budget_;
+  uint64_t next_sequence_ = 1;
+  std::vector<Incarnation> quarantined_;
+  std::vector<ActiveDispatch*> active_;                        // decode first, then oldest first
+  std::vector<std::unique_ptr<ActiveDispatch>> idle_;          // kept, with their vectors' memory
+  std::vector<std::pair<MemberId, absl::Status>> lost_peers_;  // to be told after Pump
+  bool dirty_ = false;
+  bool pumping_ = false;
+  Time memory_retry_ = kNever;  // when frame memory ran out
+
+  // Scratch of Post.
+  std::vector<uint32_t> entries_;
+  std::vector<RouteNeed> need_;
+  std::vector<int32_t> slot_of_expert_;  // [experts]: index in need_
+  Routing routing_;
+  std::vector<MemberId> routed_to_;               // [members]
+  std::vector<std::vector<uint32_t>> by_member_;  // [members] entries
+};
+
+}  // namespace bottega

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <map>
+
+#include "absl/functional/function_ref.h"
+#include "core/cluster/route.h"
+#include "core/exchange/credits.h"
+#include "core/exchange/dispatch.h"
+
+namespace bottega {
+
+// One expert worker as the dispatcher sees it.
+struct Peer {
+  Peer(MemberId id, const PeerInfo& i, EndpointId e)
+      : member(id), info(i), endpoint(e), credits(i.credits) {}
+
+  const MemberId member;
+  PeerInfo info;
+  const EndpointId endpoint;
+  Credits credits;
+  bool down = false;         // the endpoint is lost; waits for AddPeer or RemovePeer
+  bool suspect = false;      // overdue: no new work until it answers. Has a flight while so
+  bool quarantined = false;  // returned rows that were not finite where a replica's were
+  Time busy_until{};         // it said BUSY
+
+  bool Usable(Time now) const {
+    return !down && !suspect && !quarantined && busy_until <= now && credits.free() > 0;
+  }
+  // Service time of `rows` more rows sent now: its queue, what is on the way, and these.
+  double PredictedUs(uint32_t rows) const {
+    return info.cost.base_us + info.cost.row_us * (static_cast<double>(info.cost.queued_rows) +
+                                                   credits.in_use() + rows);
+  }
+};
+
+class PeerSet {
+ public:
+  Peer* Find(MemberId member);
+  Peer* FindEndpoint(EndpointId endpoint);
+  Peer* FindIncarnation(Incarnation incarnation);
+  bool Knows(Incarnation incarnation, uint64_t session_key) const;
+  Peer& Add(MemberId member, const PeerInfo& info, EndpointId endpoint);
+  void Remove(MemberId member) { peers_.erase(member); }
+
+  // Who can be sent work now, ascending by id; valid until the next call.
+  absl::Span<const RouteMember> Usable(Time now);
+  // When somebody stops being busy; kNever if nobody is.
+  Time NextNotBusy(Time now) const;
+
+  size_t size() const { return peers_.size(); }
+  const std::map<MemberId, Peer>& all() const { return peers_; }
+
+ private:
+  std::map<MemberId, Peer> peers_;
+  std::vector<RouteMember> usable_;
+};
+
+}  // namespace bottega
