@@ -280,13 +280,15 @@ void ClientStream::LetGo() {
   RemoveHold();
 }
 
+// The loop drops the last reference: with it goes the channel, and the last channel of a process
+// joins gRPC's callback threads, of which this is one.
 void ClientStream::OnDone(const grpc::Status& status) {
-  door_->Post([this, self = shared_from_this(), why = FromGrpc(status)] {
+  std::shared_ptr<LoopDoor> door = door_;
+  door->Post([this, self = std::move(self_), why = FromGrpc(status)] {
     EndNow(why);
     answered_.Wake();
   });
-  door_->Done();
-  self_.reset();  // may be the last
+  door->Done();
 }
 
 // ---- server
@@ -360,8 +362,9 @@ void ServerStream::OnCancel() {
 
 void ServerStream::OnDone() {
   PostEnd(absl::UnavailableError("peer went away"));  // the first end counts
-  door_->Done();
+  std::shared_ptr<LoopDoor> door = door_;
   self_.reset();  // may be the last
+  door->Done();
 }
 
 }  // namespace bottega::grpc_internal

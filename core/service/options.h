@@ -1,7 +1,6 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -42,10 +41,9 @@ class OptionTable {
   // vector takes the flag several times, a comma list in the environment, a list in YAML.
   using Target = std::variant<bool*, int64_t*, double*, std::string*, std::vector<std::string>*,
                               Duration*, ByteCount*>;
-  // Says what is wrong with a value, empty if nothing.
-  using Check = std::function<std::string()>;
 
-  OptionTable(std::string program, std::string summary);
+  // `program` as users call it: "bottega-gateway", "bottega serve".
+  OptionTable(std::string program, std::string summary, std::string version = "");
 
   // The target's value at this moment is the default. `name` in kebab-case.
   OptionTable& Add(std::string name, Target target, std::string help);
@@ -87,19 +85,26 @@ class OptionTable {
     bool ranged = false;
     From from = From::kDefault;
   };
+  struct Given {  // a flag as written
+    std::string name;
+    std::string value;
+  };
   Option* Find(std::string_view name);
-  const Option* Find(std::string_view name) const;
-  std::string NearestName(std::string_view name) const;
-  absl::Status Set(Option& option, std::vector<std::string> values, From from,
+  std::string Unknown(std::string_view what, std::string_view name) const;
+  // Sets the target to `values` (several: a vector); `where` is for the error.
+  absl::Status Set(Option& option, const std::vector<std::string>& values, From from,
                    std::string_view where);
-  absl::Status ParseFlags(const std::vector<std::string>& arguments, Outcome* outcome,
-                          std::string* config_path, std::vector<std::string>* seen);
+  absl::Status ReadFlags(const std::vector<std::string>& arguments, std::vector<Given>* given,
+                         Outcome* outcome);
   absl::Status ReadYaml(const std::string& path);
-  absl::Status ReadEnvironment(const std::vector<std::string>& environment,
-                               std::string* config_path);
+  absl::Status ReadEnvironment(const std::vector<std::string>& environment);
+  absl::Status ApplyFlags(const std::vector<Given>& given);
+  absl::Status CheckPositional(const Outcome& outcome) const;
 
   std::string program_;
   std::string summary_;
+  std::string version_;
+  std::string config_path_;
   std::string positional_usage_;
   size_t positional_least_ = 0;
   size_t positional_most_ = 0;

@@ -8,9 +8,10 @@
 
 namespace bottega {
 
-// SIGINT and SIGTERM of a program: the first calls `drain` on the loop's thread, the second exits
-// at once (status 130 or 143). Make it before any other thread starts: it blocks the signals, so
-// that every thread inherits the mask, and reads them from a signalfd on the loop. One per program.
+// SIGINT and SIGTERM of a program: the first calls `drain` on the loop's thread, the second kills the
+// process at once, whatever the loop does. Make it before any other thread starts: it blocks the
+// signals, so that every thread inherits the mask, and reads them from a signalfd on the loop. One
+// per program.
 class ProcessSignals {
  public:
   ProcessSignals(Loop& loop, std::function<void(int signal)> drain);
@@ -22,7 +23,6 @@ class ProcessSignals {
   Loop& loop_;
   std::function<void(int)> drain_;
   int fd_ = -1;
-  int seen_ = 0;
 };
 
 // The kernel ends this process with SIGTERM when its parent dies (for children of `bottega up`).
