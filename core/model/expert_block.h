@@ -11,17 +11,11 @@
 
 namespace bottega {
 
-// One expert's weights: views into the packed model.
-struct ExpertWeights {
-  PackedMatrix
-      gate_up;        // [GateUpOutputs(width), hidden], tiles interleaved (core/kernels/swiglu.h)
-  PackedMatrix down;  // [hidden, width]
-};
-
 // The rows of a step that go through one expert. Rows are [hidden] of R, anywhere in memory,
 // aligned for R; out[i] belongs to in[i] and may not overlap any input.
 struct ExpertGroup {
-  ExpertWeights weights;
+  PackedMatrix gate_up;  // [GateUpOutputs(width), hidden], core/kernels/swiglu.h
+  PackedMatrix down;     // [hidden, width]
   absl::Span<const std::byte* const> in;
   absl::Span<std::byte* const> out;
 };
