@@ -37,8 +37,6 @@ typedef struct {
 
 void bottega_text_free_bytes(bottega_text_bytes bytes);
 void bottega_text_free_ids(bottega_text_ids ids);
-// Once per process: panics are reported by their status only, not on standard error as well.
-void bottega_text_quiet_panics(void);
 
 // Tokenizer.
 typedef struct bottega_text_tokenizer bottega_text_tokenizer;

@@ -4,11 +4,12 @@
 use std::ffi::{CStr, CString};
 
 use minijinja::formatting::{format, FormatStyle};
-use minijinja::value::{Rest, Value, ValueKind, ValueOrKwargs};
+use minijinja::value::{Rest, Tuple, Value, ValueIter, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error};
 
-use crate::budget::{charge, charge_deep, charge_product, charge_shallow, error, fail, now_s};
-use crate::methods::{bind, capitalize, is_any_method, replace_text};
+use crate::budget::{charge, charge_deep, charge_product, charge_shallow, error, fail, is_namespace, now_s};
+use crate::methods::{bind, capitalize, is_method, replace_text};
+use crate::operators::get;
 use crate::python::{as_float, json_of, text_of, JsonStyle};
 use crate::Status;
 
@@ -126,6 +127,9 @@ pub fn install(env: &mut Environment) {
     env.add_filter("e", |v: Value| escape(&v));
     env.add_filter("forceescape", |v: Value| escape(&v));
     env.add_filter("wordcount", wordcount);
+    env.add_filter("list", list);
+    env.add_filter("dictsort", dictsort);
+    env.add_filter("attr", attr);
     env.add_filter("batch", batch);
     env.add_filter("slice", slice);
 
@@ -134,6 +138,7 @@ pub fn install(env: &mut Environment) {
     env.add_test("number", |v: &Value| matches!(v.kind(), ValueKind::Number | ValueKind::Bool));
     env.add_test("callable", |v: &Value| v.kind() == ValueKind::Plain);
 
+    env.add_function("dict", dict);
     env.add_function("raise_exception", raise_exception);
     env.add_function("strftime_now", strftime_now);
     env.remove_global("debug");
@@ -142,6 +147,14 @@ pub fn install(env: &mut Environment) {
 /// The arguments after the first, keywords included, for `bind`.
 fn values(args: Rest<ValueOrKwargs>) -> Vec<Value> {
     args.0.into_iter().map(ValueOrKwargs::into_value).collect()
+}
+
+/// Iteration as in Python: None has none, though minijinja takes it for empty.
+pub fn iterate(value: &Value) -> Result<ValueIter, Error> {
+    if value.is_none() {
+        return Err(error("'NoneType' object is not iterable"));
+    }
+    value.try_iter()
 }
 
 fn raise_exception(message: Value) -> Result<Value, Error> {
@@ -200,7 +213,7 @@ fn join(items: Value, args: Rest<ValueOrKwargs>) -> Result<String, Error> {
     let [separator, attribute] = bind(&values(args), ["d", "attribute"])?;
     let separator = separator.map_or(Ok(String::new()), |v| text_of(&v))?;
     let mut out = String::new();
-    for (i, item) in items.try_iter()?.enumerate() {
+    for (i, item) in iterate(&items)?.enumerate() {
         let item = match &attribute {
             None => item,
             Some(path) => match path.as_str() {
@@ -269,7 +282,7 @@ fn first(value: &Value) -> Result<Value, Error> {
     if let Some(text) = value.as_str() {
         return Ok(text.chars().next().map_or(Value::UNDEFINED, |c| Value::from(c.to_string())));
     }
-    Ok(value.try_iter()?.next().unwrap_or(Value::UNDEFINED))
+    Ok(iterate(value)?.next().unwrap_or(Value::UNDEFINED))
 }
 
 fn last(value: &Value) -> Result<Value, Error> {
@@ -277,7 +290,7 @@ fn last(value: &Value) -> Result<Value, Error> {
         return Ok(text.chars().next_back().map_or(Value::UNDEFINED, |c| Value::from(c.to_string())));
     }
     charge(value.len().unwrap_or(0))?;
-    Ok(value.try_iter()?.last().unwrap_or(Value::UNDEFINED))
+    Ok(iterate(value)?.last().unwrap_or(Value::UNDEFINED))
 }
 
 /// Python's int(text) or float(text) in as far as white space and underscores go.
@@ -285,32 +298,45 @@ fn number_text(text: &str) -> String {
     text.trim().replace('_', "")
 }
 
+/// Python's int(text, base): an optional prefix of the base, or any prefix for base 0.
+fn parse_int(text: &str, base: u32) -> Option<i128> {
+    let text = number_text(text).to_lowercase();
+    let (sign, digits) = text.split_at(usize::from(text.starts_with(['+', '-'])));
+    let prefixed = [("0x", 16), ("0o", 8), ("0b", 2)].iter().find_map(|(prefix, its)| {
+        digits.strip_prefix(prefix).filter(|_| base == 0 || base == *its).map(|rest| (rest, *its))
+    });
+    let (digits, base) = prefixed.unwrap_or((digits, if base == 0 { 10 } else { base }));
+    i128::from_str_radix(&[sign, digits].concat(), base).ok()
+}
+
 fn int(value: Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let [default, base] = bind(&values(args), ["default", "base"])?;
     let base = base.map_or(Ok(10), u32::try_from)?;
-    if !(2..=36).contains(&base) {
-        return Err(error("int: the base must be from 2 to 36"));
+    if base != 0 && !(2..=36).contains(&base) {
+        return Err(error("int: the base must be 0 or from 2 to 36"));
     }
+    let whole = |x: f64| Some(x).filter(|x| x.is_finite()).map(|x| x.trunc() as i128);
     let parsed = match value.kind() {
-        ValueKind::Bool => Some(Value::from(i64::from(value.is_true()))),
+        ValueKind::Undefined => return Err(error("int of an undefined value")),
+        ValueKind::Bool => Some(i128::from(value.is_true())),
         ValueKind::Number => match as_float(&value) {
-            None => Some(value.clone()),
-            Some(x) if x.is_finite() => Some(Value::from(x.trunc() as i128)),
-            Some(_) => None,
+            None => return Ok(value),
+            Some(x) => whole(x),
         },
         ValueKind::String => {
-            let text = number_text(value.as_str().unwrap_or_default());
-            let float = || text.parse::<f64>().ok().filter(|x| x.is_finite()).map(|x| x.trunc() as i128);
-            i128::from_str_radix(&text, base).ok().or_else(float).map(Value::from)
+            let text = value.as_str().unwrap_or_default();
+            parse_int(text, base).or_else(|| number_text(text).parse().ok().and_then(whole))
         }
         _ => None,
     };
-    Ok(parsed.or(default).unwrap_or(Value::from(0)))
+    let small = |i: i128| i64::try_from(i).map_or_else(|_| Value::from(i), Value::from);
+    Ok(parsed.map(small).or(default).unwrap_or(Value::from(0)))
 }
 
 fn float(value: Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let [default] = bind(&values(args), ["default"])?;
     let parsed = match value.kind() {
+        ValueKind::Undefined => return Err(error("float of an undefined value")),
         ValueKind::Bool => Some(f64::from(u8::from(value.is_true()))),
         ValueKind::Number => f64::try_from(value.clone()).ok(),
         ValueKind::String => number_text(value.as_str().unwrap_or_default()).parse().ok(),
@@ -407,13 +433,79 @@ fn wordcount(text: Value) -> Result<usize, Error> {
     Ok(words.filter(|w| !w.is_empty()).count())
 }
 
+fn list(value: Value) -> Result<Value, Error> {
+    if let Some(text) = value.as_str() {
+        charge_product(text.len(), 24)?;
+        return Ok(text.chars().map(|c| Value::from(c.to_string())).collect());
+    }
+    charge_product(value.len().unwrap_or(0), 24)?;
+    Ok(Value::from(iterate(&value)?.collect::<Vec<_>>()))
+}
+
+fn dictsort(value: Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let [case_sensitive, by, reverse] = bind(&values(args), ["case_sensitive", "by", "reverse"])?;
+    let truth = |v: Option<Value>| v.is_some_and(|v| v.is_true());
+    let (case_sensitive, reverse) = (truth(case_sensitive), truth(reverse));
+    let by_value = match by.as_ref().and_then(Value::as_str) {
+        None | Some("key") => false,
+        Some("value") => true,
+        Some(_) => return Err(error("dictsort: by must be 'key' or 'value'")),
+    };
+    let Some(object) = value.as_object().filter(|_| value.kind() == ValueKind::Map) else {
+        return Err(error("dictsort needs a dict"));
+    };
+    let key = |(k, v): &(Value, Value)| {
+        let key = if by_value { v } else { k };
+        match key.as_str().filter(|_| !case_sensitive) {
+            Some(text) => Value::from(text.to_lowercase()),
+            None => key.clone(),
+        }
+    };
+    let mut pairs: Vec<(Value, Value)> = object.try_iter_pairs().into_iter().flatten().collect();
+    pairs.sort_by_cached_key(key);
+    if reverse {
+        pairs.reverse();
+    }
+    Ok(pairs.into_iter().map(|(k, v)| Value::from(Tuple::from([k, v]))).collect())
+}
+
+/// getattr: never an item of a dict.
+fn attr(value: Value, name: &str) -> Result<Value, Error> {
+    if is_method(value.kind(), name) || is_namespace(&value) || value.kind() != ValueKind::Map {
+        return get(value, name);
+    }
+    Ok(Value::UNDEFINED)
+}
+
+fn dict(args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let mut args = values(args);
+    let mut pairs: Vec<(Value, Value)> = Vec::new();
+    let named = args.pop_if(|last| last.is_kwargs());
+    for source in args.iter().chain(&named) {
+        charge_shallow(source)?;
+        match source.as_object().filter(|_| source.kind() == ValueKind::Map) {
+            Some(object) => pairs.extend(object.try_iter_pairs().into_iter().flatten()),
+            None => {
+                for pair in iterate(source)? {
+                    let pair: Vec<Value> = iterate(&pair)?.collect();
+                    let [key, value] = pair.as_slice() else {
+                        return Err(error("dict needs pairs"));
+                    };
+                    pairs.push((key.clone(), value.clone()));
+                }
+            }
+        }
+    }
+    Ok(Value::from_pairs(pairs))
+}
+
 fn batch(items: Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let [size, fill] = bind(&values(args), ["linecount", "fill_with"])?;
     let size = size.map_or(Ok(0), i64::try_from)?;
     if size <= 0 {
         return Err(error("batch: the size must be positive"));
     }
-    let items: Vec<Value> = items.try_iter()?.collect();
+    let items: Vec<Value> = iterate(&items)?.collect();
     let mut rows: Vec<Vec<Value>> = items.chunks(size as usize).map(<[Value]>::to_vec).collect();
     if let (Some(fill), Some(row)) = (fill.filter(|v| !v.is_none()), rows.last_mut()) {
         charge_product(size as usize, 24)?;
@@ -430,7 +522,7 @@ fn slice(items: Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     }
     let slices = slices as usize;
     charge_product(slices, 24)?;
-    let items: Vec<Value> = items.try_iter()?.collect();
+    let items: Vec<Value> = iterate(&items)?.collect();
     let (each, longer) = (items.len() / slices, items.len() % slices);
     let mut rest = items.as_slice();
     let mut rows = Vec::new();
@@ -447,154 +539,11 @@ fn slice(items: Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
 }
 
 fn is_sequence(value: &Value) -> bool {
-    matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map)
+    matches!(value.kind(), ValueKind::String | ValueKind::Seq | ValueKind::Map | ValueKind::Undefined)
         || (value.kind() == ValueKind::Iterable && value.len().is_some())
 }
 
 fn is_iterable(value: &Value) -> bool {
     use ValueKind::*;
     matches!(value.kind(), String | Seq | Map | Iterable | Undefined)
-}
-
-/// What operators and lookups turn into: see rewrite.rs.
-pub mod operators {
-    use super::*;
-    use crate::methods::{is_method, percent};
-    use crate::python::print;
-    use minijinja::value::Object;
-    use minijinja::State;
-    use std::sync::Arc;
-
-    pub fn install(env: &mut Environment) {
-        env.add_function("@shallow", |v: Value| charge_shallow(&v).map(|_| v));
-        env.add_function("@deep", |v: Value| charge_deep(&v, true).map(|_| v));
-        env.add_function("@stored", |v: Value| charge_deep(&v, false).map(|_| v));
-        env.add_function("@attribute", stored_attribute);
-        env.add_function("@concat", concat);
-        env.add_function("@mul", mul);
-        env.add_function("@mod", modulo);
-        env.add_function("@get", get);
-    }
-
-    /// A value on its way into a namespace: not a namespace itself, or it could come to hold itself.
-    fn stored_attribute(value: Value) -> Result<Value, Error> {
-        if crate::budget::is_namespace(&value) {
-            return Err(fail(Status::Limit, "the chat template stores a namespace in a value"));
-        }
-        charge_deep(&value, false).map(|_| value)
-    }
-
-    fn concat(left: Value, right: Value) -> Result<String, Error> {
-        let mut text = String::new();
-        print(&mut text, &left, false)?;
-        print(&mut text, &right, false)?;
-        Ok(text)
-    }
-
-    enum Number {
-        Int(i128),
-        Float(f64),
-    }
-
-    fn number(value: &Value) -> Option<Number> {
-        match value.kind() {
-            ValueKind::Bool => Some(Number::Int(i128::from(value.is_true()))),
-            ValueKind::Number => match as_float(value) {
-                Some(x) => Some(Number::Float(x)),
-                None => i128::try_from(value.clone()).ok().map(Number::Int),
-            },
-            _ => None,
-        }
-    }
-
-    fn float_of(number: Number) -> f64 {
-        match number {
-            Number::Int(i) => i as f64,
-            Number::Float(x) => x,
-        }
-    }
-
-    fn int_value(value: Option<i128>) -> Result<Value, Error> {
-        let value = value.ok_or_else(|| error("an integer is too large"))?;
-        Ok(i64::try_from(value).map_or_else(|_| Value::from(value), Value::from))
-    }
-
-    fn mul(left: Value, right: Value) -> Result<Value, Error> {
-        let (a, b) = match (number(&left), number(&right)) {
-            (Some(Number::Int(a)), Some(Number::Int(b))) => return int_value(a.checked_mul(b)),
-            (Some(a), Some(b)) => (a, b),
-            (Some(Number::Int(n)), None) => return repeat(&right, n),
-            (None, Some(Number::Int(n))) => return repeat(&left, n),
-            _ => return Err(error("* needs numbers, or a string or list and an integer")),
-        };
-        Ok(Value::from(float_of(a) * float_of(b)))
-    }
-
-    fn repeat(value: &Value, times: i128) -> Result<Value, Error> {
-        let times = usize::try_from(times.max(0)).unwrap_or(usize::MAX);
-        if let Some(text) = value.as_str() {
-            charge_product(text.len(), times)?;
-            return Ok(Value::from(text.repeat(if text.is_empty() { 0 } else { times })));
-        }
-        if value.kind() != ValueKind::Seq {
-            return Err(error(format!("* cannot repeat a value of type {}", value.kind())));
-        }
-        let items: Vec<Value> = value.try_iter()?.collect();
-        charge_product(items.len() * 24, times)?;
-        let total = items.len().saturating_mul(times);
-        let items: Vec<Value> = items.iter().cycle().take(total).cloned().collect();
-        Ok(if value.is_tuple() {
-            Value::from(minijinja::value::Tuple::from(items))
-        } else {
-            Value::from(items)
-        })
-    }
-
-    fn modulo(left: Value, right: Value) -> Result<Value, Error> {
-        if let Some(text) = left.as_str() {
-            return percent(text, &right);
-        }
-        match (number(&left), number(&right)) {
-            (Some(Number::Int(_)), Some(Number::Int(0))) => Err(error("integer modulo by zero")),
-            (Some(Number::Int(a)), Some(Number::Int(b))) => {
-                let r = a.wrapping_rem(b);
-                int_value(Some(if r != 0 && (r < 0) != (b < 0) { r + b } else { r }))
-            }
-            (Some(a), Some(b)) => {
-                let (a, b) = (float_of(a), float_of(b));
-                let r = a % b;
-                Ok(Value::from(if r != 0.0 && (r < 0.0) != (b < 0.0) { r + b } else { r }))
-            }
-            _ => Err(error("% needs numbers, or a string and values")),
-        }
-    }
-
-    /// `value.items` without a call is Python's bound method, even where an item has that name.
-    #[derive(Debug)]
-    struct BoundMethod {
-        value: Value,
-        name: String,
-    }
-
-    impl Object for BoundMethod {
-        fn repr(self: &Arc<Self>) -> minijinja::value::ObjectRepr {
-            minijinja::value::ObjectRepr::Plain
-        }
-
-        fn call(self: &Arc<Self>, state: &mut State, args: &[Value]) -> Result<Value, Error> {
-            crate::methods::call(state, &self.value, &self.name, args)
-        }
-
-        fn render(self: &Arc<Self>, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            write!(f, "<built-in method {}>", self.name)
-        }
-    }
-
-    fn get(value: Value, name: &str) -> Result<Value, Error> {
-        debug_assert!(is_any_method(name));
-        if is_method(value.kind(), name) && !crate::budget::is_namespace(&value) {
-            return Ok(Value::from_object(BoundMethod { value, name: name.to_string() }));
-        }
-        value.get_attr(name)
-    }
 }

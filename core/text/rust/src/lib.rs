@@ -6,12 +6,15 @@
 mod budget;
 mod filters;
 mod methods;
+mod operators;
 mod python;
 mod rewrite;
 mod template;
 mod tokenizer;
 
+use std::cell::RefCell;
 use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::sync::Once;
 
 use template::{Limits, Template};
 use tokenizer::{Tokenizer, Vocabulary};
@@ -95,6 +98,22 @@ unsafe fn put_text(out: *mut Bytes, text: String) {
     *out = Bytes { data, size };
 }
 
+thread_local! {
+    /// Where this thread's last panic was, left by the hook for `guard`.
+    static PANIC_PLACE: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// A hostile model file may cause any number of panics: the status reports each, standard error none.
+fn quiet_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        std::panic::set_hook(Box::new(|info| {
+            let place = info.location().map(|l| format!(" ({}:{})", l.file(), l.line()));
+            PANIC_PLACE.set(place.unwrap_or_default());
+        }));
+    });
+}
+
 fn panic_text(payload: Box<dyn std::any::Any + Send>) -> String {
     match payload.downcast_ref::<String>() {
         Some(text) => text.clone(),
@@ -104,8 +123,12 @@ fn panic_text(payload: Box<dyn std::any::Any + Send>) -> String {
 
 /// Runs one entry: a failure or a panic leaves its message in `message`.
 fn guard(message: *mut Bytes, entry: impl FnOnce() -> Outcome<()>) -> Status {
+    quiet_panics();
     let outcome = catch_unwind(AssertUnwindSafe(entry)).unwrap_or_else(|payload| {
-        Err(Failure::new(Status::Panic, format!("text library: {}", panic_text(payload))))
+        Err(Failure::new(
+            Status::Panic,
+            format!("text library: {}{}", panic_text(payload), PANIC_PLACE.take()),
+        ))
     });
     match outcome {
         Ok(()) => Status::Ok,
@@ -128,15 +151,6 @@ pub unsafe extern "C" fn bottega_text_free_bytes(bytes: Bytes) {
 #[no_mangle]
 pub unsafe extern "C" fn bottega_text_free_ids(ids: Ids) {
     reclaim(ids.data, ids.size);
-}
-
-/// Panics are expected input here (hostile model files), so they are reported once, by the status,
-/// and not on standard error too.
-/// # Safety
-/// Callable at any time.
-#[no_mangle]
-pub unsafe extern "C" fn bottega_text_quiet_panics() {
-    std::panic::set_hook(Box::new(|_| {}));
 }
 
 /// # Safety

@@ -14,6 +14,7 @@ const STR: &[&str] = &[
     "center",
     "count",
     "endswith",
+    "expandtabs",
     "find",
     "format",
     "index",
@@ -291,6 +292,24 @@ fn zfill(s: &str, args: &[Value]) -> Result<Value, Error> {
     Ok(Value::from([sign, "0".repeat(missing).as_str(), digits].concat()))
 }
 
+fn expandtabs(s: &str, args: &[Value]) -> Result<Value, Error> {
+    let [width] = bind(args, ["tabsize"])?;
+    let width = int_arg(&width, 8)?.max(0) as usize;
+    charge_product(s.matches('\t').count(), width)?;
+    let (mut out, mut column) = (String::new(), 0);
+    for c in s.chars() {
+        if c == '\t' {
+            let fill = if width == 0 { 0 } else { width - column % width };
+            out.push_str(&" ".repeat(fill));
+            column += fill;
+        } else {
+            out.push(c);
+            column = if matches!(c, '\n' | '\r') { 0 } else { column + 1 };
+        }
+    }
+    Ok(Value::from(out))
+}
+
 fn replace(s: &str, args: &[Value]) -> Result<Value, Error> {
     let [old, new, count] = bind(args, ["old", "new", "count"])?;
     let (old, new) = (text_arg(&old, "old")?, text_arg(&new, "new")?);
@@ -415,6 +434,7 @@ fn str_method(_state: &mut State, s: &str, name: &str, args: &[Value]) -> Result
         "splitlines" => return splitlines(s, args),
         "center" | "ljust" | "rjust" => return pad(s, name, args),
         "zfill" => return zfill(s, args),
+        "expandtabs" => return expandtabs(s, args),
         "replace" => return replace(s, args),
         "join" => return join(s, args),
         "startswith" | "endswith" => return affix(s, name, args),

@@ -9,6 +9,12 @@ use minijinja::value::Value;
 use crate::filters::{FILTERS, SHALLOW_FILTERS, TESTS};
 use crate::methods::is_any_method;
 
+/// Globals of Jinja2 and variables of its macros that minijinja does not have.
+const UNSUPPORTED_NAMES: &[&str] = &["varargs", "kwargs", "cycler", "joiner", "lipsum"];
+/// Methods of Python's str that methods.rs does not have.
+const UNSUPPORTED_METHODS: &[&str] =
+    &["encode", "format_map", "isidentifier", "isprintable", "istitle", "maketrans", "translate"];
+
 type Refusal = String;
 type Made<T> = Result<T, Refusal>;
 
@@ -67,7 +73,7 @@ fn target<'a>(e: &Expr<'a>) -> Made<Expr<'a>> {
         }
         Expr::Tuple(s) => {
             let items = s.items.iter().map(target).collect::<Made<_>>()?;
-            Expr::Tuple(Spanned::new(ast::Tuple { items }, s.span()))
+            Expr::List(Spanned::new(ast::List { items }, s.span()))
         }
         other => return refuse(other.span(), format!("cannot assign to a {}", other.description())),
     })
@@ -87,7 +93,7 @@ fn stmt<'a>(s: &Stmt<'a>) -> Made<Stmt<'a>> {
         Stmt::ForLoop(t) => Stmt::ForLoop(Spanned::new(
             ast::ForLoop {
                 target: target(&t.target)?,
-                iter: paid("@shallow", expr(&t.iter)?),
+                iter: call("@iter", vec![expr(&t.iter)?], t.span()),
                 filter_expr: optional(&t.filter_expr)?,
                 recursive: t.recursive,
                 body: body(&t.body)?,
@@ -104,8 +110,13 @@ fn stmt<'a>(s: &Stmt<'a>) -> Made<Stmt<'a>> {
             t.span(),
         )),
         Stmt::WithBlock(t) => {
-            let pairs = t.assignments.iter().map(|(to, from)| Ok((target(to)?, stored(to, from)?)));
-            let with = ast::WithBlock { assignments: pairs.collect::<Made<_>>()?, body: body(&t.body)? };
+            // One assignment of all, so that no value sees another's name.
+            let targets = t.assignments.iter().map(|(to, _)| target(to)).collect::<Made<_>>()?;
+            let values = t.assignments.iter().map(|(to, from)| stored(to, from)).collect::<Made<_>>()?;
+            let targets = Expr::List(Spanned::new(ast::List { items: targets }, t.span()));
+            let values = Expr::Tuple(Spanned::new(ast::Tuple { items: values }, t.span()));
+            let assignments = if t.assignments.is_empty() { vec![] } else { vec![(targets, values)] };
+            let with = ast::WithBlock { assignments, body: body(&t.body)? };
             Stmt::WithBlock(Spanned::new(with, t.span()))
         }
         Stmt::Set(t) => {
@@ -171,6 +182,9 @@ fn call_expr<'a>(c: &Spanned<ast::Call<'a>>) -> Made<Spanned<ast::Call<'a>>> {
         // A method call; `self.block()` is one in form only.
         Expr::GetAttr(attr) => {
             check_name(attr.name, attr.span())?;
+            if UNSUPPORTED_METHODS.contains(&attr.name) {
+                return refuse(attr.span(), format!("the method '{}' is not supported", attr.name));
+            }
             let object = expr(&attr.expr)?;
             Expr::GetAttr(Spanned::new(ast::GetAttr { expr: object, name: attr.name }, attr.span()))
         }
@@ -194,16 +208,29 @@ fn binary<'a>(s: &Spanned<ast::BinOp<'a>>) -> Made<Expr<'a>> {
         BinOpKind::Concat => return Ok(call("@concat", vec![left, right], span)),
         BinOpKind::Mul => return Ok(call("@mul", vec![left, right], span)),
         BinOpKind::Rem => return Ok(call("@mod", vec![left, right], span)),
+        BinOpKind::In => return Ok(call("@in", vec![left, right], span)),
+        BinOpKind::Lt => return Ok(call("@lt", vec![left, right], span)),
+        BinOpKind::Lte => return Ok(call("@le", vec![left, right], span)),
+        BinOpKind::Gt => return Ok(call("@gt", vec![left, right], span)),
+        BinOpKind::Gte => return Ok(call("@ge", vec![left, right], span)),
         BinOpKind::Add => "@shallow",
         BinOpKind::ScAnd | BinOpKind::ScOr => "",
         BinOpKind::Sub | BinOpKind::Div | BinOpKind::FloorDiv | BinOpKind::Pow => "",
-        _ => "@deep", // comparisons
+        BinOpKind::Eq | BinOpKind::Ne => "@deep",
     };
     let (left, right) = match charge {
         "" => (left, right),
         name => (paid(name, left), paid(name, right)),
     };
     Ok(Expr::BinOp(Spanned::new(ast::BinOp { op: s.op, left, right }, span)))
+}
+
+/// A chain of comparisons; a single one is a binary operator to the parser. In a chain, operands of one
+/// type are taken for granted.
+fn compare<'a>(s: &Spanned<ast::Compare<'a>>) -> Made<Expr<'a>> {
+    let ops = s.ops.iter().map(|o| Ok(ast::CompareOp { op: o.op, expr: paid("@deep", expr(&o.expr)?) }));
+    let made = ast::Compare { expr: paid("@deep", expr(&s.expr)?), ops: ops.collect::<Made<_>>()? };
+    Ok(Expr::Compare(Spanned::new(made, s.span())))
 }
 
 fn filter<'a>(s: &Spanned<ast::Filter<'a>>) -> Made<Expr<'a>> {
@@ -237,29 +264,21 @@ fn unary<'a>(s: &Spanned<ast::UnaryOp<'a>>) -> Made<Expr<'a>> {
 fn expr<'a>(e: &Expr<'a>) -> Made<Expr<'a>> {
     Ok(match e {
         Expr::Var(s) => {
-            if ["varargs", "kwargs"].contains(&s.id) {
-                return refuse(s.span(), format!("the variable '{}' of macros is not supported", s.id));
+            if UNSUPPORTED_NAMES.contains(&s.id) {
+                return refuse(s.span(), format!("'{}' is not supported", s.id));
             }
             Expr::Var(Spanned::new(ast::Var { id: s.id }, s.span()))
         }
         Expr::Const(s) => constant(s.value.clone(), s.span()),
-        Expr::Slice(s) => Expr::Slice(Spanned::new(
-            ast::Slice {
-                expr: paid("@shallow", expr(&s.expr)?),
-                start: optional(&s.start)?,
-                stop: optional(&s.stop)?,
-                step: optional(&s.step)?,
-            },
-            s.span(),
-        )),
+        Expr::Slice(s) => {
+            let none = || constant(Value::from(()), s.span());
+            let bound = |e: &Option<Expr<'a>>| Ok::<_, Refusal>(optional(e)?.unwrap_or_else(none));
+            let args = vec![expr(&s.expr)?, bound(&s.start)?, bound(&s.stop)?, bound(&s.step)?];
+            call("@slice", args, s.span())
+        }
         Expr::UnaryOp(s) => unary(s)?,
         Expr::BinOp(s) => binary(s)?,
-        Expr::Compare(s) => {
-            let ops =
-                s.ops.iter().map(|o| Ok(ast::CompareOp { op: o.op, expr: paid("@deep", expr(&o.expr)?) }));
-            let made = ast::Compare { expr: paid("@deep", expr(&s.expr)?), ops: ops.collect::<Made<_>>()? };
-            Expr::Compare(Spanned::new(made, s.span()))
-        }
+        Expr::Compare(s) => compare(s)?,
         Expr::IfExpr(s) => Expr::IfExpr(Spanned::new(
             ast::IfExpr {
                 test_expr: expr(&s.test_expr)?,

@@ -8,7 +8,7 @@ use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, ErrorKind};
 
 use crate::budget;
-use crate::{filters, methods, python, rewrite, Failure, Outcome, Status};
+use crate::{filters, methods, operators, python, rewrite, Failure, Outcome, Status};
 
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -110,7 +110,7 @@ fn environment(limits: Limits) -> Environment<'static> {
     env.set_unknown_method_callback(methods::call);
     env.set_formatter(|out, _state, value| python::print(out, value, true));
     filters::install(&mut env);
-    filters::operators::install(&mut env);
+    operators::install(&mut env);
     env
 }
 
