@@ -8,7 +8,8 @@ namespace bottega {
 // bits everywhere; vector code (cpu/lane_math.h) does exactly these operations per lane. Results on
 // NaN are NaN (payload not defined).
 
-// e^x, f32. Below 1 ulp, denormal results included; -inf gives 0, above 88.72 gives inf, 0 gives 1.
+// e^x, f32. Below 1 ulp (0.93 measured), denormal results included; -inf gives 0, above 88.72 gives
+// inf, 0 gives 1.
 float Exp(float x);
 
 // 1 / (1 + Exp(-x)) and x / (1 + Exp(-x)).

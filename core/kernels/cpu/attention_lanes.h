@@ -7,7 +7,8 @@
 // One token's query heads against one kv head, block by block (order: attention.h). H heads go
 // together: each K and V vector is read and widened once for all of them, and H independent fma
 // chains hide the latency of one (8 for AVX-512; 4 x 2 registers for AVX2). How many go together
-// cannot change a head's bytes.
+// cannot change a head's bytes. While a block is folded the next one is prefetched: a kv head's
+// part of a block is a page or less, too short for the machine's own prefetcher.
 
 namespace bottega {
 
@@ -23,12 +24,14 @@ struct FoldState {
 // token sees; bytes of the others are loaded but replaced before anything depends on them.
 template <class L, class R, int H>
 [[gnu::always_inline]] inline void FoldScores(const AttendRun& run, const float* q, const R* keys,
-                                              int visible, FoldState<H>& state) {
+                                              const R* next_keys, int visible,
+                                              FoldState<H>& state) {
   L acc[H];
 #pragma GCC unroll 8
   for (int h = 0; h < H; ++h) acc[h] = L::Zero();
   for (int64_t d = 0; d < run.head_dim; ++d) {
     const L key = L::Load(keys + d * 16);
+    __builtin_prefetch(next_keys + d * 16);
 #pragma GCC unroll 8
     for (int h = 0; h < H; ++h) acc[h] = L::Fma(L::Set(q[h * run.head_dim + d]), key, acc[h]);
   }
@@ -57,7 +60,8 @@ template <class L, class R, int H>
 
 // o = o * c + sum of p[j] V[j], 16 dimensions at a time.
 template <class L, class R, int H>
-[[gnu::always_inline]] inline void FoldValues(const AttendRun& run, const R* values, int visible,
+[[gnu::always_inline]] inline void FoldValues(const AttendRun& run, const R* values,
+                                              const R* next_values, int visible,
                                               const FoldState<H>& state, float* out) {
   for (int64_t d = 0; d < run.head_dim; d += 16) {
     const int64_t left = run.head_dim - d;
@@ -70,6 +74,7 @@ template <class L, class R, int H>
     }
     for (int j = 0; j < visible; ++j) {
       const R* row = values + j * run.head_dim + d;
+      __builtin_prefetch(next_values + j * run.head_dim + d);
       const L value = n == 16 ? L::Load(row) : L::LoadFirst(row, n);
 #pragma GCC unroll 8
       for (int h = 0; h < H; ++h) o[h] = L::Fma(L::Set(state.p[h][j]), value, o[h]);
@@ -94,8 +99,12 @@ void AttendHeads(const AttendRun& run, const float* q, float* out) {
   for (int32_t b = 0; b <= last; ++b) {
     const int visible = b < last ? 16 : run.position % 16 + 1;
     const size_t at = static_cast<size_t>(run.blocks[b]) * run.block_stride_bytes;
-    FoldScores<L, R, H>(run, q, reinterpret_cast<const R*>(run.keys + at), visible, state);
-    FoldValues<L, R, H>(run, reinterpret_cast<const R*>(run.values + at), visible, state, out);
+    const size_t next =
+        static_cast<size_t>(run.blocks[b < last ? b + 1 : b]) * run.block_stride_bytes;
+    FoldScores<L, R, H>(run, q, reinterpret_cast<const R*>(run.keys + at),
+                        reinterpret_cast<const R*>(run.keys + next), visible, state);
+    FoldValues<L, R, H>(run, reinterpret_cast<const R*>(run.values + at),
+                        reinterpret_cast<const R*>(run.values + next), visible, state, out);
   }
   for (int h = 0; h < H; ++h) {
     const L sum = L::Set(state.sum[h]);

@@ -3,7 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "core/tensor/dtype.h"
+#include "core/tensor/dtype_id.h"
 
 namespace bottega {
 

@@ -1,0 +1,275 @@
+// How far the kernels are from the machine: every row of the matmul table carries the share of its
+// floor, the larger of bytes / read bandwidth and operations / FMA peak, both measured here in the
+// same run with the same threads. Times on a shared machine vary; shares of one run compare.
+//
+//   kernels_bench [--isa=scalar|avx2|avx512] [--threads=N] [Google Benchmark's own options]
+
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/kernels/attention.h"
+#include "core/kernels/combine.h"
+#include "core/kernels/cpu/cpu.h"
+#include "core/kernels/cpu/threads.h"
+#include "core/kernels/matmul.h"
+#include "core/kernels/moe_gate.h"
+#include "core/kernels/rms_norm.h"
+#include "core/kernels/sample.h"
+#include "core/kernels/swiglu.h"
+#include "core/tensor/aligned_buffer.h"
+
+namespace bottega {
+namespace {
+
+using benchmark::Counter;
+using benchmark::State;
+
+struct Machine {
+  std::unique_ptr<ThreadPool> pool;
+  Cpu cpu{};
+  double bytes_per_s = 0;
+  double flops_per_s = 0;
+};
+
+Machine& ThisMachine() {
+  static Machine machine;
+  return machine;
+}
+const Cpu& BenchCpu() { return ThisMachine().cpu; }
+
+// Best of several: a floor is what the machine can do, not what it did while another had it.
+template <class Work>
+double BestSeconds(int repeats, const Work& work) {
+  double best = 1e9;
+  for (int i = 0; i < repeats; ++i) {
+    const auto start = std::chrono::steady_clock::now();
+    work();
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+    best = std::min(best, elapsed.count());
+  }
+  return best;
+}
+
+// Reads a buffer far larger than the last-level cache, 1 MiB an item, as four streams at once like
+// the four tiles of a matmul panel (one stream alone gets less out of the memory).
+double MeasureReadBandwidth(const Cpu& cpu) {
+  constexpr size_t kPiece = 1 << 20, kPieces = 512, kStream = kPiece / 8 / 4;
+  AlignedBuffer buffer(kPiece * kPieces);
+  const double seconds = BestSeconds(15, [&] {
+    cpu.pool->ParallelFor(kPieces, [&](int64_t piece, int) {
+      const uint64_t* words = buffer.As<uint64_t>().data() + piece * (kPiece / 8);
+      uint64_t sums[4] = {};
+      for (size_t i = 0; i < kStream; i += 8) {
+        // One word of each cache line: the line is what memory delivers.
+        for (size_t stream = 0; stream < 4; ++stream) sums[stream] += words[stream * kStream + i];
+      }
+      benchmark::DoNotOptimize(sums);
+    });
+  });
+  return kPiece * kPieces / seconds;
+}
+
+// The f32 microkernel on a panel that stays in the cache, with just the rows that fill its
+// accumulators: FMAs with little else to wait for. Small enough that MatMul itself stays on the
+// calling thread.
+double MeasureFmaPeak(const Cpu& cpu) {
+  constexpr int64_t kRows = 6, kK = 128, kN = 64;
+  AlignedBuffer w(PackedBytes(DType::kF32, kN, kK)), x(kRows * kK * 4);
+  const int64_t items = cpu.pool->threads() * 64, repeats = 200;
+  const double seconds = BestSeconds(25, [&] {
+    cpu.pool->ParallelFor(items, [&](int64_t, int) {
+      alignas(64) float y[kRows * kN];
+      for (int64_t i = 0; i < repeats; ++i) {
+        MatMul(cpu, {.x = x.As<float>().data(),
+                     .x_stride = kK,
+                     .m = kRows,
+                     .w = {.data = w.data(), .dtype = DType::kF32, .n = kN, .k = kK},
+                     .y = y,
+                     .y_stride = kN});
+        benchmark::DoNotOptimize(y);
+      }
+    });
+  });
+  return 2.0 * kRows * kK * kN * items * repeats / seconds;
+}
+
+using Clock = std::chrono::steady_clock;
+
+// Share of the floor: its time over the time taken, all iterations together.
+void ReportShare(State& state, double floor_s, Clock::time_point start) {
+  const std::chrono::duration<double> elapsed = Clock::now() - start;
+  state.counters["floor_share"] =
+      floor_s * static_cast<double>(state.iterations()) / elapsed.count();
+}
+
+// Weights larger than the cache in all: each call takes the next matrix, as layers and experts do.
+void MatMulBench(State& state, int64_t n, int64_t k, DType dtype) {
+  const int64_t m = state.range(0);
+  const size_t matrix_bytes = PackedBytes(dtype, n, k);
+  const size_t copies = std::max<size_t>(1, (256u << 20) / matrix_bytes);
+  AlignedBuffer weights(matrix_bytes * copies), x(m * k * 4), y(m * n * 4);
+  size_t next = 0;
+  const Clock::time_point start = Clock::now();
+  for (auto _ : state) {
+    MatMul(BenchCpu(),
+           {.x = x.As<float>().data(),
+            .x_stride = k,
+            .m = m,
+            .w = {.data = weights.data() + next * matrix_bytes, .dtype = dtype, .n = n, .k = k},
+            .y = y.As<float>().data(),
+            .y_stride = n});
+    next = (next + 1) % copies;
+  }
+  const double flops = 2.0 * m * n * k, bytes = static_cast<double>(matrix_bytes);
+  const Machine& machine = ThisMachine();
+  const double floor_s = std::max(bytes / machine.bytes_per_s, flops / machine.flops_per_s);
+  state.counters["GB/s"] = Counter(bytes * 1e-9, Counter::kIsIterationInvariantRate);
+  state.counters["GFLOP/s"] = Counter(flops * 1e-9, Counter::kIsIterationInvariantRate);
+  ReportShare(state, floor_s, start);
+}
+void GateUpBf16(State& state) { MatMulBench(state, GateUpOutputs(1080), 2880, DType::kBF16); }
+void GateUpF32(State& state) { MatMulBench(state, GateUpOutputs(1080), 2880, DType::kF32); }
+void DownBf16(State& state) { MatMulBench(state, 2880, 1080, DType::kBF16); }
+BENCHMARK(GateUpBf16)->Arg(1)->Arg(2)->Arg(4)->Arg(8)->Arg(16)->Arg(64)->Arg(256)->UseRealTime();
+BENCHMARK(GateUpF32)->Arg(1)->Arg(4)->Arg(16)->Arg(64)->UseRealTime();
+BENCHMARK(DownBf16)->Arg(1)->Arg(4)->Arg(16)->Arg(64)->UseRealTime();
+
+// One decode token of 32 heads on 4 kv heads of 128 over a context; floor: its KV from memory.
+void DecodeAttention(State& state) {
+  const int32_t context = static_cast<int32_t>(state.range(0));
+  const int64_t heads = 32;
+  const KvLayout layout = {.dtype = DType::kBF16, .kv_heads = 4, .head_dim = 128};
+  std::vector<int32_t> blocks(context / kKvBlockPositions);
+  for (size_t b = 0; b < blocks.size(); ++b) blocks[b] = static_cast<int32_t>(b);
+  AlignedBuffer pool(blocks.size() * layout.BlockBytes()), q(heads * 128 * 4), out(heads * 128 * 4);
+  const AttendToken token = {context - 1, blocks.data()};
+  const KvLayer layer = {pool.data(), layout.BlockBytes(), layout};
+  const Clock::time_point start = Clock::now();
+  for (auto _ : state) {
+    Attend(BenchCpu(), {.q = q.As<float>().data(),
+                        .q_stride = heads * 128,
+                        .heads = heads,
+                        .scale = 0.088f,
+                        .tokens = {&token, 1},
+                        .layer = layer,
+                        .out = out.As<float>().data(),
+                        .out_stride = heads * 128});
+  }
+  const double bytes = static_cast<double>(pool.size());
+  state.counters["GB/s"] = Counter(bytes * 1e-9, Counter::kIsIterationInvariantRate);
+  ReportShare(state, bytes / ThisMachine().bytes_per_s, start);
+}
+BENCHMARK(DecodeAttention)->Arg(256)->Arg(4096)->Arg(32768)->UseRealTime();
+
+void RmsNormRows(State& state) {
+  const int64_t rows = state.range(0), width = 2880;
+  AlignedBuffer x(rows * width * 4), y(rows * width * 2), weight(width * 4);
+  for (auto _ : state) {
+    RmsNorm(BenchCpu(), {.x = x.As<float>().data(),
+                         .x_stride = width,
+                         .rows = rows,
+                         .width = width,
+                         .weight = weight.As<float>().data(),
+                         .eps = 1e-6f,
+                         .y = y.data(),
+                         .y_stride = width,
+                         .y_dtype = DType::kBF16});
+  }
+}
+BENCHMARK(RmsNormRows)->Arg(1)->Arg(64)->UseRealTime();
+
+void SwiGluRows(State& state) {
+  const int64_t rows = state.range(0), width = 1080, n = GateUpOutputs(width);
+  AlignedBuffer gate_up(rows * n * 4), out(rows * width * 4);
+  for (auto _ : state) {
+    SwiGlu(BenchCpu(), {.gate_up = gate_up.As<float>().data(),
+                        .gate_up_stride = n,
+                        .rows = rows,
+                        .width = width,
+                        .out = out.As<float>().data(),
+                        .out_stride = width});
+  }
+}
+BENCHMARK(SwiGluRows)->Arg(1)->Arg(64)->UseRealTime();
+
+void GateRows(State& state) {
+  const int64_t tokens = state.range(0), experts = 64, top_k = 8;
+  std::vector<float> logits(tokens * experts), weights(tokens * top_k);
+  for (size_t i = 0; i < logits.size(); ++i)
+    logits[i] = static_cast<float>(i * 2654435761u % 1000) * 0.01f;
+  std::vector<uint16_t> ids(tokens * top_k);
+  std::vector<uint8_t> bad(tokens);
+  for (auto _ : state) {
+    MoeGate(BenchCpu(), {.logits = logits.data(),
+                         .tokens = tokens,
+                         .experts = experts,
+                         .top_k = top_k,
+                         .ids = ids.data(),
+                         .weights = weights.data(),
+                         .bad = bad.data()});
+  }
+}
+BENCHMARK(GateRows)->Arg(1)->Arg(64)->UseRealTime();
+
+// A row of a vocabulary of 131084.
+// 0: greedy; 1: the settings its makers advise; 2: temperature 1, no filter.
+void SampleVocabulary(State& state) {
+  const int64_t vocabulary = 131084;
+  std::vector<float> logits(vocabulary);
+  for (size_t i = 0; i < logits.size(); ++i) {
+    logits[i] = static_cast<float>(i * 2654435761u % 100003) * 1.5e-4f;
+  }
+  Sampler sampler(vocabulary, BenchCpu().pool->threads());
+  SampleRow row = {
+      .logits = logits.data(), .params = {}, .position = 0, .top = {}, .chosen = {}, .status = {}};
+  if (state.range(0) == 0) row.params = {.temperature = 0};
+  if (state.range(0) == 1) row.params = {.temperature = 0.6f, .top_k = 20, .top_p = 0.95f};
+  for (auto _ : state) {
+    ++row.position;
+    sampler.Sample(BenchCpu(), {&row, 1});
+  }
+}
+BENCHMARK(SampleVocabulary)->Arg(0)->Arg(1)->Arg(2)->UseRealTime()->Unit(benchmark::kMicrosecond);
+
+}  // namespace
+
+int RunBench(int argc, char** argv) {
+  Isa isa = BestIsa();
+  int threads = static_cast<int>(std::thread::hardware_concurrency());
+  int kept = 1;
+  for (int i = 1; i < argc; ++i) {
+    const std::string option = argv[i];
+    if (option.rfind("--isa=", 0) == 0) {
+      const absl::StatusOr<Isa> parsed = ParseIsa(option.substr(6));
+      if (!parsed.ok()) return std::fprintf(stderr, "%s\n", parsed.status().ToString().c_str()), 2;
+      isa = *parsed;
+    } else if (option.rfind("--threads=", 0) == 0) {
+      threads = std::max(1, std::atoi(option.c_str() + 10));
+    } else {
+      argv[kept++] = argv[i];
+    }
+  }
+  benchmark::Initialize(&kept, argv);
+  Machine& machine = ThisMachine();
+  machine.pool = std::make_unique<ThreadPool>(threads);
+  machine.cpu = MakeCpu(isa, machine.pool.get());
+  machine.bytes_per_s = MeasureReadBandwidth(machine.cpu);
+  machine.flops_per_s = MeasureFmaPeak(machine.cpu);
+  std::printf("%s, %d threads; floors: read %.1f GB/s, FMA %.0f GFLOP/s\n",
+              std::string(Name(isa)).c_str(), threads, machine.bytes_per_s * 1e-9,
+              machine.flops_per_s * 1e-9);
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
+
+}  // namespace bottega
+
+int main(int argc, char** argv) { return bottega::RunBench(argc, argv); }
