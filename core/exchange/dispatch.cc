@@ -38,7 +38,9 @@ Task<absl::StatusOr<DispatchResult>> Dispatcher::Impl::Dispatch(DispatchRequest 
     absl::Status woken = co_await active->slot.Wait(next);
     OnTimers();
   }
-  co_return ResultOf(*active);
+  DispatchResult result = ResultOf(*active);
+  if (!result.missing.empty()) ++stats.dispatches_missing;
+  co_return result;
 }
 
 absl::Status Dispatcher::Impl::Validate(const DispatchRequest& request) const {

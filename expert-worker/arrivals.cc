@@ -1,0 +1,67 @@
+#include "expert-worker/arrivals.h"
+
+#include <algorithm>
+
+namespace bottega {
+
+void Arrivals::Push(Arrival arrival) {
+  const FrameHeader& header = arrival.view.header;
+  arrival.pair->rows += header.entries;
+  rows_ += header.entries;
+  queue(static_cast<FramePhase>(header.phase)).push_back(std::move(arrival));
+  slot_.Wake();
+}
+
+std::vector<Arrival> Arrivals::Take(FramePhase phase, size_t rows_max) {
+  std::vector<Arrival> taken;
+  std::deque<Arrival>& from = queue(phase);
+  size_t rows = 0;
+  for (auto it = from.begin(); it != from.end();) {
+    const FrameHeader& header = it->view.header;
+    const bool merges = taken.empty() || (header.layer == taken.front().view.header.layer &&
+                                          rows + header.entries <= rows_max);
+    if (!merges) {
+      ++it;
+      continue;
+    }
+    rows += header.entries;
+    in_work_.emplace_back(header.sender, header.sequence);
+    taken.push_back(std::move(*it));
+    it = from.erase(it);
+  }
+  return taken;
+}
+
+void Arrivals::Done(const Arrival& arrival) {
+  const FrameHeader& header = arrival.view.header;
+  CHECK_GE(rows_, header.entries);
+  rows_ -= header.entries;
+  arrival.pair->rows -= header.entries;
+  const auto it =
+      std::find(in_work_.begin(), in_work_.end(), std::pair(header.sender, header.sequence));
+  CHECK(it != in_work_.end());
+  in_work_.erase(it);
+}
+
+bool Arrivals::Holds(Incarnation sender, uint64_t sequence) const {
+  const std::pair key(sender.value, sequence);
+  if (std::find(in_work_.begin(), in_work_.end(), key) != in_work_.end()) return true;
+  auto same = [&](const Arrival& arrival) {
+    return arrival.view.header.sender == key.first && arrival.view.header.sequence == key.second;
+  };
+  return std::any_of(decode_.begin(), decode_.end(), same) ||
+         std::any_of(prefill_.begin(), prefill_.end(), same);
+}
+
+void Arrivals::Drop(const Pair& pair) {
+  auto of_pair = [&](const Arrival& arrival) {
+    if (arrival.pair.get() != &pair) return false;
+    rows_ -= arrival.view.header.entries;
+    arrival.pair->rows -= arrival.view.header.entries;
+    return true;
+  };
+  std::erase_if(decode_, of_pair);
+  std::erase_if(prefill_, of_pair);
+}
+
+}  // namespace bottega

@@ -1,0 +1,73 @@
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/base/loop.h"
+#include "core/exchange/exchange_layout.h"
+#include "core/transport/transport.h"
+
+namespace bottega {
+
+// An attention worker that is paired with us.
+struct Pair {
+  Incarnation attention;
+  uint64_t session_key = 0;
+  std::string name;
+  EndpointId endpoint;
+  uint32_t credits = 0;  // rows it may have here at once
+  uint32_t rows = 0;     // rows it has here: queued or in work
+  bool gone = false;     // its stream ended: what it sent is not worth computing
+};
+
+// A checked FORWARD that waits.
+struct Arrival {
+  FrameBuffer frame;
+  FrameView view;  // into frame
+  std::shared_ptr<Pair> pair;
+  Time arrived{};
+  Time expires = kNever;
+};
+
+// What has come and is not answered, in two queues: decode is served first. Bounded by the credits
+// of the pairs. Loop thread only.
+class Arrivals {
+ public:
+  explicit Arrivals(Loop& loop) : slot_(loop) {}
+
+  void Push(Arrival arrival);
+  // The oldest of `phase` and, merged with it, what else waits for the same layer in that phase, up
+  // to rows_max entries (the oldest always). Empty if nothing waits. What is taken counts as here
+  // until Done.
+  std::vector<Arrival> Take(FramePhase phase, size_t rows_max);
+  void Done(const Arrival& arrival);
+  // Is this frame here, waiting or in work?
+  bool Holds(Incarnation sender, uint64_t sequence) const;
+  // Throws away what waits of a pair that is gone.
+  void Drop(const Pair& pair);
+
+  bool waiting(FramePhase phase) const { return !queue(phase).empty(); }
+  bool empty() const { return decode_.empty() && prefill_.empty(); }
+  size_t rows() const { return rows_; }  // entries here
+  // Wakes one waiter at the next Push, or at Interrupt.
+  Slot& slot() { return slot_; }
+
+ private:
+  std::deque<Arrival>& queue(FramePhase phase) {
+    return phase == FramePhase::kDecode ? decode_ : prefill_;
+  }
+  const std::deque<Arrival>& queue(FramePhase phase) const {
+    return phase == FramePhase::kDecode ? decode_ : prefill_;
+  }
+
+  std::deque<Arrival> decode_;
+  std::deque<Arrival> prefill_;
+  std::vector<std::pair<uint64_t, uint64_t>> in_work_;  // (sender, sequence)
+  size_t rows_ = 0;
+  Slot slot_;
+};
+
+}  // namespace bottega

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <set>
+#include <vector>
+
+#include "core/cluster/table.h"
+#include "expert-worker/engine.h"
+
+namespace bottega {
+
+// Brings what is held to what the router assigned: loads what is missing, one expert a turn of the
+// loop, and retires what is neither assigned nor in the table under our name any more (until then
+// somebody may still ask for it). Loop thread only.
+class ExpertLoader {
+ public:
+  // `on_changed` gets all that is held, ascending, whenever a batch is ready.
+  ExpertLoader(ExpertEngine& engine, std::function<void(std::vector<ExpertRef>)> on_changed);
+
+  void SetAssignment(std::vector<ExpertRef> assigned);
+  void SetTable(const TableSnapshot& table, std::optional<MemberId> self);
+  // For as long as the node lives.
+  Task<void> Run();
+
+  std::vector<ExpertRef> Held() const;
+  size_t missing() const;
+  bool assigned() const { return assigned_once_; }
+
+ private:
+  std::optional<ExpertRef> NextMissing() const;
+  bool RetireUnwanted();
+
+  ExpertEngine& engine_;
+  std::function<void(std::vector<ExpertRef>)> on_changed_;
+  Slot wake_;
+  bool assigned_once_ = false;
+  std::set<ExpertRef> wanted_;
+  std::set<ExpertRef> listed_;  // in the table under our name
+  std::set<ExpertRef> failed_;  // could not be loaded; tried again with the next assignment
+};
+
+}  // namespace bottega

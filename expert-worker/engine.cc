@@ -1,0 +1,90 @@
+#include "expert-worker/engine.h"
+
+#include <fmt/format.h>
+
+#include <random>
+
+#include "core/base/status.h"
+
+namespace bottega {
+
+ExpertEngine::ExpertEngine(ServiceContext& context, Transport& transport, ExpertCompute& compute,
+                           ExpertEngineOptions options)
+    : context_(context),
+      transport_(transport),
+      compute_(compute),
+      options_(std::move(options)),
+      held_(options_.shape.layers, options_.shape.experts),
+      arrivals_(context.loop) {
+  Transport::Events events;
+  events.on_frame = [this](FrameBuffer frame) { OnFrame(std::move(frame)); };
+  events.on_down = [this](EndpointId endpoint, absl::Status) { OnDown(endpoint); };
+  transport_.SetEvents(std::move(events));
+}
+
+ExpertEngine::~ExpertEngine() { transport_.SetEvents({}); }
+
+absl::StatusOr<std::shared_ptr<Pair>> ExpertEngine::AddPair(Incarnation attention,
+                                                            const std::string& name,
+                                                            const std::string& transport_address) {
+  if (auto old = pairs_.find(attention); old != pairs_.end()) {
+    const std::shared_ptr<Pair> replaced = old->second;
+    RemovePair(replaced);  // the same worker pairs again: frames of the old session are strangers'
+  }
+  auto pair = std::make_shared<Pair>();
+  pair->attention = attention;
+  pair->name = name;
+  pair->credits = options_.credits;
+  if (context_.loop.simulated()) {
+    pair->session_key = context_.loop.SimRandom();
+  } else {
+    std::random_device random;
+    pair->session_key = uint64_t{random()} << 32 | random();
+  }
+  ASSIGN_OR_RETURN(pair->endpoint, transport_.Connect(transport_address));
+  pairs_[attention] = pair;
+  return pair;
+}
+
+void ExpertEngine::RemovePair(const std::shared_ptr<Pair>& pair) {
+  if (std::exchange(pair->gone, true)) return;
+  arrivals_.Drop(*pair);
+  transport_.Close(pair->endpoint);
+  auto it = pairs_.find(pair->attention);
+  if (it != pairs_.end() && it->second == pair) pairs_.erase(it);
+}
+
+void ExpertEngine::OnDown(EndpointId endpoint) {
+  for (const auto& [attention, pair] : pairs_) {
+    if (pair->endpoint != endpoint) continue;
+    const std::shared_ptr<Pair> lost = pair;
+    RemovePair(lost);
+    return;
+  }
+}
+
+void ExpertEngine::Retire(LayerId layer, ExpertId expert) {
+  held_.Remove(layer, expert);
+  retired_.emplace_back(layer, expert);
+  arrivals_.slot().Wake();
+}
+
+void ExpertEngine::UnloadRetired() {
+  for (const auto& [layer, expert] : retired_) {
+    if (!held_.Holds(layer, expert)) compute_.Unload(layer, expert);  // else loaded again meanwhile
+  }
+  retired_.clear();
+}
+
+void ExpertEngine::Learn(size_t rows, Duration took) {
+  stats_.busy += took;
+  const double us = std::chrono::duration<double, std::micro>(took).count();
+  const double row_us = std::max(0.1, us / static_cast<double>(std::max<size_t>(1, rows)));
+  row_us_ += 0.1 * (row_us - row_us_);
+}
+
+PeerCost ExpertEngine::cost() const {
+  return {.base_us = base_us_, .row_us = row_us_, .queued_rows = arrivals_.rows()};
+}
+
+}  // namespace bottega

@@ -1,0 +1,129 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "core/exchange/dispatch.h"
+#include "core/service/context.h"
+#include "core/transport/transport.h"
+#include "expert-worker/arrivals.h"
+#include "expert-worker/expert_compute.h"
+#include "expert-worker/expert_set.h"
+
+namespace bottega {
+
+// Plain counters; metrics.cc names them.
+struct ExpertStats {
+  uint64_t rows_decode = 0;
+  uint64_t rows_prefill = 0;
+  uint64_t steps = 0;      // merged pieces of work
+  uint64_t step_rows = 0;  // of the last one
+  Duration busy{};
+  uint64_t nacks_busy = 0;
+  uint64_t nacks_not_held = 0;
+  uint64_t nacks_corrupt = 0;
+  uint64_t nacks_expired = 0;
+  uint64_t dropped_malformed = 0;
+  uint64_t dropped_incarnation = 0;
+  uint64_t dropped_stranger = 0;
+  uint64_t dropped_corrupt = 0;
+  uint64_t dropped_unpaired = 0;  // the pair's stream ended
+  uint64_t bytes_received = 0;
+  uint64_t bytes_sent = 0;
+  uint64_t load_failures = 0;
+};
+
+struct ExpertEngineOptions {
+  ExchangeShape shape;
+  uint32_t credits = limits::kCreditRows;
+  Duration item_time = std::chrono::milliseconds(5);
+};
+
+// The expert worker without its control plane: pairs, what has arrived, which experts are here, and
+// the loop that turns rows into rows (step.cc). Keeps no state about requests. Loop thread only.
+class ExpertEngine {
+ public:
+  // All that is given outlives the engine.
+  ExpertEngine(ServiceContext& context, Transport& transport, ExpertCompute& compute,
+               ExpertEngineOptions options);
+  ~ExpertEngine();
+  ExpertEngine(const ExpertEngine&) = delete;
+  ExpertEngine& operator=(const ExpertEngine&) = delete;
+
+  // The data path, for as long as the node lives.
+  Task<void> Run();
+
+  // An attention worker introduced itself: opens the endpoint back to it and makes the session key
+  // that all its frames must show.
+  absl::StatusOr<std::shared_ptr<Pair>> AddPair(Incarnation attention, const std::string& name,
+                                                const std::string& transport_address);
+  void RemovePair(const std::shared_ptr<Pair>& pair);
+
+  const ExpertSet& held() const { return held_; }
+  // `expert` is loaded: from now on it is served.
+  void Hold(LayerId layer, ExpertId expert) { held_.Add(layer, expert); }
+  // From now on it is not; it is unloaded once no work that has begun can touch it.
+  void Retire(LayerId layer, ExpertId expert);
+  ExpertCompute& compute() { return compute_; }
+  const ExchangeShape& shape() const { return options_.shape; }
+  ServiceContext& context() { return context_; }
+  Transport& transport() { return transport_; }
+  ExpertStats& stats() { return stats_; }
+
+  // For the table's epoch in NACKs.
+  void set_epoch(uint64_t epoch) { epoch_ = epoch; }
+  PeerCost cost() const;
+  size_t pairs() const { return pairs_.size(); }
+  size_t queued_rows() const { return arrivals_.rows(); }
+  bool idle() const { return arrivals_.rows() == 0; }
+
+ private:
+  // One entry of a piece of work: where its row comes from and goes to.
+  struct Row {
+    uint16_t expert;
+    const std::byte* in;
+    std::byte* out;
+  };
+  struct Work {
+    LayerId layer;
+    std::vector<Arrival> arrivals;
+    std::vector<FrameBuffer> replies;  // [arrivals]
+    std::vector<Row> rows;             // by expert, then in order of arrival
+  };
+
+  // step.cc, in the order of a frame's life.
+  void OnFrame(FrameBuffer frame);
+  void Admit(FrameBuffer frame, const FrameView& view, const std::shared_ptr<Pair>& pair);
+  Task<void> RunWork(FramePhase phase);
+  bool Gather(FramePhase phase, Work* work);
+  bool StillWanted(const Arrival& arrival);
+  size_t RunSlice(const Work& work, size_t first);
+  void Reply(Work& work);
+  void Nack(const FrameHeader& forward, const Pair& pair, FrameReason reason);
+  void Answer(const FrameHeader& header, const Pair& pair);
+
+  void OnDown(EndpointId endpoint);
+  void UnloadRetired();
+  void Learn(size_t rows, Duration took);
+
+  ServiceContext& context_;
+  Transport& transport_;
+  ExpertCompute& compute_;
+  const ExpertEngineOptions options_;
+  ExpertSet held_;
+  ExpertStats stats_;
+  Arrivals arrivals_;
+  std::map<Incarnation, std::shared_ptr<Pair>> pairs_;
+  std::vector<std::pair<LayerId, ExpertId>> retired_;
+  uint64_t epoch_ = 0;
+  double row_us_ = 50;  // measured, smoothed
+  double base_us_ = 50;
+
+  // Scratch of RunSlice.
+  std::vector<const std::byte*> in_;
+  std::vector<std::byte*> out_;
+  std::vector<ExpertRows> groups_;
+};
+
+}  // namespace bottega

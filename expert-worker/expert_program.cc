@@ -1,0 +1,56 @@
+#include "expert-worker/expert_program.h"
+
+#include <cstdio>
+
+#include "core/base/status.h"
+#include "core/service/worker_process.h"
+#include "expert-worker/expert_server.h"
+
+namespace bottega {
+namespace {
+
+struct Options {
+  WorkerOptions worker;
+  ByteCount capacity;
+};
+
+OptionTable Table(Options* o) {
+  OptionTable table("bottega-expert", "An expert worker: turns rows into rows.");
+  AddWorkerOptions(table, &o->worker);
+  table.Add("capacity", &o->capacity, "memory for experts; 0: all of the model's");
+  return table;
+}
+
+absl::Status Serve(Options options) {
+  ASSIGN_OR_RETURN(auto process, WorkerProcess::Start(Role::kExpert, options.worker));
+  ExpertConfig config;
+  config.listen = process->listen();
+  config.admin_address = process->admin_address();
+  config.row_type = process->row_type();
+  config.capacity_bytes = options.capacity.value;
+  ExpertServer server(process->context(), config, process->model(), process->cpu(),
+                      process->transport());
+  RETURN_IF_ERROR(server.Start());
+  server.Join(process->router(), [&process](absl::Status why) { process->Fail(std::move(why)); });
+  const absl::Status end = process->Run([&server](Time deadline) { return server.Drain(deadline); },
+                                        [&server] { return server.ready(); });
+  server.Stop();
+  return end;
+}
+
+}  // namespace
+
+int RunExpertProgram(int argc, const char* const* argv) {
+  Options options;
+  OptionTable table = Table(&options);
+  absl::StatusOr<OptionTable::Outcome> outcome = table.Parse(argc, argv);
+  if (!outcome.ok()) return ExitCode(outcome.status());
+  if (!outcome->print_and_exit.empty()) {
+    std::fputs(outcome->print_and_exit.c_str(), stdout);
+    return 0;
+  }
+  if (!outcome->positional.empty()) options.worker.model = outcome->positional.front();
+  return ExitCode(Serve(std::move(options)));
+}
+
+}  // namespace bottega

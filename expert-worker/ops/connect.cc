@@ -1,0 +1,104 @@
+#include "expert-worker/ops/connect.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "bottega/internal/v1/expert.pb.h"
+
+namespace bottega {
+namespace {
+
+using namespace std::chrono_literals;
+using internal::v1::PairFromAttention;
+using internal::v1::PairFromExpert;
+using Stream = MessageStream<PairFromExpert, PairFromAttention>;
+constexpr Duration kHelloTimeout = 2s;
+constexpr Duration kCostInterval = 200ms;
+
+absl::Status CheckTerms(const internal::v1::PairHello& hello, const PairTerms& terms,
+                        const std::string& transport) {
+  auto differs = [](const char* what, const std::string& theirs, const std::string& ours) {
+    return absl::FailedPreconditionError(
+        fmt::format("{}: attention worker has '{}', expert worker '{}'", what, theirs, ours));
+  };
+  if (hello.protocol() != terms.protocol) {
+    return differs("protocol", std::to_string(hello.protocol()), std::to_string(terms.protocol));
+  }
+  if (hello.model_digest() != terms.model_digest) {
+    return differs("model digest", hello.model_digest(), terms.model_digest);
+  }
+  if (hello.numerics_id() != terms.numerics_id) {
+    return differs("numerics id", hello.numerics_id(), terms.numerics_id);
+  }
+  if (hello.transport().kind() != transport) {
+    return differs("transport", hello.transport().kind(), transport);
+  }
+  return absl::OkStatus();
+}
+
+void Fill(const PeerCost& cost, internal::v1::CostModel* out) {
+  out->set_base_us(cost.base_us);
+  out->set_row_us(cost.row_us);
+  // What is queued has changed by the time it is read: peers count their own rows on the way.
+  out->set_queued_rows(0);
+}
+
+bool Changed(const PeerCost& now, const PeerCost& told) {
+  return std::abs(now.row_us - told.row_us) > 0.25 * told.row_us;
+}
+
+}  // namespace
+
+Task<void> Connect(ExpertEngine* engine, PairTerms terms, std::unique_ptr<ByteStream> bytes) {
+  Loop& loop = engine->context().loop;
+  Stream stream(std::move(bytes));
+  absl::StatusOr<PairFromAttention> first = co_await stream.Receive(loop.Now() + kHelloTimeout);
+  if (!first.ok() || !first->has_hello()) {
+    stream.Close(absl::InvalidArgumentError("no hello"));
+    co_return;
+  }
+  const internal::v1::PairHello& hello = first->hello();
+  absl::Status agreed = CheckTerms(hello, terms, engine->transport().name());
+  if (!agreed.ok()) {
+    engine->context().log.Warning(
+        fmt::format("refused attention worker {}: {}", hello.name(), agreed.ToString()));
+    stream.Close(agreed);
+    co_return;
+  }
+  absl::StatusOr<std::shared_ptr<Pair>> pair =
+      engine->AddPair(Incarnation{hello.incarnation()}, hello.name(), hello.transport().address());
+  if (!pair.ok()) {
+    stream.Close(pair.status());
+    co_return;
+  }
+
+  PairFromExpert welcome;
+  PeerCost told = engine->cost();
+  welcome.mutable_welcome()->set_incarnation(engine->context().incarnation.value);
+  welcome.mutable_welcome()->set_session_key((*pair)->session_key);
+  welcome.mutable_welcome()->set_credits((*pair)->credits);
+  welcome.mutable_welcome()->mutable_transport()->set_kind(engine->transport().name());
+  welcome.mutable_welcome()->mutable_transport()->set_address(engine->transport().address());
+  Fill(told, welcome.mutable_welcome()->mutable_cost());
+  absl::Status ended = stream.Send(welcome);
+
+  while (ended.ok() && !(*pair)->gone) {
+    absl::StatusOr<PairFromAttention> message = co_await stream.Receive(loop.Now() + kCostInterval);
+    if (absl::IsDeadlineExceeded(message.status())) {
+      if (const PeerCost now = engine->cost(); Changed(now, told)) {
+        PairFromExpert update;
+        Fill(now, update.mutable_cost());
+        told = now;
+        ended = stream.Send(update);
+      }
+      continue;
+    }
+    ended =
+        message.ok() ? absl::InvalidArgumentError("only a hello is expected") : message.status();
+  }
+  engine->RemovePair(*pair);
+  stream.Close(absl::UnavailableError("the pair has ended"));
+}
+
+}  // namespace bottega

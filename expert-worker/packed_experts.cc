@@ -1,0 +1,38 @@
+#include "expert-worker/packed_experts.h"
+
+#include "core/base/check.h"
+#include "core/base/limits.h"
+#include "core/base/status.h"
+
+namespace bottega {
+
+PackedExperts::PackedExperts(std::shared_ptr<const PackedModel> model, const Cpu& cpu,
+                             DType row_type)
+    : model_(std::move(model)),
+      experts_(static_cast<size_t>(model_->config().num_experts)),
+      block_(cpu,
+             {.hidden = model_->config().hidden_size,
+              .width = model_->config().expert_width,
+              .row_type = row_type},
+             limits::kFrameTokensMax),
+      weights_(static_cast<size_t>(model_->config().num_layers) * experts_) {}
+
+absl::Status PackedExperts::Load(LayerId layer, ExpertId expert) {
+  ASSIGN_OR_RETURN(ExpertWeights weights, model_->MapExpert(layer, expert));
+  At(layer, expert) = std::make_unique<ExpertWeights>(std::move(weights));
+  return absl::OkStatus();
+}
+
+void PackedExperts::Unload(LayerId layer, ExpertId expert) { At(layer, expert).reset(); }
+
+void PackedExperts::Run(LayerId layer, absl::Span<const ExpertRows> rows) {
+  groups_.clear();
+  for (const ExpertRows& one : rows) {
+    const ExpertWeights* weights = At(layer, one.expert).get();
+    CHECK(weights != nullptr);
+    groups_.push_back({weights->mlp.gate_up, weights->mlp.down, one.in, one.out});
+  }
+  block_.Run(groups_);
+}
+
+}  // namespace bottega

@@ -1,0 +1,245 @@
+// The data path of the expert worker: poll, check, merge per layer, grouped gate_up, swiglu, down,
+// reply. Work-conserving: it computes what is there and never waits for a silent peer.
+#include <algorithm>
+
+#include "expert-worker/engine.h"
+
+namespace bottega {
+
+using namespace std::chrono_literals;
+
+Task<void> ExpertEngine::Run() {
+  while (true) {
+    UnloadRetired();
+    if (arrivals_.empty()) {
+      absl::Status woken = co_await arrivals_.slot().Wait();
+    }
+    if (arrivals_.waiting(FramePhase::kDecode)) {
+      co_await RunWork(FramePhase::kDecode);
+    } else if (arrivals_.waiting(FramePhase::kPrefill)) {
+      co_await RunWork(FramePhase::kPrefill);
+    }
+  }
+}
+
+// poll: the transport calls this between two items.
+void ExpertEngine::OnFrame(FrameBuffer frame) {
+  stats_.bytes_received += frame.size();
+  std::shared_ptr<Pair> pair;
+  const absl::StatusOr<FrameView> view =
+      CheckFrame(frame.bytes(), options_.shape, context_.incarnation,
+                 [&](Incarnation sender, uint64_t session_key) {
+                   auto it = pairs_.find(sender);
+                   if (it == pairs_.end() || it->second->session_key != session_key) return false;
+                   pair = it->second;
+                   return true;
+                 });
+  if (view.ok()) {
+    if (pair != nullptr) return Admit(std::move(frame), *view, pair);
+    ++stats_.dropped_stranger;
+    return;
+  }
+  switch (view.status().code()) {
+    case absl::StatusCode::kFailedPrecondition:
+      ++stats_.dropped_incarnation;
+      break;
+    case absl::StatusCode::kPermissionDenied:
+      ++stats_.dropped_stranger;
+      break;
+    case absl::StatusCode::kDataLoss:
+      ++stats_.dropped_corrupt;
+      ++stats_.nacks_corrupt;
+      // Of the header nothing is sure but the pair; a wrong sequence is dropped over there.
+      Nack(UncheckedHeader(frame.bytes()), *pair, FrameReason::kCorrupt);
+      break;
+    default:
+      ++stats_.dropped_malformed;
+  }
+}
+
+// check: credits, and that every expert is here.
+void ExpertEngine::Admit(FrameBuffer frame, const FrameView& view,
+                         const std::shared_ptr<Pair>& pair) {
+  const FrameHeader& header = view.header;
+  if (view.kind() == FrameKind::kProbe) {
+    const bool here = arrivals_.Holds(Incarnation{header.sender}, header.sequence);
+    return Answer(
+        AnswerTo(header, FrameKind::kAlive, here ? FrameReason::kQueued : FrameReason::kNotQueued),
+        *pair);
+  }
+  if (view.kind() != FrameKind::kForward) {
+    ++stats_.dropped_malformed;
+    return;
+  }
+  if (arrivals_.Holds(Incarnation{header.sender}, header.sequence)) return;  // a duplicate
+  if (pair->rows > 0 && pair->rows + header.entries > pair->credits) {
+    ++stats_.nacks_busy;
+    return Nack(header, *pair, FrameReason::kBusy);
+  }
+  for (uint16_t expert : view.experts) {
+    if (held_.Holds(LayerId{header.layer}, ExpertId{expert})) continue;
+    ++stats_.nacks_not_held;
+    return Nack(header, *pair, FrameReason::kNotHeld);
+  }
+  Arrival arrival;
+  arrival.frame = std::move(frame);
+  arrival.view = view;
+  arrival.pair = pair;
+  arrival.arrived = context_.loop.Now();
+  if (header.remaining_us > 0) {
+    arrival.expires = arrival.arrived + std::chrono::microseconds(header.remaining_us);
+  }
+  arrivals_.Push(std::move(arrival));
+}
+
+// merge → compute, in items of at most item_time → reply. Decode goes between the items of prefill.
+Task<void> ExpertEngine::RunWork(FramePhase phase) {
+  Work work;
+  if (!Gather(phase, &work)) {
+    co_await context_.loop.Sleep(1ms);  // no memory for replies: some are on their way out
+    co_return;
+  }
+  size_t done = 0;
+  while (done < work.rows.size()) {
+    const Time start = context_.loop.Now();
+    const size_t rows = RunSlice(work, done);
+    done += rows;
+    const Duration pretended = compute_.VirtualTime(rows);
+    Learn(rows, context_.loop.Now() - start + pretended);
+    // A turn of the loop, even of length zero, polls the network.
+    co_await context_.loop.Sleep(pretended);
+    while (phase == FramePhase::kPrefill && arrivals_.waiting(FramePhase::kDecode)) {
+      co_await RunWork(FramePhase::kDecode);
+    }
+  }
+  Reply(work);
+}
+
+// Merges what waits for one layer, by expert. False if there is no memory for any reply.
+bool ExpertEngine::Gather(FramePhase phase, Work* work) {
+  const size_t row_bytes = options_.shape.row_bytes();
+  std::vector<Arrival> taken = arrivals_.Take(phase, limits::kFrameTokensMax);
+  bool starved = false;
+  for (Arrival& arrival : taken) {
+    if (!StillWanted(arrival)) {
+      arrivals_.Done(arrival);
+      continue;
+    }
+    const FrameView& view = arrival.view;
+    absl::StatusOr<FrameBuffer> reply =
+        transport_.Lease(ReplyBytes(view.header.entries, row_bytes));
+    if (!reply.ok()) {
+      starved = true;
+      ++stats_.nacks_busy;
+      Nack(view.header, *arrival.pair, FrameReason::kBusy);
+      arrivals_.Done(arrival);
+      continue;
+    }
+    std::byte* out = reply->data() + sizeof(FrameHeader);
+    for (uint32_t token = 0; token < view.header.tokens; ++token) {
+      for (uint32_t i = view.offsets[token]; i < view.offsets[token + 1]; ++i) {
+        work->rows.push_back({view.experts[i], view.rows + token * row_bytes, out});
+        out += row_bytes;
+      }
+    }
+    work->layer = LayerId{view.header.layer};
+    work->replies.push_back(*std::move(reply));
+    work->arrivals.push_back(std::move(arrival));
+  }
+  std::stable_sort(work->rows.begin(), work->rows.end(),
+                   [](const Row& a, const Row& b) { return a.expert < b.expert; });
+  return !(starved && work->arrivals.empty());
+}
+
+// Queued work may have outlived its asker, its deadline or its expert.
+bool ExpertEngine::StillWanted(const Arrival& arrival) {
+  const FrameHeader& header = arrival.view.header;
+  if (arrival.pair->gone) {
+    ++stats_.dropped_unpaired;
+    return false;
+  }
+  if (context_.loop.Now() >= arrival.expires) {
+    ++stats_.nacks_expired;
+    Nack(header, *arrival.pair, FrameReason::kExpired);
+    return false;
+  }
+  for (uint16_t expert : arrival.view.experts) {
+    if (held_.Holds(LayerId{header.layer}, ExpertId{expert})) continue;
+    ++stats_.nacks_not_held;
+    Nack(header, *arrival.pair, FrameReason::kNotHeld);
+    return false;
+  }
+  return true;
+}
+
+// One item: whole experts while they fit the time, at least some rows of one. Returns how many
+// rows.
+size_t ExpertEngine::RunSlice(const Work& work, size_t first) {
+  const double item_us = std::chrono::duration<double, std::micro>(options_.item_time).count();
+  const size_t rows_max = static_cast<size_t>(
+      std::clamp(item_us / std::max(row_us_, 1e-3), 1.0, double{limits::kFrameTokensMax}));
+  const size_t count = std::min(rows_max, work.rows.size() - first);
+  in_.clear();
+  out_.clear();
+  groups_.clear();
+  for (size_t i = first; i < first + count; ++i) {
+    in_.push_back(work.rows[i].in);
+    out_.push_back(work.rows[i].out);
+  }
+  for (size_t i = 0; i < count;) {
+    size_t end = i;
+    const uint16_t expert = work.rows[first + i].expert;
+    while (end < count && work.rows[first + end].expert == expert) ++end;
+    groups_.push_back({ExpertId{expert}, absl::MakeConstSpan(in_).subspan(i, end - i),
+                       absl::MakeSpan(out_).subspan(i, end - i)});
+    i = end;
+  }
+  compute_.Run(work.layer, groups_);
+  return count;
+}
+
+void ExpertEngine::Reply(Work& work) {
+  ++stats_.steps;
+  stats_.step_rows = work.rows.size();
+  for (size_t i = 0; i < work.arrivals.size(); ++i) {
+    Arrival& arrival = work.arrivals[i];
+    FrameBuffer& frame = work.replies[i];
+    const FrameHeader& forward = arrival.view.header;
+    const bool decode = forward.phase == static_cast<uint8_t>(FramePhase::kDecode);
+    (decode ? stats_.rows_decode : stats_.rows_prefill) += forward.entries;
+    arrivals_.Done(arrival);
+    if (arrival.pair->gone) {
+      ++stats_.dropped_unpaired;
+      continue;
+    }
+    FrameHeader header = AnswerTo(forward, FrameKind::kReply, FrameReason::kNone);
+    header.credits = arrival.pair->credits;
+    FAULT_CORRUPT(context_.faults, "ew.compute",
+                  absl::MakeSpan(frame.data() + sizeof header, frame.size() - sizeof header));
+    SealFrame(header, {frame.data(), frame.size()});
+    FAULT_CORRUPT(context_.faults, "ew.reply", absl::MakeSpan(frame.data(), frame.size()));
+    if (absl::Status fault = FAULT_POINT(context_.faults, "ew.before_reply"); !fault.ok()) continue;
+    stats_.bytes_sent += frame.size();
+    // A failure is the endpoint's, and the endpoint tells.
+    absl::Status posted = transport_.Post(arrival.pair->endpoint, std::move(frame));
+  }
+}
+
+void ExpertEngine::Nack(const FrameHeader& forward, const Pair& pair, FrameReason reason) {
+  FrameHeader header = AnswerTo(forward, FrameKind::kNack, reason);
+  header.epoch = epoch_;
+  header.sender = context_.incarnation.value;
+  header.receiver = pair.attention.value;
+  header.session_key = pair.session_key;
+  Answer(header, pair);
+}
+
+void ExpertEngine::Answer(const FrameHeader& header, const Pair& pair) {
+  absl::StatusOr<FrameBuffer> frame = transport_.Lease(sizeof header);
+  if (!frame.ok()) return;  // silence: the other end asks again
+  SealFrame(header, {frame->data(), frame->size()});
+  stats_.bytes_sent += frame->size();
+  absl::Status posted = transport_.Post(pair.endpoint, *std::move(frame));
+}
+
+}  // namespace bottega
