@@ -207,6 +207,10 @@ void ReadExperts(JsonFields& fields, ModelConfig& config) {
   for (int64_t layer : fields.Ints("mlp_only_layers", 0, config.num_layers - 1)) {
     config.is_moe_layer[static_cast<size_t>(layer)] = 0;
   }
+  if (int64_t{3} * config.num_moe_layers() * config.num_experts > int64_t{limits::kTensorsMax}) {
+    fields.Refuse(name, "times layers asks for more than " + std::to_string(limits::kTensorsMax) +
+                            " tensors");
+  }
   if (config.num_moe_layers() == 0)
     fields.Refuse("mlp_only_layers", "leaves no layer with experts");
   if (config.num_dense_layers() > 0) {

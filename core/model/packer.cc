@@ -250,13 +250,13 @@ class Packing {
     return status_;
   }
 
+  absl::StatusOr<RegionSums> PackRegion(size_t i) {
+    if (options_.faults) RETURN_IF_ERROR(FAULT_POINT(*options_.faults, "pack.region"));
+    return WriteRegion(checkpoint_, plan_[i], options_.weights, files_.at(plan_[i].file).get());
+  }
+
   void WriteOne(size_t i) {
-    absl::Status fault;
-    if (options_.faults) fault = FAULT_POINT(*options_.faults, "pack.region");
-    absl::StatusOr<RegionSums> sums = fault;
-    if (fault.ok()) {
-      sums = WriteRegion(checkpoint_, plan_[i], options_.weights, files_.at(plan_[i].file).get());
-    }
+    absl::StatusOr<RegionSums> sums = PackRegion(i);
     std::lock_guard lock(mutex_);
     if (!sums.ok()) {
       if (status_.ok()) status_ = sums.status();

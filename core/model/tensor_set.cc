@@ -62,8 +62,7 @@ ParameterCounts CountParameters(const ModelConfig& c) {
   const int64_t others = c.num_layers * attention + moe_layers * c.num_experts * hidden +
                          c.num_dense_layers() * 3 * int64_t{c.dense_width} * hidden + hidden;
   counts.total = embedding * (c.tied_head ? 1 : 2) + others + counts.experts;
-  counts.active =
-      embedding + hidden + others + moe_layers * c.experts_per_token * counts.one_expert;
+  counts.active = embedding + others + moe_layers * c.experts_per_token * counts.one_expert;
   return counts;
 }
 

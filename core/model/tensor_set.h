@@ -31,7 +31,8 @@ struct ParameterCounts {
   int64_t total = 0;
   int64_t experts = 0;  // all experts of all layers
   int64_t one_expert = 0;
-  int64_t active = 0;  // read per decoded token: one embedding row, the head, experts_per_token
+  int64_t active =
+      0;  // read per decoded token: the head and all others, experts_per_token of the experts
 };
 ParameterCounts CountParameters(const ModelConfig& config);
 

@@ -1,0 +1,423 @@
+#include "core/model/packed_model.h"
+
+#include <functional>
+#include <map>
+#include <random>
+
+#include "core/base/reason.h"
+#include "core/kernels/swiglu.h"
+#include "core/model/checkpoint_reader.h"
+#include "core/model/packer.h"
+#include "core/model/sha256.h"
+#include "core/tensor/bf16.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "tests/core/model/checkpoint_writer.h"
+#include "tests/core/model/temp_dir.h"
+
+namespace bottega {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using testing::HasSubstr;
+
+std::shared_ptr<const PackedModel> Packed(const fs::path& dir, const fs::path& out, DType weights) {
+  PackOptions options;
+  options.weights = weights;
+  absl::Status status = PackModel(dir, out, options);
+  EXPECT_TRUE(status.ok()) << status;
+  auto model = PackedModel::Open(out);
+  EXPECT_TRUE(model.ok()) << model.status();
+  return model.ok() ? *model : nullptr;
+}
+
+float Element(const void* data, DType dtype, size_t index) {
+  if (dtype == DType::kF32) return static_cast<const float*>(data)[index];
+  return Widen(static_cast<const BF16*>(data)[index]);
+}
+
+// A source tensor as f32, rounded as the packed format rounds.
+class Source {
+ public:
+  Source(const std::vector<TensorToWrite>& tensors, DType weights) : weights_(weights) {
+    for (const TensorToWrite& tensor : tensors) tensors_[tensor.name] = &tensor;
+  }
+  float operator()(const std::string& name, size_t index) const {
+    return At(name, index, weights_);
+  }
+  float Exact(const std::string& name, size_t index) const { return At(name, index, DType::kF32); }
+
+ private:
+  float At(const std::string& name, size_t index, DType weights) const {
+    const TensorToWrite& tensor = *tensors_.at(name);
+    float value =
+        Element(tensor.bytes.data(), tensor.dtype == "F32" ? DType::kF32 : DType::kBF16, index);
+    return weights == DType::kBF16 ? Widen(RoundToBF16(value)) : value;
+  }
+  DType weights_;
+  std::map<std::string, const TensorToWrite*> tensors_;
+};
+
+// Element (n, k) of a matrix in tiles, from the layout's definition.
+float TileElement(const PackedMatrix& m, int64_t n, int64_t k) {
+  int64_t index = (n / 16 * m.k + k) * 16 + n % 16;
+  return Element(m.data, m.dtype, static_cast<size_t>(index));
+}
+
+void ExpectTiles(const PackedMatrix& packed, int64_t first_row, int64_t rows, const Source& source,
+                 const std::string& name, bool exact = false) {
+  for (int64_t n = 0; n < rows; ++n) {
+    for (int64_t k = 0; k < packed.k; ++k) {
+      size_t index = static_cast<size_t>(n * packed.k + k);
+      float expected = exact ? source.Exact(name, index) : source(name, index);
+      ASSERT_EQ(TileElement(packed, first_row + n, k), expected) << name << " " << n << " " << k;
+    }
+  }
+}
+
+void ExpectMlp(const GatedMlpWeights& mlp, int64_t width, int64_t hidden, const Source& source,
+               const std::string& prefix) {
+  ASSERT_EQ(mlp.width, width);
+  ASSERT_EQ(mlp.gate_up.n, GateUpOutputs(width));
+  ASSERT_EQ(mlp.gate_up.k, hidden);
+  for (int64_t c = 0; c < RoundUpToTile(width); ++c) {
+    for (int64_t k = 0; k < hidden; ++k) {
+      // Tiles alternate: gate, up, gate, up.
+      int64_t gate_row = c / 16 * 32 + c % 16;
+      size_t index = static_cast<size_t>(c * hidden + k);
+      float gate = c < width ? source(prefix + "gate_proj.weight", index) : 0.0f;
+      float up = c < width ? source(prefix + "up_proj.weight", index) : 0.0f;
+      ASSERT_EQ(TileElement(mlp.gate_up, gate_row, k), gate);
+      ASSERT_EQ(TileElement(mlp.gate_up, gate_row + 16, k), up);
+    }
+  }
+  ASSERT_EQ(mlp.down.n, hidden);
+  ASSERT_EQ(mlp.down.k, width);
+  ExpectTiles(mlp.down, 0, hidden, source, prefix + "down_proj.weight");
+}
+
+void ExpectVector(const float* values, const Source& source, const std::string& name,
+                  int64_t count) {
+  ASSERT_EQ(reinterpret_cast<uintptr_t>(values) % 64, 0u);
+  for (int64_t i = 0; i < count; ++i) {
+    ASSERT_EQ(values[i], source.Exact(name, static_cast<size_t>(i))) << name;
+  }
+}
+
+void ExpectAsSource(const PackedModel& model, const std::vector<TensorToWrite>& tensors) {
+  const ModelConfig& c = model.config();
+  const Source source(tensors, model.weights());
+  auto attention = model.MapAttention();
+  ASSERT_TRUE(attention.ok()) << attention.status();
+  ASSERT_EQ(attention->layers.size(), static_cast<size_t>(c.num_layers));
+  for (int64_t i = 0; i < int64_t{c.vocab_size} * c.hidden_size; ++i) {
+    ASSERT_EQ(Element(attention->embedding, attention->embedding_dtype, static_cast<size_t>(i)),
+              source("model.embed_tokens.weight", static_cast<size_t>(i)));
+  }
+  ExpectVector(attention->final_norm, source, "model.norm.weight", c.hidden_size);
+  ASSERT_EQ(attention->lm_head.n, c.vocab_size);
+  ExpectTiles(attention->lm_head, 0, c.vocab_size, source,
+              c.tied_head ? "model.embed_tokens.weight" : "lm_head.weight");
+  for (int64_t n = c.vocab_size; n < RoundUpToTile(c.vocab_size); ++n) {
+    for (int64_t k = 0; k < c.hidden_size; ++k)
+      ASSERT_EQ(TileElement(attention->lm_head, n, k), 0.0f);
+  }
+  for (int layer = 0; layer < c.num_layers; ++layer) {
+    const LayerWeights& w = attention->layers[static_cast<size_t>(layer)];
+    const std::string prefix = "model.layers." + std::to_string(layer) + ".";
+    ExpectVector(w.input_norm, source, prefix + "input_layernorm.weight", c.hidden_size);
+    ExpectVector(w.post_attention_norm, source, prefix + "post_attention_layernorm.weight",
+                 c.hidden_size);
+    ExpectVector(w.q_norm, source, prefix + "self_attn.q_norm.weight", c.head_dim);
+    ExpectVector(w.k_norm, source, prefix + "self_attn.k_norm.weight", c.head_dim);
+    ASSERT_EQ(w.qkv.n, c.q_dim() + 2 * c.kv_dim());
+    ExpectTiles(w.qkv, 0, c.q_dim(), source, prefix + "self_attn.q_proj.weight");
+    ExpectTiles(w.qkv, c.q_dim(), c.kv_dim(), source, prefix + "self_attn.k_proj.weight");
+    ExpectTiles(w.qkv, c.q_dim() + c.kv_dim(), c.kv_dim(), source,
+                prefix + "self_attn.v_proj.weight");
+    ExpectTiles(w.o, 0, c.hidden_size, source, prefix + "self_attn.o_proj.weight");
+    ASSERT_EQ(w.is_moe, c.is_moe_layer[static_cast<size_t>(layer)] != 0);
+    if (!w.is_moe) {
+      ExpectMlp(w.dense, c.dense_width, c.hidden_size, source, prefix + "mlp.");
+      EXPECT_FALSE(model.MapExpert({static_cast<uint16_t>(layer)}, {0}).ok());
+      continue;
+    }
+    ASSERT_EQ(w.gate.dtype, DType::kF32);
+    ExpectTiles(w.gate, 0, c.num_experts, source, prefix + "mlp.gate.weight", /*exact=*/true);
+    for (int expert = 0; expert < c.num_experts; ++expert) {
+      auto e = model.MapExpert({static_cast<uint16_t>(layer)}, {static_cast<uint16_t>(expert)});
+      ASSERT_TRUE(e.ok()) << e.status();
+      ExpectMlp(e->mlp, c.expert_width, c.hidden_size, source,
+                prefix + "mlp.experts." + std::to_string(expert) + ".");
+    }
+  }
+}
+
+json OddConfig() {
+  json config = SmallConfig();
+  config["model_type"] = "qwen3_moe";
+  config["num_attention_heads"] = 10;
+  config["head_dim"] = 8;
+  config["num_hidden_layers"] = 3;
+  config["mlp_only_layers"] = {1};
+  config["intermediate_size"] = 56;
+  config["tie_word_embeddings"] = true;
+  config["rope_scaling"] = {{"rope_type", "yarn"}, {"factor", 2.0}};
+  return config;
+}
+
+json ManyExpertsConfig() {
+  json config = SmallConfig();
+  config["num_hidden_layers"] = 1;
+  config["num_experts"] = 128;
+  config["num_experts_per_tok"] = 8;
+  config["moe_intermediate_size"] = 8;
+  config["hidden_size"] = 16;
+  return config;
+}
+
+TEST(PackedModel, EveryElementIsTheSources) {
+  for (const json& config : {SmallConfig(), OddConfig(), ManyExpertsConfig()}) {
+    for (DType from : {DType::kF32, DType::kBF16}) {
+      for (DType to : {DType::kF32, DType::kBF16}) {
+        TempDir dir;
+        WriteCheckpoint(dir / "hf", {.config = config, .dtype = from, .shards = 2, .seed = 3});
+        auto model = Packed(dir / "hf", dir / "packed", to);
+        ASSERT_TRUE(model);
+        EXPECT_EQ(model->weights(), to);
+        ExpectAsSource(*model, RandomTensors(config, from, 3));
+        EXPECT_TRUE(model->Verify(nullptr).ok());
+      }
+    }
+  }
+}
+
+// Matrices larger than one piece of the packer (4 MiB of f32): pieces must join without a seam.
+TEST(PackedModel, LargeMatricesArePackedInPieces) {
+  json config = ManyExpertsConfig();
+  config["num_experts"] = 2;
+  config["num_experts_per_tok"] = 1;
+  config["hidden_size"] = 1024;
+  config["vocab_size"] = 2501;
+  config["num_attention_heads"] = 24;
+  config["num_key_value_heads"] = 12;
+  config["head_dim"] = 40;  // q 960 rows, k and v 480: a piece of 1024 rows spans q and k
+  config["moe_intermediate_size"] = 1100;
+  TempDir dir;
+  WriteCheckpoint(dir / "hf", {.config = config});
+  auto model = Packed(dir / "hf", dir / "packed", DType::kBF16);
+  ASSERT_TRUE(model);
+  ExpectAsSource(*model, RandomTensors(config, DType::kBF16, 1));
+}
+
+TEST(PackedModel, CarriesConfigRopeAndFiles) {
+  TempDir dir;
+  WriteCheckpoint(dir / "hf", {.config = OddConfig()});
+  auto model = Packed(dir / "hf", dir / "packed", DType::kBF16);
+  ASSERT_TRUE(model);
+  auto config = ReadModelConfig(dir / "hf");
+  ASSERT_TRUE(config.ok());
+  EXPECT_EQ(NormalisedConfigJson(model->config()), NormalisedConfigJson(*config));
+  EXPECT_EQ(model->config().eos_ids, (std::vector<int32_t>{3, 4}));
+  EXPECT_EQ(model->config().sampling.temperature, 0.6);
+  EXPECT_EQ(model->rope().inv_freq, MakeRopeTable(*config).inv_freq);
+  EXPECT_EQ(model->rope().attention_scaling, MakeRopeTable(*config).attention_scaling);
+  EXPECT_EQ(model->numerics_base(), "v1-bf16");
+  for (const char* name :
+       {"tokenizer.json", "chat_template.jinja", "generation_config.json", "config.json"}) {
+    auto content = model->ReadCopiedFile(name);
+    ASSERT_TRUE(content.ok()) << name;
+    EXPECT_EQ(*content, ReadFileBytes(dir / ("hf/" + std::string(name))));
+  }
+  EXPECT_EQ(model->ReadCopiedFile("absent").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(model->digest(), Sha256Hex(ReadFileBytes(dir / "packed/manifest.json")));
+  ASSERT_EQ(model->manifest().sources.size(), 1u);
+  EXPECT_EQ(model->manifest().sources[0].sha256,
+            Sha256Hex(ReadFileBytes(dir / "hf/model.safetensors")));
+}
+
+// The same model packed twice, by different numbers of threads, is the same bytes and digest.
+TEST(PackedModel, PackingIsReproducible) {
+  TempDir dir;
+  WriteCheckpoint(dir / "hf");
+  PackOptions options;
+  options.threads = 1;
+  ASSERT_TRUE(PackModel(dir / "hf", dir / "one", options).ok());
+  options.threads = 5;
+  ASSERT_TRUE(PackModel(dir / "hf", dir / "five", options).ok());
+  size_t files = 0;
+  for (const auto& entry : fs::directory_iterator(dir / "one")) {
+    EXPECT_EQ(ReadFileBytes(entry.path()), ReadFileBytes(dir / "five" / entry.path().filename()));
+    ++files;
+  }
+  EXPECT_EQ(files, 9u);  // 3 weight files, manifest and its digest, 4 copied
+}
+
+// Open and map all: what a worker that held the whole model would do.
+absl::Status LoadAll(const fs::path& dir) {
+  auto model = PackedModel::Open(dir);
+  if (!model.ok()) return model.status();
+  if (auto attention = (*model)->MapAttention(); !attention.ok()) return attention.status();
+  const ModelConfig& c = (*model)->config();
+  for (uint16_t layer = 0; layer < c.num_layers; ++layer) {
+    for (uint16_t expert = 0; c.is_moe_layer[layer] && expert < c.num_experts; ++expert) {
+      if (auto e = (*model)->MapExpert({layer}, {expert}); !e.ok()) return e.status();
+    }
+  }
+  return absl::OkStatus();
+}
+
+struct FileImage {
+  fs::path path;
+  uint64_t begin;  // among the bytes of all files
+  uint64_t bytes;
+};
+
+// M7: one flipped bit anywhere in the directory is refused, at load, by whoever reads that byte.
+TEST(PackedModel, AThousandFlippedBitsAreRefused) {
+  TempDir dir;
+  WriteCheckpoint(dir / "hf", {.config = OddConfig()});
+  ASSERT_TRUE(Packed(dir / "hf", dir / "packed", DType::kBF16));
+  std::vector<FileImage> files;
+  uint64_t total = 0;
+  for (const auto& entry : fs::directory_iterator(dir / "packed")) {
+    files.push_back({entry.path(), total, entry.file_size()});
+    total += entry.file_size();
+  }
+  std::mt19937_64 random(7);
+  auto flip = [&](const FileImage& file, uint64_t bit) {
+    std::fstream stream(file.path, std::ios::binary | std::ios::in | std::ios::out);
+    stream.seekg(static_cast<std::streamoff>(bit / 8));
+    char byte = static_cast<char>(stream.get() ^ (1 << (bit % 8)));
+    stream.seekp(static_cast<std::streamoff>(bit / 8));
+    stream.put(byte);
+  };
+  auto expect_refused = [&](const FileImage& file, uint64_t bit) {
+    flip(file, bit);
+    absl::Status status = LoadAll(dir / "packed");
+    flip(file, bit);
+    ASSERT_FALSE(status.ok()) << file.path << " bit " << bit;
+    EXPECT_EQ(ReasonOf(status), Reason::kModelRefused);
+  };
+  // 900 over all bytes (the weights, mostly), 100 over the files, so that small ones get their
+  // share.
+  for (int i = 0; i < 1000; ++i) {
+    const FileImage* file = &files[random() % files.size()];
+    uint64_t bit = random() % (file->bytes * 8);
+    if (i < 900) {
+      uint64_t at = random() % total;
+      for (const FileImage& candidate : files) {
+        if (at >= candidate.begin && at < candidate.begin + candidate.bytes) file = &candidate;
+      }
+      bit = (at - file->begin) * 8 + random() % 8;
+    }
+    expect_refused(*file, bit);
+  }
+  EXPECT_TRUE(LoadAll(dir / "packed").ok());
+}
+
+TEST(PackedModel, VerifySeesAFlippedBitToo) {
+  TempDir dir;
+  WriteCheckpoint(dir / "hf");
+  auto model = Packed(dir / "hf", dir / "packed", DType::kBF16);
+  std::string bytes = ReadFileBytes(dir / "packed/experts.001.weights");
+  bytes[bytes.size() / 2] ^= 1;
+  WriteFileBytes(dir / "packed/experts.001.weights", bytes);
+  EXPECT_THAT(std::string(model->Verify(nullptr).message()), HasSubstr("SHA-256 differs"));
+}
+
+// M9: the file is cut while the model is open.
+TEST(PackedModel, CutAndMissingFilesAreRefused) {
+  TempDir dir;
+  WriteCheckpoint(dir / "hf");
+  auto model = Packed(dir / "hf", dir / "packed", DType::kBF16);
+  fs::path file = dir / "packed/experts.000.weights";
+  uint64_t size = fs::file_size(file);
+  fs::resize_file(file, size - 4096);
+  EXPECT_FALSE(model->MapExpert({0}, {5}).ok());
+  EXPECT_FALSE(PackedModel::Open(dir / "packed").ok());
+  fs::remove(file);
+  EXPECT_FALSE(model->MapExpert({0}, {5}).ok());
+  EXPECT_THAT(std::string(PackedModel::Open(dir / "packed").status().message()),
+              HasSubstr("experts.000"));
+}
+
+// M6: the bytes of two experts change places; sums alone would not notice if they went along.
+TEST(PackedModel, SwappedExpertsAreRefused) {
+  TempDir dir;
+  WriteCheckpoint(dir / "hf");
+  ASSERT_TRUE(Packed(dir / "hf", dir / "packed", DType::kBF16));
+  fs::path file = dir / "packed/experts.000.weights";
+  std::string bytes = ReadFileBytes(file);
+  size_t region = bytes.size() / 6;
+  std::string swapped =
+      bytes.substr(region, region) + bytes.substr(0, region) + bytes.substr(2 * region);
+  WriteFileBytes(file, swapped);
+  auto swapped_model = PackedModel::Open(dir / "packed");
+  ASSERT_TRUE(swapped_model.ok());
+  EXPECT_THAT(std::string((*swapped_model)->MapExpert({0}, {0}).status().message()),
+              HasSubstr("layer.0.expert.0 is damaged"));
+  EXPECT_TRUE((*swapped_model)->MapExpert({0}, {2}).ok());
+
+  // The same with the sums swapped in the manifest, which is signed anew: the names do not fit.
+  json manifest = json::parse(ReadFileBytes(dir / "packed/manifest.json"));
+  for (const char* key : {"crc32c", "sha256"}) {
+    json* first = nullptr;
+    for (json& r : manifest["regions"]) {
+      if (r["name"] == "layer.0.expert.0") first = &r[key];
+      if (r["name"] == "layer.0.expert.1") std::swap(*first, r[key]);
+    }
+  }
+  std::string text = manifest.dump(1) + "\n";
+  WriteFileBytes(dir / "packed/manifest.json", text);
+  WriteFileBytes(dir / "packed/manifest.sha256", Sha256Hex(text) + "\n");
+  auto model = PackedModel::Open(dir / "packed");
+  ASSERT_TRUE(model.ok()) << model.status();
+  EXPECT_FALSE((*model)->MapExpert({0}, {0}).ok());
+  EXPECT_FALSE((*model)->MapExpert({0}, {1}).ok());
+  EXPECT_FALSE((*model)->Verify(nullptr).ok());
+}
+
+// A manifest that was edited, with a digest that fits it.
+TEST(PackedModel, RefusesEditedManifests) {
+  TempDir dir;
+  WriteCheckpoint(dir / "hf");
+  ASSERT_TRUE(Packed(dir / "hf", dir / "packed", DType::kBF16));
+  const json good = json::parse(ReadFileBytes(dir / "packed/manifest.json"));
+  const std::vector<std::function<void(json&)>> edits = {
+      [](json& m) { m["format_version"] = 2; },
+      [](json& m) { m["arithmetic_version"] = 0; },
+      [](json& m) { m["weights"] = "f32"; },
+      [](json& m) { m["weights"] = 7; },
+      [](json& m) { m["config"]["num_experts"] = 4096; },
+      [](json& m) { m["config"]["hidden_size"] = 1 << 30; },
+      [](json& m) { m["config"] = nullptr; },
+      [](json& m) { m["rope"]["inv_freq_bits"].push_back(1); },
+      [](json& m) { m["rope"].erase("inv_freq_bits"); },
+      [](json& m) { m["regions"].erase(3); },
+      [](json& m) { m["regions"][3]["offset"] = 0; },
+      [](json& m) { m["regions"][3]["bytes"] = UINT64_MAX; },
+      [](json& m) { m["regions"][3]["file"] = "../x"; },
+      [](json& m) { m["regions"][3]["crc32c"] = -1; },
+      [](json& m) { m["regions"] = "none"; },
+      [](json& m) { m["files"][0]["name"] = "../../etc/passwd"; },
+      [](json& m) { m["files"][0]["bytes"] = 1; },
+      [](json& m) { m["files"] = 1; },
+      [](json& m) { m["extra"] = true; },
+      [](json& m) { m = json::array(); },
+  };
+  for (size_t i = 0; i < edits.size(); ++i) {
+    json manifest = good;
+    edits[i](manifest);
+    std::string text = manifest.dump(1) + "\n";
+    WriteFileBytes(dir / "packed/manifest.json", text);
+    WriteFileBytes(dir / "packed/manifest.sha256", Sha256Hex(text) + "\n");
+    auto model = PackedModel::Open(dir / "packed");
+    ASSERT_FALSE(model.ok()) << i;
+    EXPECT_EQ(ReasonOf(model.status()), Reason::kModelRefused) << i << model.status();
+  }
+}
+
+}  // namespace
+}  // namespace bottega
