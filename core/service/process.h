@@ -8,10 +8,10 @@
 
 namespace bottega {
 
-// SIGINT and SIGTERM of a program: the first calls `drain` on the loop's thread, the second kills the
-// process at once, whatever the loop does. Make it before any other thread starts: it blocks the
-// signals, so that every thread inherits the mask, and reads them from a signalfd on the loop. One
-// per program.
+// SIGINT and SIGTERM of a program: the first calls `drain` on the loop's thread, the second kills
+// the process at once, whatever the loop does. Make it before any other thread starts: it blocks
+// the signals, so that every thread inherits the mask, and reads them from a signalfd on the loop.
+// One per program.
 class ProcessSignals {
  public:
   ProcessSignals(Loop& loop, std::function<void(int signal)> drain);

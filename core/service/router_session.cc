@@ -1,0 +1,282 @@
+#include "core/service/router_session.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "bottega/internal/v1/membership.pb.h"
+#include "core/base/reason.h"
+#include "core/base/status.h"
+#include "core/service/table_codec.h"
+
+namespace bottega {
+namespace {
+
+namespace wire = internal::v1;
+constexpr char kSessionMethod[] = "/bottega.internal.v1.Router/Session";
+using SessionStream = MessageStream<wire::MemberMessage, wire::RouterMessage>;
+
+// splitmix64 (Steele, Lea, Flood 2014); spreads reconnects, decides nothing else.
+uint64_t NextRandom(uint64_t* state) {
+  uint64_t z = (*state += 0x9e3779b97f4a7c15ull);
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+  return z ^ (z >> 31);
+}
+
+}  // namespace
+
+struct RouterSession::State : std::enable_shared_from_this<RouterSession::State> {
+  State(ServiceContext& context, MemberSelf self, RouterSessionOptions options, Callbacks callbacks)
+      : context(context),
+        loop(context.loop),
+        self(std::move(self)),
+        options(std::move(options)),
+        callbacks(std::move(callbacks)),
+        random(context.incarnation.value),
+        changed(loop) {}
+
+  ServiceContext& context;
+  Loop& loop;
+  const MemberSelf self;
+  const RouterSessionOptions options;
+  const Callbacks callbacks;
+  uint64_t random;
+
+  bool stopped = false;
+  bool owner_gone = false;  // the RouterSession is destroyed: no callbacks
+  std::optional<MemberId> id;
+  uint64_t term = 0;  // of the last welcome
+  TableSnapshot table;
+  uint64_t acked_term = 0, acked_epoch = 0;
+  std::vector<ExpertRef> held;
+  bool held_changed = false;
+  bool drain_wanted = false, drain_sent = false, left = false;
+  std::shared_ptr<SessionStream> stream;  // set while registered
+  Slot changed;                           // one waiter: Drain or WaitForTable
+
+  uint64_t Progress() const { return callbacks.progress ? callbacks.progress() : loop.turns(); }
+  wire::MemberMessage RegisterMessage() const;
+  absl::Status SendHeartbeat();
+  absl::Status Handle(const wire::RouterMessage& message);
+  absl::Status TakeTable(const wire::ClusterTable& wire_table);
+  Duration NextBackoff(Duration backoff);
+
+  static Task<void> Run(std::shared_ptr<State> state);
+  static Task<absl::Status> OneStream(std::shared_ptr<State> state);
+  static Task<void> Heartbeats(std::shared_ptr<State> state, std::weak_ptr<SessionStream> stream);
+};
+
+wire::MemberMessage RouterSession::State::RegisterMessage() const {
+  wire::MemberMessage message;
+  wire::Register* reg = message.mutable_register_();
+  *reg->mutable_member() = EncodeMember(self.member);
+  reg->mutable_member()->set_id(id.value_or(MemberId{0}).value);
+  reg->mutable_member()->set_incarnation(context.incarnation.value);
+  reg->mutable_member()->set_name(context.name);
+  reg->set_model_digest(self.model_digest);
+  reg->set_layers(self.layers);
+  reg->set_experts(self.experts);
+  reg->set_expert_bytes(self.expert_bytes);
+  reg->set_capacity_bytes(self.capacity_bytes);
+  for (uint32_t layer = 0; layer < self.dense_layers.size(); ++layer) {
+    if (self.dense_layers[layer]) reg->add_dense_layers(layer);
+  }
+  EncodeExperts(held, reg->mutable_held());
+  return message;
+}
+
+absl::Status RouterSession::State::SendHeartbeat() {
+  wire::MemberMessage message;
+  wire::Heartbeat* heartbeat = message.mutable_heartbeat();
+  heartbeat->set_incarnation(context.incarnation.value);
+  heartbeat->set_progress(Progress());
+  heartbeat->set_acked_term(acked_term);
+  heartbeat->set_acked_epoch(acked_epoch);
+  if (callbacks.load) heartbeat->set_load(callbacks.load());
+  if (held_changed) {
+    heartbeat->set_held_changed(true);
+    EncodeExperts(held, heartbeat->mutable_held());
+  }
+  absl::Status sent = stream->Send(message);
+  if (sent.ok()) held_changed = false;
+  return sent;
+}
+
+// Each interval, from the loop itself: a wedged loop sends nothing, and neither does one whose
+// progress counter stands.
+Task<void> RouterSession::State::Heartbeats(std::shared_ptr<State> state,
+                                            std::weak_ptr<SessionStream> stream) {
+  uint64_t last = 0;
+  bool first = true;
+  while (!state->stopped && !stream.expired() && state->stream == stream.lock()) {
+    const uint64_t progress = state->Progress();
+    if (first || progress != last) {
+      first = false;
+      last = progress;
+      if (!state->SendHeartbeat().ok()) co_return;
+    }
+    if (state->drain_wanted && !state->drain_sent) {
+      wire::MemberMessage message;
+      message.mutable_drain()->set_incarnation(state->context.incarnation.value);
+      state->drain_sent = state->stream->Send(message).ok();
+    }
+    co_await state->loop.Sleep(state->options.heartbeat_interval);
+  }
+}
+
+absl::Status RouterSession::State::TakeTable(const wire::ClusterTable& wire_table) {
+  absl::StatusOr<ClusterTable> decoded = DecodeTable(wire_table);
+  if (!decoded.ok()) return decoded.status();
+  // Only forward: a router of an older term, or a table overtaken on the way, changes nothing.
+  if (table != nullptr &&
+      std::pair(decoded->term, decoded->epoch) <= std::pair(table->term, table->epoch)) {
+    return absl::OkStatus();
+  }
+  table = std::make_shared<const ClusterTable>(*std::move(decoded));
+  if (callbacks.on_table) callbacks.on_table(table);
+  if (std::pair(table->term, table->epoch) > std::pair(acked_term, acked_epoch)) {
+    acked_term = table->term;
+    acked_epoch = table->epoch;
+  }
+  changed.Wake();
+  return absl::OkStatus();
+}
+
+absl::Status RouterSession::State::Handle(const wire::RouterMessage& message) {
+  switch (message.kind_case()) {
+    case wire::RouterMessage::kWelcome:
+      id = MemberId{message.welcome().member_id()};
+      term = message.welcome().term();
+      return absl::OkStatus();
+    case wire::RouterMessage::kTable:
+      return TakeTable(message.table());
+    case wire::RouterMessage::kAssignment: {
+      absl::StatusOr<std::vector<ExpertRef>> experts =
+          DecodeExperts(message.assignment().experts(), self.layers, self.experts);
+      if (!experts.ok()) return experts.status();
+      if (callbacks.on_assignment) callbacks.on_assignment(*std::move(experts));
+      return absl::OkStatus();
+    }
+    case wire::RouterMessage::kLeave:
+      left = true;
+      changed.Wake();
+      return absl::OkStatus();
+    case wire::RouterMessage::KIND_NOT_SET:
+      return absl::OkStatus();  // of a newer router
+  }
+  return absl::OkStatus();
+}
+
+// From connect to the end of one stream; says why it ended.
+Task<absl::Status> RouterSession::State::OneStream(std::shared_ptr<State> state) {
+  const Time deadline = state->loop.Now() + state->options.connect_timeout;
+  absl::StatusOr<std::unique_ptr<ByteStream>> bytes = co_await state->context.network.Connect(
+      state->context.node, state->options.router_address, kSessionMethod, deadline);
+  if (!bytes.ok()) co_return bytes.status();
+  auto stream = std::make_shared<SessionStream>(*std::move(bytes));
+  CO_RETURN_IF_ERROR(stream->Send(state->RegisterMessage()));
+  absl::StatusOr<wire::RouterMessage> welcome = co_await stream->Receive(deadline);
+  if (!welcome.ok()) co_return welcome.status();
+  CO_RETURN_IF_ERROR(state->Handle(*welcome));
+  if (!state->id) co_return absl::InternalError("the router did not say welcome");
+
+  state->stream = stream;
+  state->held_changed = true;  // what was held while away
+  state->drain_sent = false;
+  state->loop.Spawn(state->context.node, Heartbeats(state, stream));
+  while (!state->stopped) {
+    absl::StatusOr<wire::RouterMessage> message = co_await stream->Receive();
+    if (!message.ok()) co_return message.status();
+    CO_RETURN_IF_ERROR(state->Handle(*message));
+  }
+  co_return absl::OkStatus();
+}
+
+Duration RouterSession::State::NextBackoff(Duration backoff) {
+  // Between half and all of it, so that the members of a cluster do not come back in step.
+  const auto half = static_cast<uint64_t>(backoff.count()) / 2;
+  return Duration(half + NextRandom(&random) % (half + 1));
+}
+
+Task<void> RouterSession::State::Run(std::shared_ptr<State> state) {
+  Duration backoff = state->options.backoff_min;
+  bool told = false;  // one line per absence
+  while (!state->stopped) {
+    absl::Status why = co_await OneStream(state);
+    const bool was_registered = state->stream != nullptr;
+    state->stream.reset();
+    if (state->stopped) break;
+    const Reason reason = ReasonOf(why);
+    if (!was_registered && (reason == Reason::kModelRefused || reason == Reason::kInvalidValue)) {
+      state->context.log.Error("the router refuses this member: " + std::string(why.message()));
+      state->stopped = true;
+      if (state->callbacks.on_refused) state->callbacks.on_refused(why);
+      break;
+    }
+    if (was_registered) {
+      backoff = state->options.backoff_min;
+      told = false;
+    }
+    if (!told) {
+      state->context.log.Warning(fmt::format("no router at {}: {}; going on with the last table",
+                                             state->options.router_address,
+                                             std::string(why.message())));
+      told = true;
+    }
+    co_await state->loop.Sleep(state->NextBackoff(backoff));
+    backoff = std::min(backoff * 2, state->options.backoff_max);
+  }
+}
+
+RouterSession::RouterSession(ServiceContext& context, MemberSelf self, RouterSessionOptions options,
+                             Callbacks callbacks)
+    : state_(std::make_shared<State>(context, std::move(self), std::move(options),
+                                     std::move(callbacks))) {}
+
+RouterSession::~RouterSession() { state_->stopped = true; }
+
+void RouterSession::Start() { state_->loop.Spawn(state_->context.node, State::Run(state_)); }
+
+void RouterSession::Stop() {
+  state_->stopped = true;
+  if (state_->stream != nullptr) state_->stream->Close(absl::OkStatus());
+}
+
+void RouterSession::SetHeld(std::vector<ExpertRef> held) {
+  std::sort(held.begin(), held.end());
+  state_->held = std::move(held);
+  state_->held_changed = true;
+}
+
+void RouterSession::AckEpoch(uint64_t term, uint64_t epoch) {
+  state_->acked_term = term;
+  state_->acked_epoch = epoch;
+}
+
+Task<absl::Status> RouterSession::Drain(Time deadline) {
+  std::shared_ptr<State> state = state_;
+  state->drain_wanted = true;
+  while (!state->left) {
+    absl::Status woken = co_await state->changed.Wait(deadline);
+    if (!woken.ok() && !state->left) {
+      co_return absl::UnavailableError("the router did not let this member go in time");
+    }
+  }
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> RouterSession::WaitForTable(Time deadline) {
+  std::shared_ptr<State> state = state_;
+  while (state->table == nullptr) {
+    absl::Status woken = co_await state->changed.Wait(deadline);
+    if (!woken.ok() && state->table == nullptr) co_return woken;
+  }
+  co_return absl::OkStatus();
+}
+
+TableSnapshot RouterSession::table() const { return state_->table; }
+std::optional<MemberId> RouterSession::id() const { return state_->id; }
+bool RouterSession::connected() const { return state_->stream != nullptr; }
+
+}  // namespace bottega

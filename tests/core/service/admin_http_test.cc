@@ -1,0 +1,114 @@
+#include "core/service/admin_http.h"
+
+#include <arpa/inet.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "observability/metrics.h"
+
+namespace bottega {
+namespace {
+
+using testing::HasSubstr;
+
+int Connect(int port) {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in to{};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(static_cast<uint16_t>(port));
+  inet_pton(AF_INET, "127.0.0.1", &to.sin_addr);
+  EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
+  return fd;
+}
+
+// Sends `bytes` and reads until the server closes.
+std::string Talk(int port, const std::string& bytes) {
+  const int fd = Connect(port);
+  EXPECT_GE(send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL), 0);
+  std::string answer;
+  char buffer[4096];
+  ssize_t n;
+  while ((n = read(fd, buffer, sizeof buffer)) > 0) answer.append(buffer, n);
+  close(fd);
+  return answer;
+}
+
+struct AdminHttpTest : testing::Test {
+  AdminHttpTest() {
+    AdminHttpOptions options;
+    options.port = 0;
+    options.version_json = R"({"version":"1.2.3"})";
+    auto started = AdminHttp::Start(options, health, {&registry, &other, &process});
+    EXPECT_TRUE(started.ok());
+    server = *std::move(started);
+  }
+  std::string Get(const std::string& path) {
+    return Talk(server->port(),
+                "GET " + path + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  }
+  Health health;
+  prometheus::Registry registry, other;
+  metrics::ProcessCollector process;
+  std::unique_ptr<AdminHttp> server;
+};
+
+TEST_F(AdminHttpTest, ReadinessFollowsHealth) {
+  EXPECT_THAT(Get("/live"), HasSubstr("200 OK"));
+  health.SetNotReady("loading", 0.42);
+  for (const char* path : {"/ready", "/health", "/ping"}) {
+    const std::string answer = Get(path);
+    EXPECT_THAT(answer, HasSubstr("503"));
+    EXPECT_THAT(answer, HasSubstr(R"({"status":"loading","progress":0.42})"));
+  }
+  health.SetReady();
+  EXPECT_THAT(Get("/ready"), HasSubstr("200 OK"));
+  health.SetNotReady("draining");
+  EXPECT_THAT(Get("/ready?x=1"), HasSubstr(R"("status":"draining")"));
+  health.SetLive(false);
+  EXPECT_THAT(Get("/live"), HasSubstr("503"));
+}
+
+TEST_F(AdminHttpTest, MetricsOfAllRegistriesAreOneText) {
+  metrics::Common gateway(registry, {.version = "1", .role = "gateway"});
+  metrics::Common router(other, {.version = "1", .role = "router"});
+  gateway.ready.Set(1);
+  const std::string text = Get("/metrics");
+  EXPECT_THAT(text, HasSubstr("process_resident_memory_bytes"));
+  EXPECT_THAT(text, HasSubstr("role=\"gateway\""));
+  EXPECT_THAT(text, HasSubstr("role=\"router\""));
+  const size_t first = text.find("# TYPE bottega_build_info");
+  ASSERT_NE(first, std::string::npos);
+  EXPECT_EQ(text.find("# TYPE bottega_build_info", first + 1), std::string::npos);
+}
+
+TEST_F(AdminHttpTest, OtherPathsMethodsAndBytesAreRefused) {
+  EXPECT_THAT(Get("/version"), HasSubstr("1.2.3"));
+  EXPECT_THAT(Get("/nothing"), HasSubstr("404"));
+  EXPECT_THAT(
+      Talk(server->port(), "POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+      HasSubstr("405"));
+  EXPECT_EQ(Talk(server->port(), "\x16\x03\x01 no http\r\n\r\n"), "");
+  EXPECT_EQ(Talk(server->port(), "GET / HTTP/1.1\r\nX: " + std::string(100'000, 'x') + "\r\n\r\n"),
+            "");
+  EXPECT_THAT(Get("/live"), HasSubstr("200 OK"));
+}
+
+TEST_F(AdminHttpTest, ABusyPortIsAnError) {
+  AdminHttpOptions options;
+  options.port = server->port();
+  auto second = AdminHttp::Start(options, health, {});
+  EXPECT_TRUE(absl::IsUnavailable(second.status()));
+  EXPECT_THAT(std::string(second.status().message()), HasSubstr(std::to_string(server->port())));
+}
+
+TEST_F(AdminHttpTest, StopsUnderOpenConnections) {
+  const int idle = Connect(server->port());
+  EXPECT_THAT(Get("/live"), HasSubstr("200"));
+  server.reset();
+  close(idle);
+}
+
+}  // namespace
+}  // namespace bottega
