@@ -34,6 +34,7 @@ constexpr ReasonRow kTable[] = {
     {Reason::kRouteNotFound, "route_not_found", 404, kNotFound, "not_found_error", "", false},
     {Reason::kMethodNotAllowed, "method_not_allowed", 405, kInvalidArgument, kBadRequestType, "",
      false},
+    {Reason::kLengthRequired, "length_required", 411, kInvalidArgument, kBadRequestType, "", false},
     {Reason::kBodyTooLarge, "body_too_large", 413, kInvalidArgument, kBadRequestType, "", false},
     {Reason::kUnsupportedMediaType, "unsupported_media_type", 415, kInvalidArgument,
      kBadRequestType, "", false},

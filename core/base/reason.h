@@ -22,6 +22,7 @@ enum class Reason {
   kModelNotFound,
   kRouteNotFound,
   kMethodNotAllowed,
+  kLengthRequired,
   kBodyTooLarge,
   kUnsupportedMediaType,
   kHeadersTooLarge,

@@ -1,0 +1,107 @@
+#include "gateway/admission.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/base/reason.h"
+
+namespace bottega::gateway {
+namespace {
+
+// How often a waiting queue is looked at even if nothing changed: ages and resting workers.
+constexpr Duration kLook = std::chrono::milliseconds(20);
+
+absl::Status NoWorker() {
+  return MakeError(Reason::kNoWorker, "no attention worker is connected; try again later");
+}
+
+}  // namespace
+
+Admission::Admission(const ServiceContext& context, const GatewayConfig& config,
+                     AttentionClients& workers)
+    : context_(context), config_(config), workers_(workers), changed_(context.loop) {}
+
+absl::StatusOr<Admission::Entry> Admission::Enter() {
+  if (!workers_.any_connected() &&
+      context_.loop.Now() - workers_.alone_since() >= config_.no_worker_wait) {
+    return NoWorker();
+  }
+  if (waiting_ >= config_.queued_requests_max) {
+    return MakeError(Reason::kQueueFull,
+                     fmt::format("{} requests are waiting already", config_.queued_requests_max));
+  }
+  return Entry(this);
+}
+
+Admission::Place Admission::Ask(Wish wish, bool at_head) {
+  wish.since = context_.loop.Now();
+  Place place;
+  place.admission_ = this;
+  place.id_ = next_id_++;
+  Queued queued{place.id_, std::move(wish)};
+  queue_.insert(at_head ? queue_.begin() : queue_.end(), std::move(queued));
+  Wake();
+  return place;
+}
+
+void Admission::Place::Leave() {
+  if (admission_ == nullptr) return;
+  std::erase_if(std::exchange(admission_, nullptr)->queue_,
+                [this](const Queued& queued) { return queued.id == id_; });
+}
+
+Task<void> Admission::Run() {
+  while (true) {
+    const Time look = queue_.empty() ? kNever : context_.loop.Now() + kLook;
+    absl::Status woken = co_await changed_.Wait(look);
+    if (!woken.ok()) RefuseOld();
+    while (PlaceOne()) {
+    }
+  }
+}
+
+// Strictly from the head, so that a long prompt is not passed for ever by short ones. A sequence
+// pinned to bytes that no worker makes now does not hold up the others.
+bool Admission::PlaceOne() {
+  const std::vector<WorkerView> workers = workers_.Workers();
+  for (auto queued = queue_.begin(); queued != queue_.end(); ++queued) {
+    const Wish& wish = queued->wish;
+    const std::optional<MemberId> worker = ChooseWorker(workers, wish.tokens, wish.pinned);
+    if (worker) {
+      const std::function<void(MemberId)> place = std::move(queued->wish.place);
+      queue_.erase(queued);
+      place(*worker);
+      return true;
+    }
+    const bool could_run = std::ranges::any_of(workers, [&wish](const WorkerView& view) {
+      return !wish.pinned || view.identity == *wish.pinned;
+    });
+    if (could_run) return false;
+  }
+  return false;
+}
+
+void Admission::RefuseOld() {
+  const Time now = context_.loop.Now();
+  std::vector<std::pair<std::function<void(absl::Status)>, absl::Status>> refused;
+  for (auto queued = queue_.begin(); queued != queue_.end();) {
+    const Time since = queued->wish.since;
+    absl::Status why;
+    if (now - since >= config_.queue_age_max) {
+      why = MakeError(Reason::kQueueFull, "no room for this request in time");
+    } else if (!workers_.any_connected() &&
+               now - std::max(since, workers_.alone_since()) >= config_.no_worker_wait) {
+      why = NoWorker();
+    }
+    if (why.ok()) {
+      ++queued;
+      continue;
+    }
+    refused.emplace_back(std::move(queued->wish.refuse), why);
+    queued = queue_.erase(queued);
+  }
+  for (auto& [refuse, why] : refused) refuse(why);
+}
+
+}  // namespace bottega::gateway

@@ -1,0 +1,320 @@
+#include "gateway/attention_client.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace bottega::gateway {
+namespace {
+
+using internal::v1::AttentionMessage;
+using internal::v1::GatewayMessage;
+using internal::v1::Grants;
+using internal::v1::StepOutput;
+using namespace std::chrono_literals;
+
+constexpr char kMethod[] = "/bottega.internal.v1.Attention/Serve";
+constexpr Duration kConnectTimeout = 2s;
+constexpr Duration kHelloTimeout = 5s;
+constexpr Duration kBackoffLeast = 20ms;
+constexpr Duration kBackoffMost = 2s;
+constexpr Duration kRest = 20ms;
+
+bool Serves(const Member& member) {
+  return member.role == Role::kAttention &&
+         (member.state == MemberState::kActive || member.state == MemberState::kSuspect ||
+          member.state == MemberState::kDraining);
+}
+
+}  // namespace
+
+struct AttentionClients::Worker {
+  Worker(Loop& loop, Member m) : member(std::move(m)), changed(loop) {}
+
+  Member member;
+  bool wanted = true;              // in the table, with this incarnation
+  Slot changed;                    // wakes the backoff
+  std::unique_ptr<Stream> stream;  // while connected
+  bool greeted = false;            // its hello came
+  AnswerIdentity identity;
+  uint32_t max_model_len = 0;
+  Grants grants;
+  uint32_t blocks_most = 0;  // most free blocks ever seen: its pool
+  size_t live = 0;
+  Time rest_until{};
+};
+
+AttentionClients::AttentionClients(const ServiceContext& context, std::function<void()> on_change)
+    : context_(context), on_change_(std::move(on_change)), alone_since_(context.loop.Now()) {}
+
+AttentionClients::~AttentionClients() = default;
+
+void AttentionClients::UpdateTable(const TableSnapshot& table) {
+  if (closed_) return;
+  std::map<MemberId, std::shared_ptr<Worker>> next;
+  for (const Member& member : table->members) {
+    if (!Serves(member)) continue;
+    auto known = workers_.find(member.id);
+    if (known != workers_.end() && known->second->member.incarnation == member.incarnation &&
+        known->second->member.control_address == member.control_address) {
+      known->second->member = member;
+      next.insert(workers_.extract(known));
+      continue;
+    }
+    auto worker = std::make_shared<Worker>(context_.loop, member);
+    next.emplace(member.id, worker);
+    context_.loop.Spawn(context_.node, Run(this, worker));
+  }
+  for (auto& [id, worker] : workers_) {  // those that left
+    worker->wanted = false;
+    worker->changed.Wake();
+    if (worker->stream != nullptr) worker->stream->Close(absl::CancelledError("left the table"));
+  }
+  workers_ = std::move(next);
+  on_change_();
+}
+
+// One worker for as long as it is in the table: connect, serve, lose, wait, again.
+Task<void> AttentionClients::Run(AttentionClients* self, std::shared_ptr<Worker> worker) {
+  Loop& loop = self->context_.loop;
+  Duration backoff = kBackoffLeast;
+  while (worker->wanted) {
+    absl::Status ended = co_await Session(self, worker);
+    if (worker->greeted) backoff = kBackoffLeast;
+    self->Lose(worker, ended);
+    if (!worker->wanted) break;
+    self->context_.log.Info(fmt::format("attention worker {} ({}): {}", worker->member.name,
+                                        worker->member.control_address,
+                                        std::string(ended.message())));
+    const Time wake = loop.Now() + backoff;
+    backoff = std::min(2 * backoff, kBackoffMost);
+    while (worker->wanted && loop.Now() < wake) {
+      absl::Status woken = co_await worker->changed.Wait(wake);
+      if (!woken.ok()) break;
+    }
+  }
+}
+
+// One life of the stream, until it ends with the status returned.
+Task<absl::Status> AttentionClients::Session(AttentionClients* self,
+                                             std::shared_ptr<Worker> worker) {
+  Loop& loop = self->context_.loop;
+  const Time connect_by = loop.Now() + kConnectTimeout;
+  std::string address = worker->member.control_address;
+  std::string method = kMethod;
+  absl::StatusOr<std::unique_ptr<ByteStream>> opened =
+      co_await self->context_.network.Connect(self->context_.node, address, method, connect_by);
+  if (!opened.ok()) co_return opened.status();
+  if (!worker->wanted) co_return absl::CancelledError("left the table");
+  worker->stream = std::make_unique<Stream>(*std::move(opened));
+
+  GatewayMessage hello;
+  hello.mutable_hello()->set_incarnation(self->context_.incarnation.value);
+  hello.mutable_hello()->set_name(self->context_.name);
+  absl::Status sent = worker->stream->Send(hello);
+  if (!sent.ok()) co_return sent;
+  Time deadline = loop.Now() + kHelloTimeout;
+  while (true) {
+    absl::StatusOr<AttentionMessage> message = co_await worker->stream->Receive(deadline);
+    if (!message.ok()) co_return message.status();
+    if (message->has_hello() && !worker->greeted) {
+      const internal::v1::AttentionHello& greeting = message->hello();
+      if (greeting.incarnation() != worker->member.incarnation.value) {
+        co_return absl::UnavailableError("another incarnation answered");
+      }
+      worker->greeted = true;
+      worker->identity = {greeting.model_digest(), greeting.numerics_id()};
+      worker->max_model_len = greeting.max_model_len();
+      ++self->connected_;
+      self->alone_since_ = kNever;
+      deadline = kNever;
+      self->TakeGrants(*worker, greeting.grants());
+    } else if (message->has_step() && worker->greeted) {
+      self->Deliver(*worker, message->step());
+    } else {
+      co_return absl::InvalidArgumentError("unexpected message of an attention worker");
+    }
+    self->on_change_();
+  }
+}
+
+void AttentionClients::Deliver(Worker& worker, const StepOutput& step) {
+  for (const auto& token : step.tokens()) {
+    RequestEvent event{.kind = RequestEvent::Kind::kToken};
+    event.token = token;
+    const bool last = token.finish() != internal::v1::FINISH_REASON_UNSPECIFIED;
+    DeliverTo(worker, token.request_key(), token.owner_epoch(), std::move(event), last);
+  }
+  for (const auto& ended : step.ended()) {
+    RequestEvent event{.kind = RequestEvent::Kind::kEnded};
+    event.ended = ended;
+    DeliverTo(worker, ended.request_key(), ended.owner_epoch(), std::move(event), true);
+  }
+  if (step.has_grants()) TakeGrants(worker, step.grants());
+}
+
+// Events of unknown keys, of former workers and of old owners are dropped here: a cancel races with
+// the end, and a worker that was given up may wake.
+void AttentionClients::DeliverTo(const Worker& worker, uint64_t key, uint32_t owner_epoch,
+                                 RequestEvent event, bool last) {
+  auto found = live_.find(key);
+  if (found == live_.end()) return;
+  Live& live = found->second;
+  if (live.worker.get() != &worker || live.owner_epoch != owner_epoch) return;
+  event.sequence = live.sequence;
+  event.worker = worker.member.id;
+  RequestEvents* events = live.events;
+  if (last) {
+    --live.worker->live;
+    live_.erase(found);
+  }
+  // A full queue means that its coroutine does not run; the request is given up as lost.
+  if (!events->Push(std::move(event))) events->Close(absl::InternalError("events not read"));
+}
+
+void AttentionClients::Lose(const std::shared_ptr<Worker>& worker, const absl::Status& why) {
+  worker->stream.reset();
+  if (!worker->greeted) return;
+  worker->greeted = false;
+  worker->grants.Clear();
+  if (--connected_ == 0) alone_since_ = context_.loop.Now();
+  std::vector<Live> lost;
+  for (auto it = live_.begin(); it != live_.end();) {
+    if (it->second.worker == worker) {
+      lost.push_back(it->second);
+      it = live_.erase(it);
+    } else {
+      ++it;
+    }
+  }
+  worker->live = 0;
+  for (const Live& live : lost) {
+    RequestEvent event{.kind = RequestEvent::Kind::kLost};
+    event.sequence = live.sequence;
+    event.worker = worker->member.id;
+    event.status = why;
+    if (!live.events->Push(std::move(event))) {
+      live.events->Close(absl::InternalError("events not read"));
+    }
+  }
+  on_change_();
+}
+
+void AttentionClients::TakeGrants(Worker& worker, const Grants& grants) {
+  worker.grants = grants;
+  worker.blocks_most = std::max(worker.blocks_most, grants.free_kv_blocks());
+}
+
+std::vector<WorkerView> AttentionClients::Workers() const {
+  std::vector<WorkerView> views;
+  for (const auto& [id, worker] : workers_) {
+    if (!worker->greeted) continue;
+    views.push_back({.id = id,
+                     .identity = worker->identity,
+                     .free_slots = worker->grants.free_slots(),
+                     .free_blocks = worker->grants.free_kv_blocks(),
+                     .block_tokens = std::max(1u, worker->grants.kv_block_tokens()),
+                     .live = worker->live,
+                     .resting = context_.loop.Now() < worker->rest_until,
+                     .draining = worker->member.state != MemberState::kActive});
+  }
+  return views;
+}
+
+uint32_t AttentionClients::max_model_len() const {
+  uint32_t least = 0;
+  for (const auto& [id, worker] : workers_) {
+    if (!worker->greeted || worker->max_model_len == 0) continue;
+    least = least == 0 ? worker->max_model_len : std::min(least, worker->max_model_len);
+  }
+  return least;
+}
+
+std::optional<AnswerIdentity> AttentionClients::IdentityOf(MemberId worker) const {
+  auto found = workers_.find(worker);
+  if (found == workers_.end() || !found->second->greeted) return std::nullopt;
+  return found->second->identity;
+}
+
+double AttentionClients::kv_usage_ratio() const {
+  double all = 0, free = 0;
+  for (const auto& [id, worker] : workers_) {
+    if (!worker->greeted) continue;
+    all += worker->blocks_most;
+    free += worker->grants.free_kv_blocks();
+  }
+  return all > 0 ? 1 - free / all : 0;
+}
+
+absl::Status AttentionClients::Submit(MemberId id, const internal::v1::Submit& submit,
+                                      RequestEvents* events, int sequence) {
+  auto found = workers_.find(id);
+  if (found == workers_.end() || !found->second->greeted) {
+    return absl::UnavailableError("the attention worker left");
+  }
+  const std::shared_ptr<Worker>& worker = found->second;
+  GatewayMessage message;
+  *message.mutable_submit() = submit;
+  absl::Status sent = worker->stream->Send(message);
+  if (!sent.ok()) return sent;
+  live_.insert_or_assign(submit.request_key(),
+                         Live{worker, submit.owner_epoch(), events, sequence});
+  ++worker->live;
+  // Until the worker's next word, what it granted less what it was sent.
+  Grants& grants = worker->grants;
+  const uint32_t block = std::max(1u, grants.kv_block_tokens());
+  const uint32_t blocks =
+      static_cast<uint32_t>(submit.prompt_ids_size() + submit.resume_tokens_size()) / block + 1;
+  grants.set_free_slots(grants.free_slots() - std::min(1u, grants.free_slots()));
+  grants.set_free_kv_blocks(grants.free_kv_blocks() - std::min(blocks, grants.free_kv_blocks()));
+  return absl::OkStatus();
+}
+
+void AttentionClients::Forget(uint64_t request_key, bool cancel) {
+  auto found = live_.find(request_key);
+  if (found == live_.end()) return;
+  const std::shared_ptr<Worker> worker = found->second.worker;
+  live_.erase(found);
+  --worker->live;
+  if (!cancel || worker->stream == nullptr) return;
+  GatewayMessage message;
+  message.mutable_cancel()->set_request_key(request_key);
+  // A worker that does not even take a cancel has stopped reading; its stream ends by itself.
+  absl::Status sent = worker->stream->Send(message);
+  if (!sent.ok()) context_.log.Warning("a cancel could not be sent");
+}
+
+void AttentionClients::Rest(MemberId worker) {
+  auto found = workers_.find(worker);
+  if (found == workers_.end()) return;
+  found->second->rest_until = context_.loop.Now() + kRest;
+}
+
+void AttentionClients::Close() {
+  closed_ = true;
+  for (auto& [id, worker] : workers_) {
+    worker->wanted = false;
+    worker->changed.Wake();
+    if (worker->stream != nullptr) worker->stream->Close(absl::CancelledError("gateway stops"));
+  }
+}
+
+std::optional<MemberId> ChooseWorker(const std::vector<WorkerView>& workers, size_t tokens,
+                                     const std::optional<AnswerIdentity>& pinned) {
+  const WorkerView* best = nullptr;
+  for (const WorkerView& worker : workers) {
+    if (worker.draining || worker.resting) continue;
+    if (pinned && worker.identity != *pinned) continue;
+    const bool room =
+        worker.free_slots > 0 && worker.free_blocks >= tokens / worker.block_tokens + 1;
+    if (!room && worker.live > 0) continue;
+    const bool better =
+        best == nullptr || worker.live < best->live ||
+        (worker.live == best->live && worker.free_blocks > best->free_blocks);  // ids ascend
+    if (better) best = &worker;
+  }
+  if (best == nullptr) return std::nullopt;
+  return best->id;
+}
+
+}  // namespace bottega::gateway

@@ -1,0 +1,49 @@
+#include "gateway/gateway_server.h"
+
+#include "gateway/gateway_service.h"
+#include "gateway/http/routes.h"
+
+namespace bottega {
+
+using gateway::GatewayService;
+
+GatewayServer::GatewayServer(const ServiceContext& context, GatewayConfig config, ModelText model)
+    : context_(context),
+      service_(std::make_shared<GatewayService>(context, std::move(config), std::move(model))) {}
+
+GatewayServer::~GatewayServer() { Stop(); }
+
+absl::StatusOr<int> GatewayServer::Start() {
+  gateway::RouteContext routes{
+      .service = service_, .gateway = service_.get(), .loop = &context_.loop};
+  auto http = gateway::HttpServer::Start(service_->config(), gateway::MakeHandlers(routes));
+  if (!http.ok()) return http.status();
+  http_ = *std::move(http);
+  service_->Start();
+  return http_->port();
+}
+
+void GatewayServer::UpdateTable(TableSnapshot table) { service_->UpdateTable(std::move(table)); }
+
+Task<absl::Status> GatewayServer::Drain(Time deadline) {
+  absl::Status drained = co_await service_->Drain(deadline);
+  co_return drained;
+}
+
+// Front to back: no new connections, no more requests, then what carried them.
+void GatewayServer::Stop() {
+  if (service_ == nullptr) return;
+  if (http_ != nullptr) http_->StopAccepting();
+  service_->Close();
+  context_.loop.Kill(context_.node);
+  // The HTTP thread may still hand requests over: it ends before what they use. The pool's work
+  // holds replies and runs out within the limits of one prompt.
+  if (http_ != nullptr) http_->Stop();
+  service_.reset();
+  http_.reset();
+}
+
+std::string GatewayServer::status() const { return service_->status(); }
+size_t GatewayServer::live_requests() const { return service_->gate().inside(); }
+
+}  // namespace bottega

@@ -1,0 +1,78 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "core/base/gate.h"
+#include "core/service/context.h"
+#include "gateway/admission.h"
+#include "gateway/attention_client.h"
+#include "gateway/config.h"
+#include "gateway/metrics.h"
+#include "gateway/reply.h"
+#include "gateway/request.h"
+#include "gateway/text.h"
+#include "gateway/text_pool.h"
+
+namespace bottega::gateway {
+
+// What the live requests of one gateway share. Loop thread only, except where a member says
+// otherwise. HTTP is one way in; the fabric calls Generate itself.
+class GatewayService {
+ public:
+  GatewayService(const ServiceContext& context, GatewayConfig config, ModelText model);
+  ~GatewayService();
+
+  // Starts the background tasks; once.
+  void Start();
+  void UpdateTable(TableSnapshot table);
+  // Serves one body of a generating route; the answer goes to `reply`.
+  void Generate(Api api, HttpRequest request, std::shared_ptr<Reply> reply);
+
+  // New requests are refused; returns when the live ones have ended.
+  Task<absl::Status> Drain(Time deadline);
+  // Ends the streams to the workers. After it the node's tasks may be killed.
+  void Close();
+
+  // "ready", "loading", "no_worker", "experts_unavailable" or "draining". Any thread.
+  const char* status() const { return status_.load(std::memory_order_relaxed); }
+  // Tokens that a prompt and its answer may have together.
+  int64_t context_tokens() const;
+
+  const ServiceContext& context() const { return context_; }
+  const GatewayConfig& config() const { return config_; }  // any thread
+  const ModelText& model() const { return model_; }        // any thread
+  TextPool& pool() { return pool_; }                       // any thread
+  GatewayMetrics& metrics() { return metrics_; }
+  AttentionClients& workers() { return workers_; }
+  Admission& admission() { return admission_; }
+  Gate& gate() { return gate_; }
+  bool draining() const { return gate_.closed(); }
+
+  uint64_t NextRequestKey() { return ++last_request_key_; }
+  int64_t DrawSeed();
+  // False: a live request has this id already.
+  bool TakeId(const std::string& id) { return live_ids_.insert(id).second; }
+  void ReturnId(const std::string& id) { live_ids_.erase(id); }
+
+ private:
+  static Task<void> WatchStatus(GatewayService* self);
+  const char* StatusNow() const;
+
+  const ServiceContext& context_;
+  const GatewayConfig config_;
+  const ModelText model_;
+  GatewayMetrics metrics_;
+  Gate gate_;
+  AttentionClients workers_;
+  Admission admission_;
+  TableSnapshot table_;
+  std::set<std::string> live_ids_;
+  uint64_t last_request_key_ = 0;
+  std::atomic<const char*> status_ = "loading";
+  TextPool pool_;  // last: its threads end first
+};
+
+}  // namespace bottega::gateway

@@ -1,0 +1,459 @@
+#include "gateway/live_request.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "core/base/reason.h"
+#include "gateway/error_body.h"
+
+namespace bottega::gateway {
+namespace {
+
+using internal::v1::Ended;
+using internal::v1::GeneratedToken;
+
+double Seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
+
+std::string Route(Api api) {
+  return api == Api::kChat ? "/v1/chat/completions" : "/v1/completions";
+}
+
+// A worker names its reason as core/base/reason.h does.
+Reason ReasonNamed(const std::string& name) {
+  for (const ReasonRow& row : ReasonTable()) {
+    if (row.name == name) return row.reason;
+  }
+  return Reason::kInternalError;
+}
+
+absl::Status ClientGone() { return MakeError(Reason::kCancelled, "the client left"); }
+
+}  // namespace
+
+LiveRequest::LiveRequest(GatewayService& gateway, Api api, HttpRequest http,
+                         std::shared_ptr<Reply> reply)
+    : gateway_(gateway),
+      api_(api),
+      http_(std::move(http)),
+      reply_(std::move(reply)),
+      arrived_(gateway.context().loop.Now()),
+      alive_(std::make_shared<Alive>(Alive{this})),
+      events_(gateway.context().loop, limits::kRequestEventsMax),
+      last_shown_(arrived_) {
+  Duration time = gateway_.config().request_deadline;
+  if (http_.timeout_ms > 0) {
+    time = std::min<Duration>(time, std::chrono::milliseconds(http_.timeout_ms));
+  }
+  deadline_ = arrived_ + time;
+  Loop* loop = &gateway_.context().loop;
+  reply_->OnGone([loop, weak = std::weak_ptr<Alive>(alive_)] {
+    loop->Post([weak] {
+      if (std::shared_ptr<Alive> alive = weak.lock()) alive->request->events_.Push({});
+    });
+  });
+}
+
+LiveRequest::~LiveRequest() {
+  for (Sequence& sequence : sequences_) {
+    if (sequence.running) gateway_.workers().Forget(sequence.key, false);
+    gateway_.metrics().token_log_bytes.Decrement(
+        static_cast<double>(sequence.choice->log().size() * sizeof(int32_t)));
+  }
+  if (owns_id_) gateway_.ReturnId(id_);
+  if (counted_running_) gateway_.metrics().requests_running.Decrement();
+}
+
+absl::Status LiveRequest::Admit() {
+  std::optional<Gate::Pass> pass = gateway_.gate().Enter();
+  if (!pass) return MakeError(Reason::kDraining, "this gateway is shutting down");
+  pass_.emplace(*std::move(pass));
+  absl::StatusOr<Admission::Entry> entry = gateway_.admission().Enter();
+  if (!entry.ok()) return entry.status();
+  waiting_.emplace(*std::move(entry));
+  return absl::OkStatus();
+}
+
+Task<absl::StatusOr<PreparedRequest>> LiveRequest::RenderAndTokenize() {
+  // This request may be gone before the work is done; the gateway is not.
+  absl::AnyInvocable<absl::StatusOr<PreparedRequest>()> work =
+      [model = &gateway_.model(), config = &gateway_.config(), api = api_,
+       body = std::move(http_.body), context = gateway_.context_tokens()] {
+        return PrepareRequest(*model, *config, api, body, context);
+      };
+  absl::StatusOr<PreparedRequest> prepared =
+      co_await gateway_.pool().Run(gateway_.context().loop, std::move(work));
+  co_return prepared;
+}
+
+absl::Status LiveRequest::Begin(PreparedRequest prepared) {
+  prepared_ = std::move(prepared);
+  const GenerateRequest& request = prepared_.request;
+  GatewayMetrics& metrics = gateway_.metrics();
+  metrics.Stage("parse").Observe(prepared_.parse_seconds);
+  metrics.Stage("render").Observe(prepared_.render_seconds);
+  metrics.Stage("tokenize").Observe(prepared_.tokenize_seconds);
+  if (!request.ignored_fields.empty()) {
+    metrics.ignored_fields.Increment(static_cast<double>(request.ignored_fields.size()));
+    for (const std::string& name : request.ignored_fields) {
+      gateway_.context().log.Warning(
+          fmt::format("request field `{}` is not known and was ignored", name.substr(0, 64)),
+          http_.request_id);
+    }
+  }
+  const std::string name = request.request_id.empty() ? http_.request_id : request.request_id;
+  id_ = (api_ == Api::kChat ? "chatcmpl-" : "cmpl-") + name;
+  // Two requests may share the header's id (a client's retry); an id of the body is one request's.
+  owns_id_ = gateway_.TakeId(id_);
+  if (!owns_id_ && !request.request_id.empty()) {
+    return MakeError(Reason::kRequestIdInUse, "a request with this request_id is running",
+                     "request_id");
+  }
+  seed_ = request.seed ? *request.seed : gateway_.DrawSeed();
+  MakeChoices();
+  MakeWriter();
+  return absl::OkStatus();
+}
+
+void LiveRequest::MakeChoices() {
+  const GenerateRequest& request = prepared_.request;
+  sequences_.reserve(prepared_.prompts.size() * request.n);  // places point into it
+  for (size_t prompt = 0; prompt < prepared_.prompts.size(); ++prompt) {
+    for (int i = 0; i < request.n; ++i) {
+      ChoiceOptions options{.index = static_cast<int>(sequences_.size()),
+                            .start = prepared_.start,
+                            .stop = request.stop,
+                            .include_stop = request.include_stop_in_output,
+                            .skip_special_tokens = request.skip_special_tokens,
+                            .min_tokens = request.min_tokens,
+                            .keep_logprobs = request.logprobs,
+                            .keep_ids = request.return_token_ids,
+                            .eos_ids = gateway_.model().eos_ids};
+      Sequence& sequence = sequences_.emplace_back();
+      sequence.key = gateway_.NextRequestKey();
+      sequence.prompt = prompt;
+      sequence.choice_of_prompt = static_cast<uint32_t>(i);
+      sequence.choice = std::make_unique<Choice>(*gateway_.model().text, std::move(options));
+    }
+  }
+  unfinished_ = sequences_.size();
+}
+
+void LiveRequest::MakeWriter() {
+  const GenerateRequest& request = prepared_.request;
+  FormatOptions format{.reasoning_field = gateway_.config().reasoning_field,
+                       .show_reasoning = request.include_reasoning,
+                       .logprobs = request.logprobs,
+                       .top_logprobs = request.top_logprobs,
+                       .token_ids = request.return_token_ids,
+                       .names = gateway_.model().text.get(),
+                       .prompt_ids = {},
+                       .choices_per_prompt = request.n,
+                       .echoes = prepared_.echoes};
+  if (request.return_token_ids) format.prompt_ids = prepared_.prompts;
+  WriterOptions options{
+      .reply = reply_,
+      .format = api_ == Api::kChat ? MakeChatFormat(std::move(format))
+                                   : MakeCompletionFormat(std::move(format)),
+      .request_id = http_.request_id,
+      .choices = static_cast<int>(sequences_.size()),
+      .overload_status = gateway_.config().overload_status,
+      .include_usage = request.include_usage,
+      .continuous_usage = request.continuous_usage,
+  };
+  writer_ =
+      request.stream ? MakeStreamWriter(std::move(options)) : MakeWholeWriter(std::move(options));
+  writer_->head.id = id_;
+  writer_->head.model = gateway_.model().name;
+  writer_->head.created = std::chrono::duration_cast<std::chrono::seconds>(
+                              std::chrono::system_clock::now().time_since_epoch())
+                              .count();
+}
+
+void LiveRequest::RouteAll() {
+  for (size_t i = 0; i < sequences_.size(); ++i) Route(static_cast<int>(i), false);
+}
+
+void LiveRequest::Route(int index, bool at_head) {
+  Sequence& sequence = sequences_[index];
+  sequence.running = false;
+  Admission::Wish wish;
+  wish.tokens = prepared_.prompts[sequence.prompt].size() + sequence.choice->log().size();
+  wish.pinned = pinned_;
+  wish.place = [this, index](MemberId worker) { Submit(index, worker); };
+  wish.refuse = [this, index](absl::Status why) {
+    RequestEvent event{.kind = RequestEvent::Kind::kRefused};
+    event.sequence = index;
+    event.status = std::move(why);
+    events_.Push(std::move(event));
+  };
+  sequence.place = gateway_.admission().Ask(std::move(wish), at_head);
+}
+
+void LiveRequest::Submit(int index, MemberId worker) {
+  Sequence& sequence = sequences_[index];
+  const std::optional<AnswerIdentity> identity = gateway_.workers().IdentityOf(worker);
+  absl::Status sent = absl::UnavailableError("");
+  // Another choice of this request may have been pinned since the wish was made.
+  if (identity && (!pinned_ || *pinned_ == *identity)) {
+    sent = gateway_.workers().Submit(worker, SubmitOf(sequence), &events_, index);
+  }
+  if (!sent.ok()) {
+    gateway_.workers().Rest(worker);
+    Route(index, true);
+    return;
+  }
+  sequence.running = true;
+  if (!pinned_) Pin(worker);
+  CountRunning();
+}
+
+void LiveRequest::Pin(MemberId worker) {
+  pinned_ = gateway_.workers().IdentityOf(worker);
+  writer_->head.system_fingerprint =
+      fmt::format("bottega-{}-{}", pinned_->model_digest.substr(0, 16), pinned_->numerics_id);
+}
+
+void LiveRequest::CountRunning() {
+  if (!counted_running_) {
+    counted_running_ = true;
+    gateway_.metrics().requests_running.Increment();
+  }
+  if (!waiting_) return;
+  if (!std::ranges::all_of(sequences_, [](const Sequence& s) { return s.running; })) return;
+  waiting_.reset();
+  gateway_.metrics().Stage("admit").Observe(Seconds(gateway_.context().loop.Now() - arrived_));
+}
+
+internal::v1::Submit LiveRequest::SubmitOf(const Sequence& sequence) const {
+  const GenerateRequest& request = prepared_.request;
+  const ModelText& model = gateway_.model();
+  const std::vector<int32_t>& prompt = prepared_.prompts[sequence.prompt];
+  const TokenLog& log = sequence.choice->log();
+  internal::v1::Submit submit;
+  submit.set_request_key(sequence.key);
+  submit.set_owner_epoch(log.owner_epoch());
+  submit.mutable_prompt_ids()->Add(prompt.begin(), prompt.end());
+  submit.mutable_resume_tokens()->Add(log.tokens().begin(), log.tokens().end());
+  internal::v1::Sampling* sampling = submit.mutable_sampling();
+  sampling->set_temperature(request.temperature.value_or(model.defaults.temperature));
+  sampling->set_top_p(request.top_p.value_or(model.defaults.top_p));
+  sampling->set_min_p(request.min_p.value_or(model.defaults.min_p));
+  const int64_t top_k = request.top_k.value_or(model.defaults.top_k);
+  sampling->set_top_k(static_cast<int32_t>(std::clamp<int64_t>(top_k, 0, model.vocab_size)));
+  sampling->set_seed(seed_);
+  sampling->set_choice(sequence.choice_of_prompt);
+  submit.set_max_tokens(
+      static_cast<uint32_t>(OutputTokens(request, gateway_.context_tokens(), prompt.size())));
+  submit.mutable_stop_token_ids()->Add(request.stop_token_ids.begin(),
+                                       request.stop_token_ids.end());
+  submit.set_ignore_eos(request.ignore_eos);
+  submit.set_min_tokens(static_cast<uint32_t>(request.min_tokens));
+  submit.set_top_logprobs(request.logprobs ? request.top_logprobs : -1);
+  const Duration left = deadline_ - gateway_.context().loop.Now();
+  submit.set_remaining_us(
+      std::max<int64_t>(1, std::chrono::duration_cast<std::chrono::microseconds>(left).count()));
+  return submit;
+}
+
+Task<absl::StatusOr<RequestEvent>> LiveRequest::NextEvent() {
+  Time wake = deadline_;
+  if (prepared_.request.stream) {
+    wake = std::min(wake, last_shown_ + gateway_.config().keep_alive);
+  }
+  absl::StatusOr<RequestEvent> event = co_await events_.Receive(wake);
+  co_return event;
+}
+
+absl::Status LiveRequest::HandleSilence(const absl::Status& why) {
+  if (!absl::IsDeadlineExceeded(why)) return why;
+  const Time now = gateway_.context().loop.Now();
+  if (now >= deadline_) {
+    return MakeError(Reason::kDeadlineExceeded, "the request's deadline passed");
+  }
+  writer_->KeepAlive();
+  last_shown_ = now;
+  return writer_->broken() ? ClientGone() : absl::OkStatus();
+}
+
+absl::Status LiveRequest::Handle(const RequestEvent& event) {
+  if (gateway_.context().loop.Now() >= deadline_) {
+    return MakeError(Reason::kDeadlineExceeded, "the request's deadline passed");
+  }
+  switch (event.kind) {
+    case RequestEvent::Kind::kToken:
+      return OnToken(sequences_[event.sequence], event.token);
+    case RequestEvent::Kind::kEnded:
+      return OnEnded(event.sequence, event);
+    case RequestEvent::Kind::kLost:
+      return Migrate(event.sequence, event.status);
+    case RequestEvent::Kind::kRefused:
+      return event.status;
+    case RequestEvent::Kind::kGone:
+      break;
+  }
+  return ClientGone();
+}
+
+absl::Status LiveRequest::OnToken(Sequence& sequence, const GeneratedToken& token) {
+  const int index = static_cast<int>(&sequence - sequences_.data());
+  const TokenLog& log = sequence.choice->log();
+  if (sequence.choice->ended() || token.owner_epoch() != log.owner_epoch()) {
+    return absl::OkStatus();
+  }
+  if (token.finish() == internal::v1::FINISH_REASON_ERROR ||
+      token.finish() == internal::v1::FINISH_REASON_BUSY || token.index() > log.size() ||
+      token.id() < 0 || token.id() >= gateway_.model().vocab_size) {
+    return Migrate(index, absl::InternalError("the worker broke the order of tokens"));
+  }
+  std::optional<ChoiceDelta> delta = sequence.choice->Accept(token);
+  if (!delta) return absl::OkStatus();  // a token that is logged already
+  ObserveToken(sequence);
+  if (delta->end) {
+    const bool by_worker = token.finish() != internal::v1::FINISH_REASON_UNSPECIFIED;
+    if (!by_worker) gateway_.workers().Forget(sequence.key, true);
+    sequence.running = false;
+  }
+  Deliver(sequence, *delta);
+  return writer_->broken() ? ClientGone() : absl::OkStatus();
+}
+
+void LiveRequest::ObserveToken(Sequence& sequence) {
+  GatewayMetrics& metrics = gateway_.metrics();
+  const Time now = gateway_.context().loop.Now();
+  if (!any_token_) {
+    any_token_ = true;
+    metrics.time_to_first_token.Observe(Seconds(now - arrived_));
+  }
+  if (sequence.last_token) {
+    metrics.inter_token_latency.Observe(Seconds(now - *sequence.last_token));
+  }
+  if (sequence.lost_at) {
+    metrics.failover_stall.Observe(Seconds(now - *sequence.lost_at));
+    metrics.Failover("resumed");
+    sequence.lost_at.reset();
+  }
+  sequence.last_token = now;
+  metrics.generation_tokens.Increment();
+  metrics.token_log_bytes.Increment(sizeof(int32_t));
+}
+
+void LiveRequest::Deliver(Sequence&, const ChoiceDelta& delta) {
+  writer_->Delta(delta, UsageSoFar());
+  last_shown_ = gateway_.context().loop.Now();
+  if (!delta.end) return;
+  --unfinished_;
+  gateway_.metrics().Finished(delta.end->reason);
+}
+
+absl::Status LiveRequest::OnEnded(int index, const RequestEvent& event) {
+  Sequence& sequence = sequences_[index];
+  const Ended& ended = event.ended;
+  if (sequence.choice->ended()) return absl::OkStatus();
+  switch (ended.finish()) {
+    case internal::v1::FINISH_REASON_BUSY:
+      // Granted twice: another gateway was faster. It keeps its turn.
+      gateway_.workers().Rest(event.worker);
+      sequence.choice->log().NewOwner();
+      Route(index, true);
+      return absl::OkStatus();
+    case internal::v1::FINISH_REASON_STOP:
+    case internal::v1::FINISH_REASON_LENGTH:
+      sequence.running = false;
+      Deliver(sequence, sequence.choice->EndWithout(ended.finish()));
+      return absl::OkStatus();
+    default:
+      break;
+  }
+  const Reason reason = ReasonNamed(ended.reason());
+  // A worker that empties itself: its sequences go on elsewhere.
+  if (reason == Reason::kDraining) return Migrate(index, absl::UnavailableError(ended.message()));
+  return MakeError(reason, ended.message().empty() ? RowOf(reason).name : ended.message());
+}
+
+// The request goes on at another worker from the token log; the client sees one stream.
+absl::Status LiveRequest::Migrate(int index, const absl::Status& why) {
+  Sequence& sequence = sequences_[index];
+  if (sequence.choice->ended()) return absl::OkStatus();
+  if (sequence.running) gateway_.workers().Forget(sequence.key, true);
+  if (++sequence.migrations > limits::kMigrationsMax) {
+    gateway_.metrics().Failover("gave_up");
+    return MakeError(
+        Reason::kNoWorker,
+        fmt::format("this request lost its attention worker {} times", sequence.migrations));
+  }
+  gateway_.context().log.Warning(
+      fmt::format("attention worker lost at token {}: {}", sequence.choice->log().size(),
+                  std::string(why.message())),
+      http_.request_id);
+  if (!sequence.lost_at) sequence.lost_at = gateway_.context().loop.Now();
+  sequence.choice->log().NewOwner();
+  Route(index, true);
+  return absl::OkStatus();
+}
+
+Usage LiveRequest::UsageSoFar() const {
+  Usage usage;
+  for (const std::vector<int32_t>& ids : prepared_.prompts) {
+    usage.prompt_tokens += static_cast<int64_t>(ids.size());
+  }
+  for (const Sequence& sequence : sequences_) {
+    usage.completion_tokens += static_cast<int64_t>(sequence.choice->log().size());
+    usage.reasoning_tokens += sequence.choice->reasoning_tokens();
+  }
+  return usage;
+}
+
+void LiveRequest::Finish() {
+  const Usage usage = UsageSoFar();
+  writer_->End(usage);
+  GatewayMetrics& metrics = gateway_.metrics();
+  metrics.prompt_tokens.Increment(static_cast<double>(usage.prompt_tokens));
+  metrics.reasoning_tokens.Increment(static_cast<double>(usage.reasoning_tokens));
+  metrics.request_prompt_tokens.Observe(static_cast<double>(usage.prompt_tokens));
+  metrics.request_generation_tokens.Observe(static_cast<double>(usage.completion_tokens));
+  metrics.request_duration.Observe(Seconds(gateway_.context().loop.Now() - arrived_));
+  Log(200, absl::OkStatus());
+}
+
+void LiveRequest::Fail(const absl::Status& why) {
+  for (Sequence& sequence : sequences_) {
+    if (sequence.running) gateway_.workers().Forget(sequence.key, true);
+    sequence.running = false;
+    sequence.place.Leave();
+  }
+  const ReasonRow& row = RowOf(ReasonOf(why));
+  GatewayMetrics& metrics = gateway_.metrics();
+  if (row.reason == Reason::kCancelled) {
+    metrics.disconnects.Increment();
+  } else if (writer_ != nullptr && writer_->begun()) {
+    metrics.StreamError(std::string(row.name));
+  } else {
+    metrics.Rejected(std::string(row.name));
+  }
+  if (row.reason == Reason::kCancelled) {
+    reply_->Cut();
+  } else if (writer_ != nullptr) {
+    writer_->Fail(why);
+  } else {
+    ReplyError(*reply_, why, http_.request_id, gateway_.config().overload_status);
+  }
+  Log(row.http_status, why);
+}
+
+void LiveRequest::Log(int code, const absl::Status& why) {
+  gateway_.metrics().Request(bottega::gateway::Route(api_), code);
+  const Usage usage = UsageSoFar();
+  std::string line = fmt::format("{} {} {} ms, {} + {} tokens", bottega::gateway::Route(api_), code,
+                                 std::chrono::duration_cast<std::chrono::milliseconds>(
+                                     gateway_.context().loop.Now() - arrived_)
+                                     .count(),
+                                 usage.prompt_tokens, usage.completion_tokens);
+  if (!sequences_.empty() && !prepared_.request.seed) line += fmt::format(", seed {}", seed_);
+  // Refusals of a client's own making are told by their name only: messages may quote the request.
+  if (!why.ok()) line += fmt::format(", {}", RowOf(ReasonOf(why)).name);
+  gateway_.context().log.Info(line, http_.request_id);
+}
+
+}  // namespace bottega::gateway

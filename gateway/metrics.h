@@ -1,0 +1,46 @@
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "observability/metrics.h"
+
+namespace bottega::gateway {
+
+// The gateway's series (names, units and meaning in observability/metrics.md). Loop thread, except
+// where a member says otherwise; counters themselves may be touched from any thread.
+class GatewayMetrics {
+ public:
+  GatewayMetrics(prometheus::Registry& registry, const std::string& model, double context);
+
+  // Labels come from closed sets: route patterns, HTTP codes, reasons of core/base/reason.h.
+  void Request(const std::string& route, int code);
+  void Rejected(const std::string& reason);
+  void Finished(const std::string& reason);
+  void StreamError(const std::string& code);
+  void Failover(const std::string& outcome);
+  prometheus::Histogram& Stage(const std::string& stage);
+
+  prometheus::Counter& prompt_tokens;
+  prometheus::Counter& generation_tokens;
+  prometheus::Counter& reasoning_tokens;
+  prometheus::Counter& disconnects;
+  prometheus::Counter& ignored_fields;
+  prometheus::Gauge& requests_running;
+  prometheus::Gauge& queue_depth;
+  prometheus::Gauge& kv_usage_ratio;
+  prometheus::Gauge& open_streams;
+  prometheus::Gauge& token_log_bytes;
+  prometheus::Histogram& time_to_first_token;
+  prometheus::Histogram& inter_token_latency;
+  prometheus::Histogram& failover_stall;
+  prometheus::Histogram& request_duration;
+  prometheus::Histogram& request_prompt_tokens;
+  prometheus::Histogram& request_generation_tokens;
+
+ private:
+  prometheus::Registry& registry_;
+  const std::string model_;
+};
+
+}  // namespace bottega::gateway

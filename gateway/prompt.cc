@@ -1,0 +1,185 @@
+#include "gateway/prompt.h"
+
+#include <chrono>
+
+#include "core/base/reason.h"
+#include "core/base/status.h"
+#include "gateway/error_body.h"
+#include "gateway/plain_text.h"
+#include "gateway/request_parser.h"
+
+namespace bottega::gateway {
+namespace {
+
+double SecondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// Templates that do not go through a list of parts want one text.
+void JoinParts(Json& messages) {
+  for (Json& message : messages) {
+    Json& content = message["content"];
+    if (!content.is_array()) continue;
+    std::string joined;
+    for (const Json& part : content) {
+      if (!joined.empty()) joined += '\n';
+      joined += part["text"].get_ref<const std::string&>();
+    }
+    content = joined;
+  }
+}
+
+Json TemplateContext(const GatewayConfig& config, const GenerateRequest& request, Json messages) {
+  Json context = config.default_template_kwargs;
+  for (const auto& [name, value] : request.template_kwargs.items()) context[name] = value;
+  context["messages"] = std::move(messages);
+  if (!request.tools.is_null()) context["tools"] = request.tools;
+  return context;
+}
+
+// The text that a generation prompt (or the turn being continued) adds to the history decides where
+// the answer starts; the history itself never does.
+absl::StatusOr<ReasoningParser::Start> FindStart(const GatewayText& text, Json context,
+                                                 const std::string& rendered,
+                                                 const GenerateRequest& request) {
+  if (!request.add_generation_prompt && !request.continue_final_message) {
+    return ReasoningParser::Start::kDetect;
+  }
+  if (request.continue_final_message) {
+    // What stands after the last thing that is not the assistant's: its turn so far.
+    const Json& content = context["messages"].back()["content"];
+    const std::string last = content.is_string() ? content.get<std::string>() : "";
+    const ReasoningParser::Start start = StartAfter(last);
+    return start == ReasoningParser::Start::kDetect ? ReasoningParser::Start::kContent : start;
+  }
+  context["add_generation_prompt"] = false;
+  ASSIGN_OR_RETURN(const std::string history, text.Render(DumpJson(context)));
+  size_t common = 0;
+  while (common < history.size() && common < rendered.size() &&
+         history[common] == rendered[common]) {
+    ++common;
+  }
+  return StartAfter(std::string_view(rendered).substr(common));
+}
+
+absl::Status CheckFits(const ModelText& model, int64_t context, const GenerateRequest& request,
+                       std::string_view text) {
+  const size_t longest = std::max<size_t>(1, model.text->longest_token_bytes());
+  const int64_t least = static_cast<int64_t>(text.size() / longest);
+  if (least <= context) return absl::OkStatus();
+  return ContextLengthExceeded(context, request.max_tokens.value_or(1), least);
+}
+
+absl::Status PrepareChat(const ModelText& model, const GatewayConfig& config, int64_t context,
+                         PreparedRequest& prepared) {
+  const GenerateRequest& request = prepared.request;
+  const auto begin = std::chrono::steady_clock::now();
+  ASSIGN_OR_RETURN(RenderedChat chat, RenderChat(*model.text, config, request));
+  prepared.render_seconds = SecondsSince(begin);
+  RETURN_IF_ERROR(CheckFits(model, context, request, chat.text));
+  const auto rendered = std::chrono::steady_clock::now();
+  ASSIGN_OR_RETURN(std::vector<int32_t> ids, EncodeChat(*model.text, chat));
+  prepared.tokenize_seconds = SecondsSince(rendered);
+  prepared.texts.push_back(std::move(chat.text));
+  prepared.prompts.push_back(std::move(ids));
+  prepared.start = chat.start;
+  // Of a thinking budget made with two calls: the reasoning is wanted as text.
+  for (const std::string& stop : request.stop) {
+    if (stop.find("</think>") != std::string::npos) {
+      prepared.start = ReasoningParser::Start::kContent;
+    }
+  }
+  const Json& last = request.messages.back();
+  if (request.echo && last["role"] == "assistant" && last["content"].is_string()) {
+    prepared.echoes.push_back(last["content"].get<std::string>());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PrepareCompletion(const ModelText& model, int64_t context, PreparedRequest& prepared) {
+  GenerateRequest& request = prepared.request;
+  const auto begin = std::chrono::steady_clock::now();
+  for (GenerateRequest::Prompt& prompt : request.prompts) {
+    const std::string* raw = std::get_if<std::string>(&prompt);
+    if (raw == nullptr) {
+      auto& ids = std::get<std::vector<int32_t>>(prompt);
+      if (request.echo) {
+        ASSIGN_OR_RETURN(std::string echo, model.text->Decode(ids, request.skip_special_tokens));
+        prepared.echoes.push_back(std::move(echo));
+      }
+      prepared.texts.emplace_back();
+      prepared.prompts.push_back(std::move(ids));
+      continue;
+    }
+    RETURN_IF_ERROR(CheckFits(model, context, request, *raw));
+    const GatewayText::EncodeAs as{.add_special_tokens = request.add_special_tokens.value_or(true)};
+    ASSIGN_OR_RETURN(std::vector<int32_t> ids, model.text->Encode(*raw, as));
+    if (request.echo) prepared.echoes.push_back(*raw);
+    prepared.texts.push_back(*raw);
+    prepared.prompts.push_back(std::move(ids));
+  }
+  prepared.tokenize_seconds = SecondsSince(begin);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<RenderedChat> RenderChat(const GatewayText& text, const GatewayConfig& config,
+                                        const GenerateRequest& request) {
+  Json messages = request.messages;
+  if (!text.template_reads_parts()) JoinParts(messages);
+  PlainTextMarks marks(text.added_tokens());
+  marks.Mark(messages);
+  Json context = TemplateContext(config, request, std::move(messages));
+  context["add_generation_prompt"] = request.add_generation_prompt;
+  const std::string json = DumpJson(context);
+  absl::StatusOr<std::string> rendered =
+      request.continue_final_message ? text.RenderContinued(json) : text.Render(json);
+  if (!rendered.ok()) return rendered.status();
+  RenderedChat chat;
+  ASSIGN_OR_RETURN(chat.start, FindStart(text, std::move(context), *rendered, request));
+  chat.text = marks.Restore(*rendered);
+  if (marks.any()) chat.pieces = marks.Split(*rendered);
+  return chat;
+}
+
+absl::StatusOr<std::vector<int32_t>> EncodeChat(const GatewayText& text, const RenderedChat& chat) {
+  if (chat.pieces.empty()) return text.Encode(chat.text, {});
+  std::vector<int32_t> ids;
+  for (size_t i = 0; i < chat.pieces.size(); ++i) {
+    const GatewayText::EncodeAs as{.parse_special_tokens = i % 2 == 0};
+    ASSIGN_OR_RETURN(std::vector<int32_t> piece, text.Encode(chat.pieces[i], as));
+    ids.insert(ids.end(), piece.begin(), piece.end());
+  }
+  return ids;
+}
+
+int64_t OutputTokens(const GenerateRequest& request, int64_t context, size_t prompt_tokens) {
+  return request.max_tokens.value_or(context - static_cast<int64_t>(prompt_tokens));
+}
+
+absl::StatusOr<PreparedRequest> PrepareRequest(const ModelText& model, const GatewayConfig& config,
+                                               Api api, const std::string& body, int64_t context) {
+  PreparedRequest prepared;
+  const auto begin = std::chrono::steady_clock::now();
+  ASSIGN_OR_RETURN(prepared.request,
+                   ParseRequest(api, body, RequestBounds{.vocab_size = model.vocab_size}));
+  prepared.parse_seconds = SecondsSince(begin);
+  const GenerateRequest& request = prepared.request;
+  if (request.model && *request.model != model.name) return ModelNotFound(*request.model);
+  RETURN_IF_ERROR(api == Api::kChat ? PrepareChat(model, config, context, prepared)
+                                    : PrepareCompletion(model, context, prepared));
+  for (const std::vector<int32_t>& ids : prepared.prompts) {
+    if (ids.empty()) {
+      return MakeError(Reason::kInvalidValue, "the prompt holds no tokens",
+                       api == Api::kChat ? "messages" : "prompt");
+    }
+    const int64_t output = request.max_tokens.value_or(1);
+    if (static_cast<int64_t>(ids.size()) + output > context) {
+      return ContextLengthExceeded(context, output, static_cast<int64_t>(ids.size()));
+    }
+  }
+  return prepared;
+}
+
+}  // namespace bottega::gateway

@@ -1,0 +1,30 @@
+#pragma once
+
+#include "absl/status/status.h"
+#include "bottega/internal/v1/attention.pb.h"
+#include "core/base/inbox.h"
+#include "core/base/strong_id.h"
+
+namespace bottega::gateway {
+
+// Everything that can happen to a live request, in one queue, so that its coroutine waits in one
+// place for all of it.
+struct RequestEvent {
+  enum class Kind {
+    kToken,    // `token`
+    kEnded,    // the worker ended it without a token: `ended`
+    kLost,     // the stream to its worker ended: `status`
+    kRefused,  // no place will come: `status`
+    kGone,     // the client left
+  };
+  Kind kind = Kind::kGone;
+  int sequence = 0;
+  MemberId worker{};
+  internal::v1::GeneratedToken token{};
+  internal::v1::Ended ended{};
+  absl::Status status{};
+};
+
+using RequestEvents = Inbox<RequestEvent>;
+
+}  // namespace bottega::gateway
