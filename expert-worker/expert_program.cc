@@ -1,6 +1,8 @@
 #include "expert-worker/expert_program.h"
 
-#include <cstdio>
+#include <optional>
+#include <string>
+#include <vector>
 
 #include "core/base/status.h"
 #include "core/service/worker_process.h"
@@ -43,13 +45,9 @@ absl::Status Serve(Options options) {
 int RunExpertProgram(int argc, const char* const* argv) {
   Options options;
   OptionTable table = Table(&options);
-  absl::StatusOr<OptionTable::Outcome> outcome = table.Parse(argc, argv);
-  if (!outcome.ok()) return ExitCode(outcome.status());
-  if (!outcome->print_and_exit.empty()) {
-    std::fputs(outcome->print_and_exit.c_str(), stdout);
-    return 0;
-  }
-  if (!outcome->positional.empty()) options.worker.model = outcome->positional.front();
+  std::vector<std::string> positional;
+  if (std::optional<int> code = ParseOrExit(table, argc, argv, &positional)) return *code;
+  if (!positional.empty()) options.worker.model.dir = positional.front();
   return ExitCode(Serve(std::move(options)));
 }
 

@@ -81,9 +81,9 @@ absl::StatusOr<std::unique_ptr<WorkerProcess>> WorkerProcess::Start(Role role,
                                                                     const WorkerOptions& options) {
   std::unique_ptr<WorkerProcess> worker(new WorkerProcess(options));
   ASSIGN_OR_RETURN(worker->process_, ServiceProcess::Start(role, options.process));
-  ASSIGN_OR_RETURN(worker->transport_,
-                   OpenUcxTransport(worker->process_->loop(), {.tls = options.exchange,
-                                                               .devices = options.exchange_devices}));
+  ASSIGN_OR_RETURN(worker->transport_, OpenUcxTransport(worker->process_->loop(),
+                                                        {.tls = options.exchange,
+                                                         .devices = options.exchange_devices}));
   ASSIGN_OR_RETURN(worker->compute_, Compute::Make(options.compute));
   ASSIGN_OR_RETURN(worker->model_, OpenModel(options.model));
   worker->process_->SetNumericsId(

@@ -60,7 +60,8 @@ void AddWorkerOptions(OptionTable& table, WorkerOptions* options);
 // A worker's process: a ServiceProcess with transport, compute threads and model.
 class WorkerProcess {
  public:
-  static absl::StatusOr<std::unique_ptr<WorkerProcess>> Start(Role role, const WorkerOptions& options);
+  static absl::StatusOr<std::unique_ptr<WorkerProcess>> Start(Role role,
+                                                              const WorkerOptions& options);
 
   ServiceProcess& process() { return *process_; }
   ServiceContext& context() { return process_->context(); }

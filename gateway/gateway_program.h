@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "core/service/options.h"
+#include "gateway/config.h"
+
+namespace bottega {
+
+// The gateway's options beside its process' own; `bottega serve` takes them too.
+struct GatewayOptions {
+  std::string served_model_name;
+  std::vector<std::string> api_keys;
+  std::string reasoning_field = "both";
+  std::string default_chat_template_kwargs;  // a JSON object
+  int64_t max_num_queued_reqs = limits::kQueuedRequestsMax;
+  int64_t overload_status = 429;
+};
+void AddGatewayOptions(OptionTable& table, GatewayOptions* options);
+
+// InvalidArgument says which option is wrong.
+absl::StatusOr<GatewayConfig> MakeGatewayConfig(const GatewayOptions& options,
+                                                const std::string& host, int64_t port);
+
+// The program `bottega-gateway`: options, process, server, until a signal. Returns the exit code.
+int RunGatewayProgram(int argc, const char* const* argv);
+
+}  // namespace bottega
