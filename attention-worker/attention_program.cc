@@ -20,14 +20,7 @@ struct Options {
 OptionTable Table(Options* o) {
   OptionTable table("bottega-attention", "An attention worker: keeps the KV cache and the layers.");
   AddWorkerOptions(table, &o->worker);
-  table.Add("kv-cache", &o->kv_cache, "size of the KV pool; 0: 1 GiB")
-      .Add("max-model-len", &o->config.max_model_len, "context; 0: what model and pool allow")
-      .Range(0, 1 << 20)
-      .Add("max-num-seqs", &o->config.max_num_seqs, "sequences at once")
-      .Range(1, limits::kRunningRequestsMax)
-      .Add("max-num-batched-tokens", &o->config.prefill_tokens, "prompt tokens in one step")
-      .Range(1, limits::kPrefillChunkTokens)
-      .Add("hash-trace", &o->config.hash_trace, "file for a hash per (position, layer, stage)");
+  AddAttentionOptions(table, &o->config, &o->kv_cache);
   return table;
 }
 
@@ -49,6 +42,17 @@ absl::Status Serve(Options options) {
 }
 
 }  // namespace
+
+void AddAttentionOptions(OptionTable& table, AttentionConfig* config, ByteCount* kv_cache) {
+  table.Add("kv-cache", kv_cache, "size of the KV pool; 0: 1 GiB")
+      .Add("max-model-len", &config->max_model_len, "context; 0: what model and pool allow")
+      .Range(0, 1 << 20)
+      .Add("max-num-seqs", &config->max_num_seqs, "sequences at once")
+      .Range(1, limits::kRunningRequestsMax)
+      .Add("max-num-batched-tokens", &config->prefill_tokens, "prompt tokens in one step")
+      .Range(1, limits::kPrefillChunkTokens)
+      .Add("hash-trace", &config->hash_trace, "file for a hash per (position, layer, stage)");
+}
 
 int RunAttentionProgram(int argc, const char* const* argv) {
   Options options;

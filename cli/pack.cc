@@ -1,0 +1,52 @@
+#include "cli/pack.h"
+
+#include <cstdio>
+#include <string>
+
+#include "cli/progress_bar.h"
+#include "core/base/status.h"
+#include "core/model/packed_model.h"
+#include "core/model/packer.h"
+#include "core/service/options.h"
+#include "core/service/process.h"
+
+namespace bottega {
+namespace {
+
+absl::Status Pack(const std::string& dir, const std::string& out, const std::string& weights) {
+  PackOptions options;
+  ASSIGN_OR_RETURN(options.weights, ParseDType(weights));
+  {
+    ProgressBar bar("packing");
+    options.progress = [&bar](uint64_t done, uint64_t total) { bar.Update(done, total); };
+    RETURN_IF_ERROR(PackModel(dir, out, options));
+  }
+  ASSIGN_OR_RETURN(auto model, PackedModel::Open(out));
+  std::printf("%s\n  weights  %s\n  digest   %s\n  bytes    %llu\n", out.c_str(), weights.c_str(),
+              model->digest().c_str(),
+              static_cast<unsigned long long>(
+                  model->AttentionBytes() +
+                  model->ExpertBytes() * static_cast<uint64_t>(model->config().num_experts) *
+                      static_cast<uint64_t>(model->config().num_moe_layers())));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+int RunPack(int argc, const char* const* argv) {
+  std::string weights = "bf16";
+  OptionTable table("bottega pack",
+                    "Writes the Hugging Face directory DIR in the form that is served into the new "
+                    "directory OUT. Run again after an interruption, it goes on where it was.");
+  table.Add("weights", &weights, "format of the weights").OneOf({"f32", "bf16"});
+  table.Positional("DIR OUT", 2, 2);
+  auto outcome = table.Parse(argc, argv);
+  if (!outcome.ok()) return ExitCode(outcome.status());
+  if (!outcome->print_and_exit.empty()) {
+    std::fputs(outcome->print_and_exit.c_str(), stdout);
+    return 0;
+  }
+  return ExitCode(Pack(outcome->positional[0], outcome->positional[1], weights));
+}
+
+}  // namespace bottega

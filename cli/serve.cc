@@ -1,0 +1,176 @@
+#include "cli/serve.h"
+
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "attention-worker/attention_program.h"
+#include "attention-worker/attention_server.h"
+#include "core/base/status.h"
+#include "core/service/local_network.h"
+#include "core/service/worker_process.h"
+#include "core/transport/loopback_transport.h"
+#include "expert-worker/expert_server.h"
+#include "gateway/gateway_program.h"
+#include "gateway/gateway_server.h"
+#include "gateway/model_directory.h"
+
+namespace bottega {
+namespace {
+
+constexpr NodeId kGatewayNode{2};
+constexpr NodeId kAttentionNode{3};
+constexpr NodeId kExpertNode{4};
+constexpr NodeId kHubNode{5};
+
+struct Options {
+  ProcessOptions process;
+  ModelOptions model;
+  ComputeOptions compute;
+  GatewayOptions gateway;
+  ByteCount kv_cache;
+  AttentionConfig attention;
+};
+
+OptionTable Table(Options* o) {
+  OptionTable table("bottega serve", "Serves a model from one process.");
+  table.Positional("DIR", 0, 1);
+  o->process.port = 8000;
+  AddModelOptions(table, &o->model);
+  AddComputeOptions(table, &o->compute);
+  AddProcessOptions(table, &o->process, "HTTP port");
+  AddGatewayOptions(table, &o->gateway);
+  AddAttentionOptions(table, &o->attention, &o->kv_cache);
+  return table;
+}
+
+// A context of its own for one role of the process.
+ServiceContext ContextOf(const ServiceContext& process, Role role, NodeId node, Network& network) {
+  const char* const names[] = {"gateway", "router", "attention", "expert"};
+  const char* const name = names[static_cast<int>(role)];
+  return ServiceContext{.loop = process.loop,
+                        .node = node,
+                        .network = network,
+                        .metrics = process.metrics,
+                        .faults = process.faults,
+                        .role = role,
+                        .incarnation = NewIncarnation(),
+                        .name = name,
+                        .log = Logger(name, name)};
+}
+
+// One expert worker holds everything, so the table is known from the start and needs no router.
+TableSnapshot WholeTable(const MemberSelf& attention, const MemberSelf& expert,
+                         const PackedModel& model) {
+  auto table = std::make_shared<ClusterTable>();
+  table->term = table->epoch = 1;
+  table->model_digest = model.digest();
+  table->layers = static_cast<uint32_t>(model.config().num_layers);
+  table->experts = static_cast<uint32_t>(model.config().num_experts);
+  for (const MemberSelf* self : {&attention, &expert}) {
+    Member member = self->member;
+    member.id = MemberId{static_cast<uint32_t>(table->members.size()) + 1};
+    member.state = MemberState::kActive;
+    table->members.push_back(member);
+  }
+  for (uint32_t layer = 0; layer < table->layers; ++layer) {
+    const bool moe = model.config().is_moe_layer[layer] != 0;
+    for (uint32_t expert_id = 0; expert_id < table->experts; ++expert_id) {
+      table->replicas.push_back(moe ? std::vector<MemberId>{MemberId{2}} : std::vector<MemberId>{});
+    }
+  }
+  return table;
+}
+
+std::vector<ExpertRef> AllExperts(const PackedModel& model) {
+  std::vector<ExpertRef> all;
+  for (int layer = 0; layer < model.config().num_layers; ++layer) {
+    if (!model.config().is_moe_layer[layer]) continue;
+    for (int expert = 0; expert < model.config().num_experts; ++expert) {
+      all.push_back(
+          {LayerId{static_cast<uint16_t>(layer)}, ExpertId{static_cast<uint16_t>(expert)}});
+    }
+  }
+  return all;
+}
+
+absl::Status Serve(const Options& options) {
+  ASSIGN_OR_RETURN(auto process, ServiceProcess::Start(Role::kGateway, options.process));
+  ASSIGN_OR_RETURN(const auto compute, Compute::Make(options.compute));
+  ASSIGN_OR_RETURN(const auto model, OpenModel(options.model));
+  Loop& loop = process->loop();
+  LocalNetwork network(loop);
+  LoopbackHub hub(loop, kHubNode);
+  const auto attention_end = hub.Open("attention");
+  const auto expert_end = hub.Open("expert");
+
+  ServiceContext expert_context =
+      ContextOf(process->context(), Role::kExpert, kExpertNode, network);
+  ExpertConfig expert_config;
+  expert_config.listen = "expert:0";
+  expert_config.row_type = compute->row_type();
+  ExpertServer expert(expert_context, expert_config, model, compute->cpu(), *expert_end);
+  RETURN_IF_ERROR(expert.Start());
+  expert.Assign(AllExperts(*model));
+
+  ServiceContext attention_context =
+      ContextOf(process->context(), Role::kAttention, kAttentionNode, network);
+  AttentionConfig attention_config = options.attention;
+  attention_config.listen = "attention:0";
+  attention_config.row_type = compute->row_type();
+  attention_config.kv_bytes = options.kv_cache.value;
+  AttentionServer attention(attention_context, attention_config, model, compute->cpu(),
+                            *attention_end);
+  RETURN_IF_ERROR(attention.Start());
+  process->SetNumericsId(attention.numerics_id());
+
+  const ServiceContext gateway_context =
+      ContextOf(process->context(), Role::kGateway, kGatewayNode, network);
+  ASSIGN_OR_RETURN(GatewayConfig gateway_config,
+                   MakeGatewayConfig(options.gateway, options.process.host, options.process.port));
+  ASSIGN_OR_RETURN(ModelText text,
+                   LoadModelText(*model, options.gateway.served_model_name, options.model.dir));
+  const std::string name = text.name;
+  GatewayServer gateway(gateway_context, std::move(gateway_config), std::move(text));
+  ASSIGN_OR_RETURN(const int port, gateway.Start());
+
+  const TableSnapshot table = WholeTable(attention.Self(), expert.Self(), *model);
+  attention.UpdateTable(table);
+  gateway.UpdateTable(table);
+  std::printf("admin     %s\n", process->admin_address().c_str());
+  bool announced = false;
+  const absl::Status end =
+      process->Run([&](Time deadline) { return gateway.Drain(deadline); },
+                   [&]() -> std::string {
+                     const std::string status = attention.ready() ? gateway.status() : "loading";
+                     if (status == "ready" && !announced) {
+                       announced = true;
+                       std::printf("ready     http://%s:%d   (model %s)\n",
+                                   options.process.host.c_str(), port, name.c_str());
+                       std::fflush(stdout);
+                     }
+                     return status;
+                   });
+  gateway.Stop();
+  attention.Stop();
+  expert.Stop();
+  for (NodeId node : {kGatewayNode, kAttentionNode, kExpertNode}) loop.Kill(node);
+  return end;
+}
+
+}  // namespace
+
+int RunServe(int argc, const char* const* argv) {
+  Options options;
+  OptionTable table = Table(&options);
+  std::vector<std::string> positional;
+  if (std::optional<int> code = ParseOrExit(table, argc, argv, &positional)) return *code;
+  if (!positional.empty()) options.model.dir = positional.front();
+  return ExitCode(Serve(options));
+}
+
+}  // namespace bottega
