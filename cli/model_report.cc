@@ -37,6 +37,7 @@ std::string Gib(uint64_t bytes) {
 
 std::string Parameters(int64_t count) {
   const auto number = static_cast<double>(count);
+  if (count < 100'000) return std::to_string(count);
   return count >= 100'000'000 ? Format("%.2f billion", number / 1e9)
                               : Format("%.2f million", number / 1e6);
 }
@@ -57,7 +58,7 @@ std::string Layers(const ModelConfig& c) {
 }
 
 std::string Rope(const ModelConfig& c) {
-  std::string text = Format("theta %g", c.rope.theta);
+  std::string text = Format("theta %.15g", c.rope.theta);
   if (c.rope.kind != RopeConfig::Kind::kYarn) return text;
   return text + Format(", YaRN factor %g over %g positions (beta %g to %g, attention factor %.6g)",
                        c.rope.factor, c.rope.original_max_positions, c.rope.beta_fast,
@@ -168,6 +169,9 @@ std::string ModelReport::Text() const {
   text +=
       Line("memory", Gib(memory.bytes) + (memory.from_cgroup ? ", the limit of this control group"
                                                              : ", this machine's"));
+  if (std::find(files.begin(), files.end(), "tokenizer.json") == files.end()) {
+    text += Line("note", "no tokenizer.json: it can be packed, not served");
+  }
   for (const std::string& note : c.notes) text += Line("note", note);
   for (const std::string& field : c.unknown_fields) {
     text += Line("unknown", field + " (config.json; not known to change the maths)");
