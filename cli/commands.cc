@@ -6,12 +6,14 @@
 #include "cli/command.h"
 #include "cli/inspect.h"
 #include "cli/pack.h"
+#include "cli/serve.h"
 
 namespace bottega {
 namespace {
 
 // In the order of --help.
 constexpr Command kCommands[] = {
+    {"serve", "serve a model from one process", RunServe},
     {"inspect", "what a model directory holds, and whether it fits this machine", RunInspect},
     {"pack", "write a model directory in the form that is served", RunPack},
 };

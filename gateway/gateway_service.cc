@@ -12,11 +12,6 @@ namespace {
 constexpr size_t kPoolQueueMax = 2 * limits::kQueuedRequestsMax;
 constexpr Duration kStatusPeriod = std::chrono::milliseconds(100);
 
-bool EveryExpertHasAReplica(const ClusterTable& table) {
-  return std::ranges::none_of(table.replicas,
-                              [](const auto& replicas) { return replicas.empty(); });
-}
-
 }  // namespace
 
 GatewayService::GatewayService(const ServiceContext& context, GatewayConfig config, ModelText model)
