@@ -8,12 +8,16 @@ use std::fmt;
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
+use crate::operators::BoundMethod;
 use crate::{Failure, Status};
 
 /// One node of a value walked costs as much as this many bytes copied.
 const NODE_COST: usize = 16;
 /// Lists and maps inside each other; drops and comparisons recurse once per level.
 const NESTING_MAX: usize = 200;
+
+/// Of a message that a template makes.
+const MESSAGE_BYTES_MAX: usize = 4096;
 
 #[derive(Default)]
 struct Account {
@@ -55,7 +59,11 @@ pub fn error(message: impl Into<String>) -> Error {
 
 /// Ends the rendering with this status and message.
 pub fn fail(status: Status, message: impl Into<String>) -> Error {
-    let message = message.into();
+    let mut message: String = message.into();
+    if message.len() > MESSAGE_BYTES_MAX {
+        let cut = (0..=MESSAGE_BYTES_MAX).rev().find(|i| message.is_char_boundary(*i));
+        message.truncate(cut.unwrap_or(0));
+    }
     ACCOUNT.with_borrow_mut(|a| {
         a.failure.get_or_insert_with(|| Failure::new(status, message.clone()));
     });
@@ -110,15 +118,31 @@ pub fn charge_shallow(value: &Value) -> Result<(), Error> {
     })
 }
 
+fn is_a(value: &Value, suffix: &str) -> bool {
+    value.as_object().is_some_and(|o| o.type_name().ends_with(suffix))
+}
+
 pub fn is_namespace(value: &Value) -> bool {
-    let name = value.as_object().map_or("", |o| o.type_name());
-    name.ends_with("::Namespace")
+    is_a(value, "::Namespace")
+}
+
+/// Namespaces and loops change: inside another value they could come to hold themselves.
+fn check_immutable(value: &Value) -> Result<(), Error> {
+    if is_namespace(value) || is_a(value, "::Loop") {
+        return Err(fail(Status::Invalid, "the chat template stores a namespace or a loop in a value"));
+    }
+    Ok(())
 }
 
 /// Walks a value as printing or comparing would, shared parts once per occurrence, and pays for it.
-/// Refuses nesting that would exhaust the stack, and a namespace inside anything: it could hold itself.
+/// Refuses nesting that would exhaust the stack.
 pub fn charge_deep(value: &Value, bytes_too: bool) -> Result<(), Error> {
     walk(value, bytes_too, 0)
+}
+
+/// The same for a value on its way into another one.
+pub fn charge_inner(value: &Value) -> Result<(), Error> {
+    walk(value, false, 1)
 }
 
 fn walk(value: &Value, bytes_too: bool, depth: usize) -> Result<(), Error> {
@@ -127,12 +151,17 @@ fn walk(value: &Value, bytes_too: bool, depth: usize) -> Result<(), Error> {
         return Err(fail(Status::Limit, message));
     }
     charge(NODE_COST)?;
+    if depth > 0 {
+        check_immutable(value)?;
+    } else if is_a(value, "::Loop") {
+        return Ok(());
+    }
+    if let Some(method) = value.downcast_object_ref::<BoundMethod>() {
+        return walk(&method.value, bytes_too, depth + 1);
+    }
     match value.kind() {
         ValueKind::String if bytes_too => charge(value.as_str().map_or(0, str::len)),
         ValueKind::Map | ValueKind::Seq | ValueKind::Iterable => {
-            if depth > 0 && is_namespace(value) {
-                return Err(fail(Status::Limit, "the chat template stores a namespace in a value"));
-            }
             let is_map = value.kind() == ValueKind::Map;
             if let (true, Some(object)) = (is_map, value.as_object()) {
                 for (key, item) in object.try_iter_pairs().into_iter().flatten() {

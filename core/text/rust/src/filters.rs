@@ -128,6 +128,8 @@ pub fn install(env: &mut Environment) {
     env.add_filter("forceescape", |v: Value| escape(&v));
     env.add_filter("wordcount", wordcount);
     env.add_filter("list", list);
+    env.add_filter("reverse", reverse);
+    env.add_filter("items", items);
     env.add_filter("dictsort", dictsort);
     env.add_filter("attr", attr);
     env.add_filter("batch", batch);
@@ -440,6 +442,26 @@ fn list(value: Value) -> Result<Value, Error> {
     }
     charge_product(value.len().unwrap_or(0), 24)?;
     Ok(Value::from(iterate(&value)?.collect::<Vec<_>>()))
+}
+
+/// At once, not when iterated: a chain of views would be as deep as the template makes it.
+fn reverse(value: Value) -> Result<Value, Error> {
+    if let Some(text) = value.as_str() {
+        return Ok(Value::from(text.chars().rev().collect::<String>()));
+    }
+    charge_product(value.len().unwrap_or(0), 24)?;
+    let mut items: Vec<Value> = iterate(&value)?.collect();
+    items.reverse();
+    Ok(Value::from(items))
+}
+
+fn items(value: Value) -> Result<Value, Error> {
+    let Some(object) = value.as_object().filter(|_| value.kind() == ValueKind::Map) else {
+        let empty = value.is_undefined().then(|| Value::from(Vec::<Value>::new()));
+        return empty.ok_or_else(|| error("cannot get item pairs of a non-mapping"));
+    };
+    let pairs = object.try_iter_pairs().into_iter().flatten();
+    Ok(pairs.map(|(k, v)| Value::from(Tuple::from([k, v]))).collect())
 }
 
 fn dictsort(value: Value, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {

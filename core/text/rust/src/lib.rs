@@ -68,6 +68,11 @@ impl Span {
     }
 }
 
+/// A failure that is the file's fault and not the call's.
+fn refusing<T>(outcome: Outcome<T>) -> Outcome<T> {
+    outcome.map_err(|failure| Failure::new(Status::Refused, failure.message))
+}
+
 /// Owned by the caller until given to `bottega_text_free_bytes`.
 #[repr(C)]
 pub struct Bytes {
@@ -250,7 +255,11 @@ pub unsafe extern "C" fn bottega_text_template_compile(
     message: *mut Bytes,
 ) -> Status {
     guard(message, || {
-        let compiled = Template::compile(source.text("the chat template")?, defaults_json.bytes(), limits)?;
+        let compiled = Template::compile(
+            refusing(source.text("chat template: the source"))?,
+            defaults_json.bytes(),
+            limits,
+        )?;
         *out = Box::into_raw(Box::new(compiled));
         Ok(())
     })

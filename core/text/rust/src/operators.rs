@@ -6,17 +6,17 @@ use std::sync::Arc;
 use minijinja::value::{Object, ObjectRepr, Tuple, Value, ValueKind};
 use minijinja::{Environment, Error, State};
 
-use crate::budget::{charge, charge_deep, charge_product, charge_shallow, error, fail, is_namespace};
+use crate::budget::{charge, charge_deep, charge_inner, charge_product, charge_shallow, error, is_namespace};
 use crate::filters::iterate;
 use crate::methods::{is_method, percent};
 use crate::python::{as_float, print};
-use crate::Status;
 
 pub fn install(env: &mut Environment) {
     env.add_function("@shallow", |v: Value| charge_shallow(&v).map(|_| v));
     env.add_function("@deep", |v: Value| charge_deep(&v, true).map(|_| v));
     env.add_function("@stored", |v: Value| charge_deep(&v, false).map(|_| v));
-    env.add_function("@attribute", stored_attribute);
+    env.add_function("@inner", |v: Value| charge_inner(&v).map(|_| v));
+    env.add_function("@add", add);
     env.add_function("@concat", concat);
     env.add_function("@mul", mul);
     env.add_function("@mod", modulo);
@@ -28,14 +28,6 @@ pub fn install(env: &mut Environment) {
     env.add_function("@le", |a: Value, b: Value| order(&a, &b, |o| o != Ordering::Greater));
     env.add_function("@gt", |a: Value, b: Value| order(&a, &b, |o| o == Ordering::Greater));
     env.add_function("@ge", |a: Value, b: Value| order(&a, &b, |o| o != Ordering::Less));
-}
-
-/// A value on its way into a namespace: not a namespace itself, or it could come to hold itself.
-fn stored_attribute(value: Value) -> Result<Value, Error> {
-    if is_namespace(&value) {
-        return Err(fail(Status::Limit, "the chat template stores a namespace in a value"));
-    }
-    charge_deep(&value, false).map(|_| value)
 }
 
 fn concat(left: Value, right: Value) -> Result<String, Error> {
@@ -71,6 +63,27 @@ fn float_of(number: Number) -> f64 {
 fn int_value(value: Option<i128>) -> Result<Value, Error> {
     let value = value.ok_or_else(|| error("an integer is too large"))?;
     Ok(i64::try_from(value).map_or_else(|_| Value::from(value), Value::from))
+}
+
+fn add(left: Value, right: Value) -> Result<Value, Error> {
+    match (number(&left), number(&right)) {
+        (Some(Number::Int(a)), Some(Number::Int(b))) => return int_value(a.checked_add(b)),
+        (Some(a), Some(b)) => return Ok(Value::from(float_of(a) + float_of(b))),
+        _ => {}
+    }
+    if let (Some(a), Some(b)) = (left.as_str(), right.as_str()) {
+        charge(a.len() + b.len())?;
+        return Ok(Value::from([a, b].concat()));
+    }
+    let listy = |v: &Value| matches!(v.kind(), ValueKind::Seq | ValueKind::Iterable);
+    if !listy(&left) || !listy(&right) || left.is_tuple() != right.is_tuple() {
+        let (a, b) = (left.kind(), right.kind());
+        return Err(error(format!("unsupported operand types for +: {a} and {b}")));
+    }
+    let count = left.len().unwrap_or(0).saturating_add(right.len().unwrap_or(0));
+    charge_product(count, 24)?;
+    let items: Vec<Value> = left.try_iter()?.chain(right.try_iter()?).collect();
+    Ok(if left.is_tuple() { Value::from(Tuple::from(items)) } else { Value::from(items) })
 }
 
 fn mul(left: Value, right: Value) -> Result<Value, Error> {
@@ -121,8 +134,8 @@ fn modulo(left: Value, right: Value) -> Result<Value, Error> {
 
 /// `value.items` without a call is Python's bound method, even where an item has that name.
 #[derive(Debug)]
-struct BoundMethod {
-    value: Value,
+pub struct BoundMethod {
+    pub value: Value,
     name: String,
 }
 

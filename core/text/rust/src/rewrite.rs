@@ -153,7 +153,7 @@ fn stmt<'a>(s: &Stmt<'a>) -> Made<Stmt<'a>> {
 
 /// Values may only come to hold each other by being stored, so that is where their depth is checked.
 fn stored<'a>(to: &Expr<'a>, from: &Expr<'a>) -> Made<Expr<'a>> {
-    let name = if matches!(to, Expr::GetAttr(_)) { "@attribute" } else { "@stored" };
+    let name = if matches!(to, Expr::GetAttr(_)) { "@inner" } else { "@stored" };
     Ok(paid(name, expr(from)?))
 }
 
@@ -177,6 +177,7 @@ fn arguments<'a>(args: &[CallArg<'a>]) -> Made<Vec<CallArg<'a>>> {
 }
 
 fn call_expr<'a>(c: &Spanned<ast::Call<'a>>) -> Made<Spanned<ast::Call<'a>>> {
+    let mut keeps = false;
     let function = match &c.expr {
         Expr::Var(_) => expr(&c.expr)?,
         // A method call; `self.block()` is one in form only.
@@ -186,11 +187,22 @@ fn call_expr<'a>(c: &Spanned<ast::Call<'a>>) -> Made<Spanned<ast::Call<'a>>> {
                 return refuse(attr.span(), format!("the method '{}' is not supported", attr.name));
             }
             let object = expr(&attr.expr)?;
+            // A loop keeps what `changed` is given.
+            keeps = attr.name == "changed";
             Expr::GetAttr(Spanned::new(ast::GetAttr { expr: object, name: attr.name }, attr.span()))
         }
         other => expr(other)?,
     };
-    Ok(Spanned::new(ast::Call { expr: function, args: arguments(&c.args)? }, c.span()))
+    let mut args = arguments(&c.args)?;
+    if keeps {
+        for arg in &mut args {
+            if let CallArg::Pos(e) = arg {
+                let made = std::mem::replace(e, constant(Value::from(()), c.span()));
+                *e = call("@inner", vec![made], c.span());
+            }
+        }
+    }
+    Ok(Spanned::new(ast::Call { expr: function, args }, c.span()))
 }
 
 /// The sandbox that transformers uses hides these.
@@ -204,8 +216,9 @@ fn check_name(name: &str, span: Span) -> Made<()> {
 fn binary<'a>(s: &Spanned<ast::BinOp<'a>>) -> Made<Expr<'a>> {
     let (left, right) = (expr(&s.left)?, expr(&s.right)?);
     let span = s.span();
-    let charge = match s.op {
+    let charged = match s.op {
         BinOpKind::Concat => return Ok(call("@concat", vec![left, right], span)),
+        BinOpKind::Add => return Ok(call("@add", vec![left, right], span)),
         BinOpKind::Mul => return Ok(call("@mul", vec![left, right], span)),
         BinOpKind::Rem => return Ok(call("@mod", vec![left, right], span)),
         BinOpKind::In => return Ok(call("@in", vec![left, right], span)),
@@ -213,15 +226,10 @@ fn binary<'a>(s: &Spanned<ast::BinOp<'a>>) -> Made<Expr<'a>> {
         BinOpKind::Lte => return Ok(call("@le", vec![left, right], span)),
         BinOpKind::Gt => return Ok(call("@gt", vec![left, right], span)),
         BinOpKind::Gte => return Ok(call("@ge", vec![left, right], span)),
-        BinOpKind::Add => "@shallow",
-        BinOpKind::ScAnd | BinOpKind::ScOr => "",
-        BinOpKind::Sub | BinOpKind::Div | BinOpKind::FloorDiv | BinOpKind::Pow => "",
-        BinOpKind::Eq | BinOpKind::Ne => "@deep",
+        BinOpKind::Eq | BinOpKind::Ne => true,
+        _ => false, // and, or, and arithmetic of numbers
     };
-    let (left, right) = match charge {
-        "" => (left, right),
-        name => (paid(name, left), paid(name, right)),
-    };
+    let (left, right) = if charged { (paid("@deep", left), paid("@deep", right)) } else { (left, right) };
     Ok(Expr::BinOp(Spanned::new(ast::BinOp { op: s.op, left, right }, span)))
 }
 

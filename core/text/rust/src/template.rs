@@ -32,7 +32,7 @@ pub struct Template {
 
 /// The rewriting adds a call to most operations, so that it takes more fuel for the same template.
 const FUEL_PER_INSTRUCTION: u64 = 4;
-/// minijinja counts four per nested macro and one per scope.
+/// minijinja counts four per nested macro call and one per scope open in it, 500 at most.
 const RECURSION_UNITS: u64 = 5;
 /// Text that goes through macros and `set` blocks is written more than once.
 const EMITS_PER_OUTPUT_BYTE: u64 = 4;
