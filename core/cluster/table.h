@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <compare>
 #include <cstdint>
 #include <memory>
@@ -43,7 +44,8 @@ struct ClusterTable {
   uint64_t epoch = 0;  // grows with each change
   std::string model_digest;
   uint32_t layers = 0;
-  uint32_t experts = 0;  // per layer
+  uint32_t experts = 0;                // per layer
+  std::vector<uint32_t> dense_layers;  // without experts, ascending
   std::vector<Member> members;
   std::vector<std::vector<MemberId>> replicas;  // [layer * experts + expert] → ready, ascending id
 
@@ -57,6 +59,18 @@ struct ClusterTable {
     return replicas[size_t{layer.value} * experts + expert.value];
   }
 };
+
+// False before the first worker: a table without layers serves nobody.
+inline bool EveryExpertHasAReplica(const ClusterTable& table) {
+  for (size_t key = 0; key < table.replicas.size(); ++key) {
+    const auto layer = static_cast<uint32_t>(key / table.experts);
+    if (table.replicas[key].empty() &&
+        !std::binary_search(table.dense_layers.begin(), table.dense_layers.end(), layer)) {
+      return false;
+    }
+  }
+  return table.layers > 0;
+}
 
 using TableSnapshot = std::shared_ptr<const ClusterTable>;
 

@@ -16,6 +16,8 @@ namespace wire = internal::v1;
 constexpr char kSessionMethod[] = "/bottega.internal.v1.Router/Session";
 using SessionStream = MessageStream<wire::MemberMessage, wire::RouterMessage>;
 
+constexpr uint64_t kExpertLoadEvery = 20;  // heartbeats
+
 // splitmix64 (Steele, Lea, Flood 2014); spreads reconnects, decides nothing else.
 uint64_t NextRandom(uint64_t* state) {
   uint64_t z = (*state += 0x9e3779b97f4a7c15ull);
@@ -51,6 +53,8 @@ struct RouterSession::State : std::enable_shared_from_this<RouterSession::State>
   uint64_t acked_term = 0, acked_epoch = 0;
   std::vector<ExpertRef> held;
   bool held_changed = false;
+  uint64_t heartbeats = 0;
+  std::optional<uint64_t> last_progress;  // at the last heartbeat
   bool drain_wanted = false, drain_sent = false, left = false;
   std::shared_ptr<SessionStream> stream;  // set while registered
   Slot changed;                           // one waiter: Drain or WaitForTable
@@ -83,6 +87,10 @@ wire::MemberMessage RouterSession::State::RegisterMessage() const {
     if (self.dense_layers[layer]) reg->add_dense_layers(layer);
   }
   EncodeExperts(held, reg->mutable_held());
+  if (table != nullptr) {
+    reg->set_acked_term(acked_term);
+    reg->set_acked_epoch(acked_epoch);
+  }
   return message;
 }
 
@@ -98,6 +106,9 @@ absl::Status RouterSession::State::SendHeartbeat() {
     heartbeat->set_held_changed(true);
     EncodeExperts(held, heartbeat->mutable_held());
   }
+  if (callbacks.expert_load && ++heartbeats % kExpertLoadEvery == 0) {
+    for (float rows : callbacks.expert_load(held)) heartbeat->add_expert_load(rows);
+  }
   absl::Status sent = stream->Send(message);
   if (sent.ok()) held_changed = false;
   return sent;
@@ -107,13 +118,12 @@ absl::Status RouterSession::State::SendHeartbeat() {
 // progress counter stands.
 Task<void> RouterSession::State::Heartbeats(std::shared_ptr<State> state,
                                             std::weak_ptr<SessionStream> stream) {
-  uint64_t last = 0;
   bool first = true;
   while (!state->stopped && !stream.expired() && state->stream == stream.lock()) {
     const uint64_t progress = state->Progress();
-    if (first || progress != last) {
+    if (first || progress != state->last_progress) {
       first = false;
-      last = progress;
+      state->last_progress = progress;
       if (!state->SendHeartbeat().ok()) co_return;
     }
     if (state->drain_wanted && !state->drain_sent) {
@@ -208,7 +218,9 @@ Task<void> RouterSession::State::Run(std::shared_ptr<State> state) {
     state->stream.reset();
     if (state->stopped) break;
     const Reason reason = ReasonOf(why);
-    if (!was_registered && (reason == Reason::kModelRefused || reason == Reason::kInvalidValue)) {
+    // AlreadyExists: a newer incarnation of this name took over.
+    if (absl::IsAlreadyExists(why) ||
+        (!was_registered && (reason == Reason::kModelRefused || reason == Reason::kInvalidValue))) {
       state->context.log.Error("the router refuses this member: " + std::string(why.message()));
       state->stopped = true;
       if (state->callbacks.on_refused) state->callbacks.on_refused(why);
@@ -224,8 +236,11 @@ Task<void> RouterSession::State::Run(std::shared_ptr<State> state) {
                                              std::string(why.message())));
       told = true;
     }
-    co_await state->loop.Sleep(state->NextBackoff(backoff));
-    backoff = std::min(backoff * 2, state->options.backoff_max);
+    do {
+      co_await state->loop.Sleep(state->NextBackoff(backoff));
+      backoff = std::min(backoff * 2, state->options.backoff_max);
+      // Buried for standing still: no use coming back before it moves.
+    } while (!state->stopped && state->last_progress == state->Progress());
   }
 }
 

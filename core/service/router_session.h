@@ -26,7 +26,7 @@ struct RouterSessionOptions {
   Duration heartbeat_interval = std::chrono::milliseconds(100);
   Duration connect_timeout = std::chrono::seconds(1);
   Duration backoff_min = std::chrono::milliseconds(50);
-  Duration backoff_max = std::chrono::seconds(2);
+  Duration backoff_max = std::chrono::seconds(1);
 };
 
 // The member's side of `Router.Session`: keeps one stream to the router for as long as the process
@@ -42,6 +42,8 @@ class RouterSession {
     std::function<void(std::vector<ExpertRef>)> on_assignment;
     // Rows a second (expert), running requests (attention); may be empty.
     std::function<double()> load;
+    // Rows a second of each of `held`, in that order; may be empty. Asked every 2 s.
+    std::function<std::vector<float>(const std::vector<ExpertRef>& held)> expert_load;
     // Moves while the process gets work done; empty: the loop's turns.
     std::function<uint64_t()> progress;
     // The router refuses this member for good (digest, protocol): the process ends with `why`.

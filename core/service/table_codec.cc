@@ -94,6 +94,7 @@ internal::v1::ClusterTable EncodeTable(const ClusterTable& table) {
   wire.set_model_digest(table.model_digest);
   wire.set_layers(table.layers);
   wire.set_experts(table.experts);
+  for (uint32_t layer : table.dense_layers) wire.add_dense_layers(layer);
   for (const Member& member : table.members) *wire.add_members() = EncodeMember(member);
   for (const std::vector<MemberId>& replicas : table.replicas) {
     auto* ids = wire.add_replicas()->mutable_member_ids();
@@ -117,6 +118,13 @@ absl::StatusOr<ClusterTable> DecodeTable(const internal::v1::ClusterTable& wire)
   table.model_digest = wire.model_digest().substr(0, limits::kMemberNameBytesMax);
   table.layers = wire.layers();
   table.experts = wire.experts();
+  for (uint32_t layer : wire.dense_layers()) {
+    if (layer >= wire.layers() ||
+        (!table.dense_layers.empty() && table.dense_layers.back() >= layer)) {
+      return Invalid("dense layers");
+    }
+    table.dense_layers.push_back(layer);
+  }
   std::set<uint32_t> ids, expert_workers;
   for (const internal::v1::Member& wire_member : wire.members()) {
     absl::StatusOr<Member> member = DecodeMember(wire_member);

@@ -1,0 +1,34 @@
+#include "router/background/liveness_checker.h"
+
+namespace bottega::router {
+
+void JudgeMembers(RouterState& state) {
+  const Time now = state.context.loop.Now();
+  std::vector<MemberId> dead;
+  for (auto& [id, record] : state.members) {
+    switch (Judge(record.signs, now, state.config.liveness)) {
+      case Liveness::kAlive:
+        break;
+      case Liveness::kSuspect:
+        if (record.member.state != MemberState::kSuspect) {
+          record.member.state = MemberState::kSuspect;
+          state.metrics.MemberChanged(record.member.role, "suspected");
+          state.Touch();
+        }
+        break;
+      case Liveness::kDead:
+        dead.push_back(id);
+        break;
+    }
+  }
+  for (MemberId id : dead) RemoveMember(state, id, "died");
+}
+
+Task<void> RunLivenessChecker(std::shared_ptr<RouterState> state) {
+  while (!state->stopping) {
+    JudgeMembers(*state);
+    co_await state->context.loop.Sleep(state->config.liveness_interval);
+  }
+}
+
+}  // namespace bottega::router

@@ -1,0 +1,13 @@
+#pragma once
+
+#include "router/state.h"
+
+namespace bottega::router {
+
+// Busiest expert worker over the mean, in the worst layer, by measured load and the table's
+// replicas (a replicated expert's load counts in equal parts); 1 without measurements.
+double LoadImbalance(const RouterState& state);
+// Now and then: places anew if measured load has become uneven.
+Task<void> RunRebalancer(std::shared_ptr<RouterState> state);
+
+}  // namespace bottega::router

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/base/time.h"
+#include "core/cluster/liveness.h"
+
+namespace bottega {
+
+struct RouterConfig {
+  std::string listen = "127.0.0.1:0";
+  uint32_t replication = 1;
+  LivenessOptions liveness;
+  // Of the tables this router writes; 0: wall clock in ms at start, so that it grows from one
+  // writer to the next.
+  uint64_t term = 0;
+  // New expert workers are placed on once no other has come for so long: workers that start (or
+  // come back to a new router) together are seen together.
+  Duration settle = std::chrono::milliseconds(200);
+  // A new router over workers that had one before places nothing until all had time to come back
+  // (RouterSessionOptions::backoff_max and a connect): what they hold is served meanwhile.
+  Duration return_window = std::chrono::milliseconds(1500);
+  Duration liveness_interval = std::chrono::milliseconds(50);
+  Duration rebalance_interval = std::chrono::seconds(30);
+  // Measured load moves experts only when the busiest worker of a layer is this factor over fair.
+  double rebalance_threshold = 1.25;
+  Duration register_timeout = std::chrono::seconds(5);
+};
+
+}  // namespace bottega

@@ -1,0 +1,77 @@
+#include "router/ops/heartbeat.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/base/reason.h"
+#include "core/base/status.h"
+#include "core/service/table_codec.h"
+
+namespace bottega::router {
+namespace {
+
+absl::Status TakeHeld(RouterState& state, MemberRecord& record,
+                      const internal::v1::Heartbeat& heartbeat) {
+  ASSIGN_OR_RETURN(std::vector<ExpertRef> experts,
+                   DecodeExperts(heartbeat.held(), state.layers, state.experts));
+  std::vector<bool> held(state.keys());
+  record.held_order.clear();
+  for (const ExpertRef& expert : experts) {
+    const ExpertKey key = expert.layer.value * state.experts + expert.expert.value;
+    held[key] = true;
+    record.held_order.push_back(key);
+  }
+  if (held == record.held) return absl::OkStatus();
+  record.held = std::move(held);
+  bool loading = false;
+  for (ExpertKey key = 0; key < state.keys(); ++key) {
+    loading |= record.assigned[key] && !record.held[key];
+  }
+  if (record.loading_since && !loading) {
+    const Duration took = state.context.loop.Now() - *record.loading_since;
+    state.metrics.expert_move_seconds.Observe(std::chrono::duration<double>(took).count());
+    record.loading_since.reset();
+  }
+  state.Touch();
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::Status TakeHeartbeat(RouterState& state, MemberId id,
+                           const internal::v1::Heartbeat& heartbeat) {
+  MemberRecord* record = state.Find(id);
+  if (record == nullptr) return absl::UnavailableError("no longer a member");
+  if (heartbeat.incarnation() != record->member.incarnation.value) {
+    return MakeError(Reason::kInvalidValue, "heartbeat of another incarnation");
+  }
+  const Time now = state.context.loop.Now();
+  state.metrics.HeartbeatGap(record->member.role)
+      .Observe(std::chrono::duration<double>(now - record->signs.last_heartbeat).count());
+  record->signs.last_heartbeat = now;
+  if (record->member.state == MemberState::kSuspect) {
+    state.metrics.MemberChanged(record->member.role, "recovered");
+    record->member.state = MemberState::kJoining;  // the table writer says what it is
+    state.Touch();
+  }
+  const uint64_t acked =
+      heartbeat.acked_term() == state.term ? std::min(heartbeat.acked_epoch(), state.epoch) : 0;
+  if (acked > record->acked_epoch) {
+    record->acked_epoch = acked;
+    if (!state.retiring.empty()) state.Touch();
+  }
+  if (std::isfinite(heartbeat.load())) record->load = heartbeat.load();
+  if (record->member.role != Role::kExpert) return absl::OkStatus();
+  if (heartbeat.held_changed()) RETURN_IF_ERROR(TakeHeld(state, *record, heartbeat));
+  if (static_cast<size_t>(heartbeat.expert_load_size()) == record->held_order.size() &&
+      heartbeat.expert_load_size() > 0) {
+    record->expert_load.assign(state.keys(), 0);
+    for (int i = 0; i < heartbeat.expert_load_size(); ++i) {
+      const float rows = heartbeat.expert_load(i);
+      if (std::isfinite(rows) && rows > 0) record->expert_load[record->held_order[i]] = rows;
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace bottega::router

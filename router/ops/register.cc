@@ -1,0 +1,184 @@
+#include "router/ops/register.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/base/limits.h"
+#include "core/base/reason.h"
+#include "core/base/status.h"
+#include "core/service/table_codec.h"
+#include "router/background/liveness_checker.h"
+#include "router/ops/watch.h"
+
+namespace bottega::router {
+namespace {
+
+constexpr uint32_t kProtocol = 1;
+
+bool IsWorker(Role role) { return role == Role::kAttention || role == Role::kExpert; }
+
+absl::Status CheckModel(const RouterState& state, const internal::v1::Register& request,
+                        const Member& member) {
+  if (!IsWorker(member.role)) return absl::OkStatus();
+  if (request.layers() == 0 || request.experts() == 0 || request.model_digest().empty()) {
+    return MakeError(Reason::kInvalidValue, "a worker must say which model it serves");
+  }
+  if (state.model_digest.empty()) return absl::OkStatus();  // the first worker decides
+  if (request.model_digest() != state.model_digest || request.layers() != state.layers ||
+      request.experts() != state.experts) {
+    return MakeError(
+        Reason::kModelRefused,
+        fmt::format("{} serves model {}, this cluster serves {}", member.name,
+                    request.model_digest().substr(0, 16), state.model_digest.substr(0, 16)));
+  }
+  if (member.numerics_id != state.numerics_id) {
+    return MakeError(Reason::kModelRefused,
+                     fmt::format("{} computes {}, this cluster computes {}", member.name,
+                                 member.numerics_id, state.numerics_id));
+  }
+  return absl::OkStatus();
+}
+
+void AdoptModel(RouterState& state, const internal::v1::Register& request, const Member& member) {
+  if (!IsWorker(member.role) || !state.model_digest.empty()) return;
+  state.model_digest = request.model_digest();
+  state.numerics_id = member.numerics_id;
+  state.layers = request.layers();
+  state.experts = request.experts();
+  state.dense_layers.assign(state.layers, false);
+  for (uint32_t layer : request.dense_layers()) {
+    if (layer < state.layers) state.dense_layers[layer] = true;
+  }
+  state.wanted.clear();
+  state.retiring.clear();
+}
+
+// Stable for a name as long as this router lives; an id from before its start is kept if it is
+// free.
+MemberId IdFor(RouterState& state, const Member& member) {
+  auto known = state.known_names.find(member.name);
+  if (known != state.known_names.end()) return known->second;
+  MemberId id = member.id;
+  const bool taken = std::any_of(state.known_names.begin(), state.known_names.end(),
+                                 [&](const auto& entry) { return entry.second == id; });
+  if (id.value == 0 || id.value > (1u << 30) || taken) id = MemberId{state.next_id};
+  state.next_id = std::max(state.next_id, id.value + 1);
+  if (state.known_names.size() >= 4 * limits::kMembersMax) {
+    // Names that never come back (a process id in each) must not grow without bound.
+    std::erase_if(state.known_names,
+                  [&](const auto& entry) { return !state.members.contains(entry.second); });
+  }
+  state.known_names[member.name] = id;
+  return id;
+}
+
+// A table of an earlier writer is in use: ours must be above it, and its other members come back.
+void RiseAbove(RouterState& state, uint64_t term, uint64_t epoch) {
+  if (term == 0) return;
+  if (term != state.term) {
+    state.place_not_before = state.started + state.config.return_window;
+  }
+  if (term < state.term) {
+    state.epoch = std::max(state.epoch, epoch);
+  } else if (term > state.term) {
+    state.term = term + 1;
+    state.epoch = std::max(state.epoch, epoch);
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<MemberId> Register(RouterState& state, const internal::v1::Register& request,
+                                  std::shared_ptr<SessionStream> stream) {
+  ASSIGN_OR_RETURN(Member member, DecodeMember(request.member()));
+  if (member.protocol_min > kProtocol || member.protocol_max < kProtocol) {
+    return MakeError(Reason::kModelRefused,
+                     fmt::format("{} speaks protocols {} to {}, this cluster {}", member.name,
+                                 member.protocol_min, member.protocol_max, kProtocol));
+  }
+  RETURN_IF_ERROR(CheckModel(state, request, member));
+  ASSIGN_OR_RETURN(std::vector<ExpertRef> held,
+                   DecodeExperts(request.held(), request.layers(), request.experts()));
+  if (state.members.size() >= limits::kMembersMax) {
+    return absl::ResourceExhaustedError("kMembersMax is reached");
+  }
+  const MemberId id = IdFor(state, member);
+  MemberRecord* old = state.Find(id);
+  const bool back = old != nullptr && old->member.incarnation == member.incarnation;
+  if (old != nullptr && old->member.incarnation > member.incarnation) {
+    return absl::AlreadyExistsError(
+        fmt::format("{}: a newer process of this name is a member", member.name));
+  }
+  if (old != nullptr && old->stream != nullptr) {
+    old->stream->Close(back ? absl::UnavailableError("came back on another stream")
+                            : absl::AlreadyExistsError(fmt::format(
+                                  "{}: a newer process of this name took over", member.name)));
+  }
+  AdoptModel(state, request, member);
+  RiseAbove(state, request.acked_term(), request.acked_epoch());
+
+  MemberRecord& record = state.members[id];
+  const std::vector<bool> assigned_before = back ? record.assigned : std::vector<bool>();
+  const bool drain_wanted = back && record.drain_wanted;
+  record = MemberRecord();
+  record.member = std::move(member);
+  record.member.id = id;
+  record.member.state = MemberState::kJoining;
+  record.stream = std::move(stream);
+  record.signs.last_heartbeat = state.context.loop.Now();
+  record.drain_wanted = drain_wanted;
+  if (record.member.role == Role::kExpert) {
+    record.capacity = request.expert_bytes() == 0
+                          ? state.keys()
+                          : request.capacity_bytes() / request.expert_bytes();
+    record.held.assign(state.keys(), false);
+    for (const ExpertRef& expert : held) {
+      const ExpertKey key = expert.layer.value * state.experts + expert.expert.value;
+      record.held[key] = true;
+      record.held_order.push_back(key);
+    }
+    // What a member brings along stays with it until something else is decided. What it was told
+    // before its stream broke may have been lost: it is told again.
+    record.assigned = record.held;
+    if (!assigned_before.empty()) {
+      for (ExpertKey key = 0; key < state.keys(); ++key) {
+        if (!assigned_before[key]) record.assigned[key] = false;
+      }
+    }
+    if (!back) state.PlaceWithin(state.config.settle);
+  }
+  if (!back) {
+    state.context.log.Info(fmt::format("{} {} joined as {} with {} experts",
+                                       Name(record.member.role), record.member.name, id.value,
+                                       held.size()));
+    state.metrics.MemberChanged(record.member.role, "joined");
+  }
+
+  internal::v1::RouterMessage welcome;
+  welcome.mutable_welcome()->set_member_id(id.value);
+  welcome.mutable_welcome()->set_term(state.term);
+  SendOrEnd(record, welcome);
+  if (state.table != nullptr && state.table->term == state.term) {
+    internal::v1::RouterMessage table;
+    *table.mutable_table() = EncodeTable(*state.table);
+    SendOrEnd(record, table);
+  }
+  state.Touch();
+  return id;
+}
+
+void SessionEnded(RouterState& state, MemberId id, const SessionStream* stream,
+                  const absl::Status& why) {
+  MemberRecord* record = state.Find(id);
+  if (record == nullptr || record->stream.get() != stream) return;
+  record->stream.reset();
+  if (absl::IsCancelled(why) && why.message() == "closed") {
+    RemoveMember(state, id, "left");
+    return;
+  }
+  record->signs.stream_ended = state.context.loop.Now();
+  JudgeMembers(state);
+}
+
+}  // namespace bottega::router

@@ -1,0 +1,30 @@
+#include "router/ops/status.h"
+
+#include <algorithm>
+
+#include "core/service/table_codec.h"
+
+namespace bottega::router {
+
+internal::v1::StatusReply Status(const RouterState& state) {
+  internal::v1::StatusReply reply;
+  if (state.table != nullptr) *reply.mutable_table() = EncodeTable(*state.table);
+  reply.set_router_incarnation(state.context.incarnation.value);
+  reply.set_router_name(state.context.name);
+  const Time now = state.context.loop.Now();
+  for (const auto& [id, record] : state.members) {
+    auto* member = reply.add_members();
+    member->set_id(id.value);
+    member->set_heartbeat_age_ms(
+        std::chrono::duration_cast<std::chrono::milliseconds>(now - record.signs.last_heartbeat)
+            .count());
+    member->set_acked_epoch(record.acked_epoch);
+    member->set_held(std::count(record.held.begin(), record.held.end(), true));
+    member->set_assigned(std::count(record.assigned.begin(), record.assigned.end(), true));
+    member->set_capacity(record.capacity);
+    member->set_load(record.load);
+  }
+  return reply;
+}
+
+}  // namespace bottega::router

@@ -1,0 +1,10 @@
+#pragma once
+
+#include "router/state.h"
+
+namespace bottega::router {
+
+// /bottega.internal.v1.Router/Session and /bottega.internal.v1.Cluster/Status.
+std::vector<std::pair<std::string, Network::Handler>> Methods(std::shared_ptr<RouterState> state);
+
+}  // namespace bottega::router

@@ -1,0 +1,92 @@
+#pragma once
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "bottega/internal/v1/membership.pb.h"
+#include "core/cluster/liveness.h"
+#include "core/cluster/table.h"
+#include "core/service/context.h"
+#include "router/config.h"
+#include "router/metrics.h"
+
+namespace bottega::router {
+
+using SessionStream = MessageStream<internal::v1::RouterMessage, internal::v1::MemberMessage>;
+
+// layer * experts + expert: the unit of placement as an index.
+using ExpertKey = uint32_t;
+
+// One member, from its registration until it left or died.
+struct MemberRecord {
+  Member member;
+  std::shared_ptr<SessionStream> stream;  // nullptr while its session is broken
+  LifeSigns signs;
+  uint64_t acked_epoch = 0;  // of our term; 0: it reads an older table or none
+  double load = 0;
+  bool drain_wanted = false;
+
+  // Expert workers only.
+  uint64_t capacity = 0;              // experts that fit
+  std::vector<bool> held;             // [key] ready to serve, as it says
+  std::vector<bool> assigned;         // [key] what it was last told to hold
+  std::vector<ExpertKey> held_order;  // as it last reported them, for expert_load
+  std::vector<float> expert_load;     // [key] rows a second; empty: never reported
+  std::optional<Time> loading_since;  // an assignment has brought work that is not done
+};
+
+// All that a router knows. Soft: rebuilt from what the members say. One owner (RouterServer),
+// shared with the tasks of its sessions; loop thread only.
+struct RouterState {
+  RouterState(ServiceContext& context, RouterConfig config);
+
+  ServiceContext& context;
+  const RouterConfig config;
+  Metrics metrics;
+
+  std::map<MemberId, MemberRecord> members;
+  std::map<std::string, MemberId> known_names;  // also of members that are gone: ids are stable
+  uint32_t next_id = 1;
+
+  // The model of this cluster, as the first worker said; members that differ are refused.
+  std::string model_digest;
+  std::string numerics_id;
+  uint32_t layers = 0;
+  uint32_t experts = 0;
+  std::vector<bool> dense_layers;
+
+  uint64_t term = 0;
+  uint64_t epoch = 0;                         // of `table`
+  TableSnapshot table;                        // nullptr before the first worker
+  std::vector<std::vector<MemberId>> wanted;  // [key] holders, as last placed
+  std::optional<Time> place_at;               // when to place anew; empty: no reason to
+  Time place_not_before{};                    // the return window of a new router
+  Time place_asked{};                         // since when, for a place_at that is put off
+  // A replica that left the table, and the first epoch without it: its worker keeps it until every
+  // attention worker reads that epoch or a later one.
+  std::map<std::pair<ExpertKey, MemberId>, uint64_t> retiring;
+
+  const Time started;
+  Slot changed;  // wakes the table writer
+  bool stopping = false;
+
+  MemberRecord* Find(MemberId id) {
+    auto it = members.find(id);
+    return it == members.end() ? nullptr : &it->second;
+  }
+  size_t keys() const { return size_t{layers} * experts; }
+  bool IsDense(uint32_t layer) const { return layer < dense_layers.size() && dense_layers[layer]; }
+  // Something changed that the table or an assignment may follow from.
+  void Touch() { changed.Wake(); }
+  // At once for a zero `delay`; else so much after the last such call. Never before
+  // place_not_before.
+  void PlaceWithin(Duration delay);
+};
+
+// The member is gone: out of the table at once, its experts are placed elsewhere.
+void RemoveMember(RouterState& state, MemberId id, const char* change);
+
+}  // namespace bottega::router

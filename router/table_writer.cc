@@ -1,0 +1,285 @@
+#include "router/table_writer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "core/cluster/placement.h"
+#include "router/ops/watch.h"
+
+namespace bottega::router {
+namespace {
+
+namespace wire = internal::v1;
+
+bool SameContent(const ClusterTable& a, const ClusterTable& b) {
+  const auto same_member = [](const Member& x, const Member& y) {
+    return x.id == y.id && x.incarnation == y.incarnation && x.state == y.state &&
+           x.control_address == y.control_address && x.admin_address == y.admin_address &&
+           x.speed == y.speed && x.device == y.device && x.numerics_id == y.numerics_id;
+  };
+  return a.term == b.term && a.model_digest == b.model_digest && a.layers == b.layers &&
+         a.experts == b.experts && a.dense_layers == b.dense_layers && a.replicas == b.replicas &&
+         std::equal(a.members.begin(), a.members.end(), b.members.begin(), b.members.end(),
+                    same_member);
+}
+
+// Expert workers that may be given work: alive and not about to leave.
+bool MayHold(const MemberRecord& record) {
+  return record.member.role == Role::kExpert && !record.drain_wanted;
+}
+
+// Measured rows a second of each expert, summed over its replicas; empty while nobody has reported.
+std::vector<double> MeasuredLoad(const RouterState& state) {
+  std::vector<double> load(state.keys());
+  double total = 0;
+  for (const auto& [id, record] : state.members) {
+    for (size_t key = 0; key < record.expert_load.size(); ++key) {
+      load[key] += record.expert_load[key];
+      total += record.expert_load[key];
+    }
+  }
+  if (total <= 0) return {};
+  return load;
+}
+
+void PlaceNow(RouterState& state) {
+  state.place_at.reset();
+  PlacementInput input;
+  input.layers = state.layers;
+  input.experts = state.experts;
+  input.dense_layers = state.dense_layers;
+  input.replication = state.config.replication;
+  input.load = MeasuredLoad(state);
+  input.tolerance = state.config.rebalance_threshold;
+  for (const auto& [id, record] : state.members) {
+    if (MayHold(record)) {
+      input.members.push_back({id, record.capacity, std::max(record.member.speed, 0.01)});
+    }
+  }
+  if (input.members.empty()) {
+    state.wanted.assign(state.keys(), {});
+    return;
+  }
+  // What was wanted stays; only where that is too little counts what is held besides.
+  input.previous.resize(state.keys());
+  for (ExpertKey key = 0; key < state.keys(); ++key) {
+    std::vector<MemberId>& previous = input.previous[key];
+    if (key < state.wanted.size()) {
+      for (MemberId id : state.wanted[key]) {
+        const MemberRecord* record = state.Find(id);
+        if (record != nullptr && MayHold(*record)) previous.push_back(id);
+      }
+    }
+    for (const auto& [id, record] : state.members) {
+      if (previous.size() >= state.config.replication) break;
+      if (MayHold(record) && record.held[key] &&
+          std::find(previous.begin(), previous.end(), id) == previous.end()) {
+        previous.push_back(id);
+      }
+    }
+  }
+  const auto start = std::chrono::steady_clock::now();
+  Placement placement = Place(input);
+  state.metrics.placement_seconds.Observe(
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  if (placement.unplaced > 0) {
+    state.context.log.Warning(fmt::format(
+        "{} experts fit on no worker: add expert workers or memory", placement.unplaced));
+  }
+  state.wanted = std::move(placement.holders);
+}
+
+void UpdateMemberStates(RouterState& state) {
+  for (auto& [id, record] : state.members) {
+    MemberState& now = record.member.state;
+    if (now == MemberState::kSuspect) continue;  // the liveness checker's
+    if (record.drain_wanted) {
+      now = MemberState::kDraining;
+    } else if (record.member.role == Role::kExpert &&
+               std::find(record.held.begin(), record.held.end(), true) == record.held.end()) {
+      now = MemberState::kJoining;
+    } else {
+      now = MemberState::kActive;
+    }
+  }
+}
+
+// Replicas that left the table are read until every attention worker has a table without them.
+void NoteRetired(RouterState& state, const ClusterTable& before, const ClusterTable& after) {
+  if (before.replicas.size() != after.replicas.size()) return;
+  double loaded = 0, unloaded = 0;
+  for (ExpertKey key = 0; key < after.replicas.size(); ++key) {
+    for (MemberId id : before.replicas[key]) {
+      if (std::binary_search(after.replicas[key].begin(), after.replicas[key].end(), id)) continue;
+      ++unloaded;
+      if (state.Find(id) != nullptr) state.retiring[{key, id}] = after.epoch;
+    }
+    for (MemberId id : after.replicas[key]) {
+      if (!std::binary_search(before.replicas[key].begin(), before.replicas[key].end(), id)) {
+        ++loaded;
+      }
+      state.retiring.erase({key, id});
+    }
+  }
+  if (loaded > 0) state.metrics.ExpertsMoved("loaded", loaded);
+  if (unloaded > 0) state.metrics.ExpertsMoved("unloaded", unloaded);
+}
+
+// Epoch that every attention worker reads at least.
+uint64_t EpochReadByAll(const RouterState& state) {
+  uint64_t epoch = state.epoch;
+  for (const auto& [id, record] : state.members) {
+    if (record.member.role == Role::kAttention) epoch = std::min(epoch, record.acked_epoch);
+  }
+  return epoch;
+}
+
+void SendAssignment(RouterState& state, MemberId id, MemberRecord& record) {
+  std::vector<bool> assignment = MakeAssignment(state, id);
+  if (assignment == record.assigned || record.stream == nullptr) return;
+  wire::RouterMessage message;
+  auto* experts = message.mutable_assignment()->mutable_experts();
+  for (ExpertKey key = 0; key < assignment.size(); ++key) {
+    if (!assignment[key]) continue;
+    auto* expert = experts->Add();
+    expert->set_layer(key / state.experts);
+    expert->set_expert(key % state.experts);
+    if (!record.held[key] && !record.loading_since) record.loading_since = state.context.loop.Now();
+  }
+  record.assigned = std::move(assignment);
+  SendOrEnd(record, message);
+}
+
+// Nothing points at a drained member any more: it may go.
+void LetLeave(RouterState& state) {
+  std::vector<MemberId> leaving;
+  for (auto& [id, record] : state.members) {
+    if (!record.drain_wanted) continue;
+    if (record.member.role == Role::kExpert &&
+        std::find(record.assigned.begin(), record.assigned.end(), true) != record.assigned.end()) {
+      continue;
+    }
+    leaving.push_back(id);
+  }
+  for (MemberId id : leaving) {
+    wire::RouterMessage message;
+    message.mutable_leave();
+    MemberRecord* record = state.Find(id);
+    if (record->stream != nullptr) {
+      SendOrEnd(*record, message);
+      record->stream.reset();  // the member closes it
+    }
+    RemoveMember(state, id, "left");
+  }
+}
+
+void ExportGauges(RouterState& state) {
+  state.metrics.table_epoch.Set(static_cast<double>(state.epoch));
+  state.metrics.is_leader.Set(1);
+  double watchers = 0, counts[4][5] = {};
+  for (const auto& [id, record] : state.members) {
+    watchers += record.stream != nullptr;
+    ++counts[static_cast<int>(record.member.role)][static_cast<int>(record.member.state)];
+  }
+  state.metrics.watchers.Set(watchers);
+  for (int role = 0; role < 4; ++role) {
+    for (int s = 0; s < 5; ++s) {
+      state.metrics.Members(static_cast<Role>(role), static_cast<MemberState>(s))
+          .Set(counts[role][s]);
+    }
+  }
+  size_t unassigned = 0, least = SIZE_MAX;
+  for (ExpertKey key = 0; state.table != nullptr && key < state.table->replicas.size(); ++key) {
+    if (state.IsDense(key / state.experts)) continue;
+    unassigned += state.table->replicas[key].empty();
+    least = std::min(least, state.table->replicas[key].size());
+  }
+  state.metrics.experts_unassigned.Set(static_cast<double>(unassigned));
+  state.metrics.expert_replicas_min.Set(least == SIZE_MAX ? 0 : static_cast<double>(least));
+}
+
+}  // namespace
+
+ClusterTable MakeTable(const RouterState& state) {
+  ClusterTable table;
+  table.term = state.term;
+  table.epoch = state.epoch;
+  table.model_digest = state.model_digest;
+  table.layers = state.layers;
+  table.experts = state.experts;
+  for (uint32_t layer = 0; layer < state.layers; ++layer) {
+    if (state.IsDense(layer)) table.dense_layers.push_back(layer);
+  }
+  for (const auto& [id, record] : state.members) table.members.push_back(record.member);
+  table.replicas.resize(state.keys());
+  for (ExpertKey key = 0; key < state.keys(); ++key) {
+    if (state.IsDense(key / state.experts)) continue;
+    std::vector<MemberId> wanted_ready, ready;
+    size_t wanted = 0;
+    for (const auto& [id, record] : state.members) {
+      const bool is_wanted = key < state.wanted.size() &&
+                             std::find(state.wanted[key].begin(), state.wanted[key].end(), id) !=
+                                 state.wanted[key].end();
+      wanted += is_wanted;
+      // A replica that its worker was told to let go may be gone at any moment.
+      if (record.member.role != Role::kExpert || !record.held[key] || !record.assigned[key]) {
+        continue;
+      }
+      ready.push_back(id);
+      if (is_wanted) wanted_ready.push_back(id);
+    }
+    table.replicas[key] = wanted > 0 && wanted_ready.size() == wanted ? wanted_ready : ready;
+  }
+  return table;
+}
+
+std::vector<bool> MakeAssignment(const RouterState& state, MemberId id) {
+  std::vector<bool> assignment(state.keys());
+  const auto contains = [&](const std::vector<MemberId>& ids) {
+    return std::find(ids.begin(), ids.end(), id) != ids.end();
+  };
+  for (ExpertKey key = 0; key < state.keys(); ++key) {
+    assignment[key] = (key < state.wanted.size() && contains(state.wanted[key])) ||
+                      (state.table != nullptr && key < state.table->replicas.size() &&
+                       contains(state.table->replicas[key]));
+  }
+  const uint64_t read_by_all = EpochReadByAll(state);
+  for (auto it = state.retiring.begin(); it != state.retiring.end(); ++it) {
+    if (it->first.second == id && it->second > read_by_all) assignment[it->first.first] = true;
+  }
+  return assignment;
+}
+
+void WriteTable(RouterState& state) {
+  const Time now = state.context.loop.Now();
+  if (state.place_at && *state.place_at <= now) PlaceNow(state);
+  UpdateMemberStates(state);
+
+  ClusterTable next = MakeTable(state);
+  const bool first = state.table == nullptr;
+  if (first ? !next.members.empty() : !SameContent(next, *state.table)) {
+    next.epoch = ++state.epoch;
+    if (!first) NoteRetired(state, *state.table, next);
+    state.table = std::make_shared<const ClusterTable>(std::move(next));
+    PushTable(state);
+  }
+  const bool placed = state.wanted.size() == state.keys() && !state.place_at;
+  for (auto& [id, record] : state.members) {
+    // Before the first placement nobody is told anything: what is held stays held.
+    if (record.member.role == Role::kExpert && placed) SendAssignment(state, id, record);
+  }
+  const uint64_t read_by_all = EpochReadByAll(state);
+  std::erase_if(state.retiring, [&](const auto& entry) { return entry.second <= read_by_all; });
+  LetLeave(state);
+  ExportGauges(state);
+}
+
+Task<void> RunTableWriter(std::shared_ptr<RouterState> state) {
+  while (!state->stopping) {
+    WriteTable(*state);
+    (void)co_await state->changed.Wait(state->place_at.value_or(kNever));
+  }
+}
+
+}  // namespace bottega::router

@@ -1,0 +1,487 @@
+// The router with members that are only sessions, in one thread, on a virtual clock.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <prometheus/registry.h>
+
+#include <iostream>
+#include <map>
+#include <set>
+
+#include "core/base/reason.h"
+#include "core/cluster/placement.h"
+#include "core/service/local_network.h"
+#include "core/service/router_session.h"
+#include "router/router_server.h"
+
+namespace bottega {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr NodeId kRouterNode{1};
+constexpr uint32_t kLayers = 3;  // layer 0 is dense
+constexpr uint32_t kExperts = 16;
+constexpr char kAddress[] = "router";
+
+struct Node {
+  Node(Loop& loop, Network& network, FaultPoints& faults, NodeId id, Role role,
+       uint64_t incarnation, std::string name)
+      : context{.loop = loop,
+                .node = id,
+                .network = network,
+                .metrics = registry,
+                .faults = faults,
+                .role = role,
+                .incarnation = Incarnation{incarnation},
+                .name = name,
+                .log = Logger("", name)} {}
+  prometheus::Registry registry;
+  ServiceContext context;
+};
+
+// An expert worker without experts: loads what it is told after a while, unloads at once, and
+// remembers whether it was ever pointed at for something it had let go.
+struct FakeWorker {
+  FakeWorker(Loop& loop, Network& network, FaultPoints& faults, NodeId id, Role role,
+             uint64_t incarnation, std::string name)
+      : node(loop, network, faults, id, role, incarnation, std::move(name)) {}
+
+  void Start(std::string digest = "digest", uint64_t capacity = kLayers * kExperts) {
+    MemberSelf self;
+    self.member.role = node.context.role;
+    self.member.control_address = node.context.name + ":1";
+    self.member.numerics_id = "n1";
+    self.model_digest = node.context.role == Role::kGateway ? "" : digest;
+    self.layers = kLayers;
+    self.experts = kExperts;
+    self.dense_layers = {true, false, false};
+    self.expert_bytes = 100;
+    self.capacity_bytes = capacity * 100;
+    RouterSession::Callbacks callbacks;
+    callbacks.on_table = [this](TableSnapshot table) { tables.push_back(table); };
+    callbacks.on_refused = [this](absl::Status why) { refused = why; };
+    if (node.context.role == Role::kExpert) {
+      callbacks.on_assignment = [this](std::vector<ExpertRef> experts) {
+        assigned.assign(experts.begin(), experts.end());
+        ++assignments;
+        node.context.loop.Spawn(node.context.node, Load(this, assignments));
+      };
+    }
+    if (stuck) callbacks.progress = [] { return 0; };
+    session = std::make_unique<RouterSession>(
+        node.context, self, RouterSessionOptions{.router_address = kAddress}, callbacks);
+    session->SetHeld(std::vector<ExpertRef>(held.begin(), held.end()));
+    session->Start();
+  }
+
+  static Task<void> Load(FakeWorker* self, int assignment) {
+    // Unload first: a real worker does, for memory.
+    std::erase_if(self->held, [&](ExpertRef e) {
+      return std::find(self->assigned.begin(), self->assigned.end(), e) == self->assigned.end();
+    });
+    self->session->SetHeld({self->held.begin(), self->held.end()});
+    co_await self->node.context.loop.Sleep(self->load_time);
+    if (assignment != self->assignments) co_return;
+    self->held = {self->assigned.begin(), self->assigned.end()};
+    self->session->SetHeld({self->held.begin(), self->held.end()});
+  }
+
+  Node node;
+  std::unique_ptr<RouterSession> session;
+  std::vector<TableSnapshot> tables;
+  std::vector<ExpertRef> assigned;
+  std::set<ExpertRef> held;
+  int assignments = 0;
+  Duration load_time = 20ms;
+  bool stuck = false;
+  absl::Status refused;
+};
+
+class RouterTest : public testing::Test {
+ protected:
+  RouterTest() {
+    CaptureLog(&log_);
+    StartRouter();
+  }
+  ~RouterTest() override {
+    for (auto& [name, worker] : workers_) network_.Kill(worker->node.context.node);
+    network_.Kill(kRouterNode);
+    workers_.clear();
+    router_.reset();
+    CaptureLog(nullptr);
+    if (HasFailure()) std::cerr << log_;
+  }
+
+  void StartRouter() {
+    router_node_ = std::make_unique<Node>(*loop_, network_, faults_, kRouterNode, Role::kRouter,
+                                          ++incarnation_, "router");
+    RouterConfig config;
+    config.listen = kAddress;
+    config.replication = replication_;
+    config.term = ++term_;
+    router_ = std::make_unique<RouterServer>(router_node_->context, config);
+    ASSERT_TRUE(router_->Start().ok());
+  }
+  void KillRouter() {
+    network_.Kill(kRouterNode);
+    router_.reset();
+  }
+
+  FakeWorker& Add(const std::string& name, Role role = Role::kExpert) {
+    auto worker = std::make_unique<FakeWorker>(*loop_, network_, faults_, NodeId{++next_node_},
+                                               role, ++incarnation_, name);
+    FakeWorker& added = *worker;
+    workers_[name] = std::move(worker);
+    return added;
+  }
+  FakeWorker& Join(const std::string& name, Role role = Role::kExpert) {
+    FakeWorker& worker = Add(name, role);
+    worker.Start();
+    return worker;
+  }
+  void Kill(const std::string& name) {
+    network_.Kill(workers_[name]->node.context.node);
+    workers_.erase(name);
+  }
+  void Run(Duration d) {
+    const Time end = loop_->Now() + d;
+    while (loop_->Now() < end) {
+      loop_->RunUntil(std::min(end, loop_->Now() + 1ms));
+      CheckEveryReplicaIsHeld();
+    }
+  }
+  // A table that any reader may still use never points at a worker that has let go: the latest
+  // table of each attention worker.
+  void CheckEveryReplicaIsHeld() {
+    for (auto& [name, reader] : workers_) {
+      if (reader->node.context.role != Role::kAttention || reader->session == nullptr) continue;
+      TableSnapshot table = reader->session->table();
+      if (table == nullptr) continue;
+      for (size_t key = 0; key < table->replicas.size(); ++key) {
+        const ExpertRef expert{LayerId{static_cast<uint16_t>(key / kExperts)},
+                               ExpertId{static_cast<uint16_t>(key % kExperts)}};
+        for (MemberId id : table->replicas[key]) {
+          const Member* member = table->Find(id);
+          ASSERT_NE(member, nullptr);
+          auto worker = workers_.find(member->name);
+          if (worker == workers_.end() ||
+              worker->second->node.context.incarnation != member->incarnation) {
+            continue;  // dead, the table will say so
+          }
+          ASSERT_TRUE(worker->second->held.contains(expert))
+              << name << " is pointed at " << member->name << " for a lost expert";
+        }
+      }
+    }
+  }
+  size_t LeastReplicas() {
+    TableSnapshot table = router_->table();
+    if (table == nullptr) return 0;
+    size_t least = SIZE_MAX;
+    for (size_t key = kExperts; key < table->replicas.size(); ++key) {
+      least = std::min(least, table->replicas[key].size());
+    }
+    return least == SIZE_MAX ? 0 : least;
+  }
+  const Member* InTable(const std::string& name) {
+    if (router_->table() == nullptr) return nullptr;
+    for (const Member& member : router_->table()->members) {
+      if (member.name == name) return &member;
+    }
+    return nullptr;
+  }
+
+  std::string log_;
+  std::unique_ptr<Loop> loop_ = Loop::Simulated(3);
+  LocalNetwork network_{*loop_, SeededFaults(*loop_, {})};
+  FaultPoints faults_;
+  uint32_t replication_ = 2;
+  uint64_t term_ = 0;
+  uint64_t incarnation_ = 0;
+  uint32_t next_node_ = 1;
+  std::unique_ptr<Node> router_node_;
+  std::unique_ptr<RouterServer> router_;
+  std::map<std::string, std::unique_ptr<FakeWorker>> workers_;
+};
+
+TEST_F(RouterTest, WorkersThatStartTogetherShareTheExperts) {
+  Join("attention-0", Role::kAttention);
+  for (int i = 0; i < 4; ++i) Join("expert-" + std::to_string(i));
+  Join("gateway", Role::kGateway);
+  Run(1s);
+  ASSERT_NE(router_->table(), nullptr);
+  EXPECT_EQ(LeastReplicas(), 2u);
+  EXPECT_TRUE(EveryExpertHasAReplica(*router_->table()));
+  EXPECT_TRUE(router_->ready());
+  for (uint32_t expert = 0; expert < kExperts; ++expert) {
+    EXPECT_TRUE(router_->table()->replicas[expert].empty()) << "a dense layer has no replicas";
+  }
+  for (int i = 0; i < 4; ++i) {
+    FakeWorker& worker = *workers_["expert-" + std::to_string(i)];
+    EXPECT_NEAR(static_cast<double>(worker.held.size()), 2 * 2 * kExperts / 4.0, 2);
+    EXPECT_EQ(worker.assignments, 1) << "placed twice";
+    EXPECT_EQ(InTable(worker.node.context.name)->state, MemberState::kActive);
+  }
+  for (auto& [name, worker] : workers_) {
+    ASSERT_NE(worker->session->table(), nullptr) << name;
+    EXPECT_EQ(worker->session->table()->epoch, router_->table()->epoch) << name;
+  }
+}
+
+TEST_F(RouterTest, ADeadWorkerLeavesTheTableAtOnceAndItsExpertsMove) {
+  FakeWorker& reader = Join("attention-0", Role::kAttention);
+  for (int i = 0; i < 4; ++i) Join("expert-" + std::to_string(i));
+  Run(1s);
+  const uint64_t before = router_->table()->epoch;
+  Kill("expert-1");
+  Run(300ms);  // stream end, 200 ms, no more
+  EXPECT_EQ(InTable("expert-1"), nullptr);
+  EXPECT_GT(router_->table()->epoch, before);
+  EXPECT_GE(LeastReplicas(), 1u);
+  EXPECT_TRUE(EveryExpertHasAReplica(*reader.session->table()));
+  Run(1s);
+  EXPECT_EQ(LeastReplicas(), 2u);
+}
+
+TEST_F(RouterTest, ASilentWorkerIsSuspectedThenBuried) {
+  Join("attention-0", Role::kAttention);
+  Join("expert-0");
+  FakeWorker& stuck = Add("expert-1");
+  stuck.Start();
+  Run(1s);
+  ASSERT_NE(InTable("expert-1"), nullptr);
+  // Cut: nothing arrives, and the stream has not ended yet.
+  network_.Cut(stuck.node.context.node, kRouterNode);
+  Run(400ms);
+  EXPECT_EQ(InTable("expert-1")->state, MemberState::kSuspect);
+  Run(700ms);
+  EXPECT_EQ(InTable("expert-1"), nullptr);
+  network_.Heal(stuck.node.context.node, kRouterNode);
+  Run(4s);
+  ASSERT_NE(InTable("expert-1"), nullptr) << "it comes back by itself";
+  EXPECT_EQ(InTable("expert-1")->state, MemberState::kActive);
+  EXPECT_EQ(LeastReplicas(), 2u);
+}
+
+TEST_F(RouterTest, ACutThatHealsInTimeIsForgiven) {
+  Join("expert-0");
+  FakeWorker& worker = Join("expert-1");
+  Run(1s);
+  const int assignments = worker.assignments;
+  network_.Cut(worker.node.context.node, kRouterNode);
+  Run(500ms);
+  EXPECT_EQ(InTable("expert-1")->state, MemberState::kSuspect);
+  network_.Heal(worker.node.context.node, kRouterNode);
+  Run(300ms);
+  EXPECT_EQ(InTable("expert-1")->state, MemberState::kActive);
+  EXPECT_EQ(worker.assignments, assignments);
+}
+
+TEST_F(RouterTest, AProcessWithoutProgressSendsNoHeartbeat) {
+  Join("expert-0");
+  FakeWorker& stuck = Add("expert-1");
+  stuck.stuck = true;
+  stuck.Start();
+  Run(100ms);
+  ASSERT_NE(InTable("expert-1"), nullptr);
+  Run(1200ms);
+  EXPECT_EQ(InTable("expert-1"), nullptr);
+}
+
+Task<void> DrainAndStop(FakeWorker* worker, absl::Status* out) {
+  const Time deadline = worker->node.context.loop.Now() + 5s;
+  *out = co_await worker->session->Drain(deadline);
+  worker->session->Stop();
+}
+
+TEST_F(RouterTest, ADrainedWorkerLeavesWhenNothingPointsAtIt) {
+  FakeWorker& reader = Join("attention-0", Role::kAttention);
+  for (int i = 0; i < 3; ++i) Join("expert-" + std::to_string(i));
+  Run(1s);
+  absl::Status drained = absl::UnknownError("");
+  FakeWorker& leaving = *workers_["expert-1"];
+  loop_->Spawn(leaving.node.context.node, DrainAndStop(&leaving, &drained));
+  for (int i = 0; i < 1000 && !drained.ok(); ++i) {
+    Run(1ms);
+    EXPECT_EQ(LeastReplicas() >= 2, true) << "replication fell during a drain";
+  }
+  EXPECT_TRUE(drained.ok()) << drained;
+  for (const auto& replicas : reader.session->table()->replicas) {
+    for (MemberId id : replicas) EXPECT_NE(id, *leaving.session->id());
+  }
+  Run(200ms);
+  EXPECT_EQ(InTable("expert-1"), nullptr);
+}
+
+TEST_F(RouterTest, ALateJoinerTakesExpertsWithoutAGap) {
+  Join("attention-0", Role::kAttention);
+  for (int i = 0; i < 2; ++i) Join("expert-" + std::to_string(i));
+  Run(1s);
+  FakeWorker& late = Join("expert-2");
+  for (int i = 0; i < 1500; ++i) {
+    Run(1ms);
+    ASSERT_GE(LeastReplicas(), 2u);
+  }
+  EXPECT_GE(late.held.size(), 12u);
+  EXPECT_EQ(InTable("expert-2")->state, MemberState::kActive);
+  size_t held = 0;
+  for (auto& [name, worker] : workers_) held += worker->held.size();
+  EXPECT_EQ(held, 2u * 2 * kExperts) << "moved experts were unloaded";
+}
+
+TEST_F(RouterTest, ANewRouterRebuildsTheTableFromItsMembers) {
+  FakeWorker& reader = Join("attention-0", Role::kAttention);
+  for (int i = 0; i < 4; ++i) Join("expert-" + std::to_string(i));
+  Run(1s);
+  const TableSnapshot old = router_->table();
+  std::map<std::string, int> assignments;
+  for (auto& [name, worker] : workers_) assignments[name] = worker->assignments;
+
+  KillRouter();
+  Run(500ms);
+  EXPECT_EQ(reader.session->table()->replicas, old->replicas) << "the last table stays in use";
+  StartRouter();
+  for (int i = 0; i < 2000; ++i) {
+    Run(1ms);
+    // At no moment does the reader lose an expert that it had.
+    ASSERT_TRUE(EveryExpertHasAReplica(*reader.session->table()) ||
+                reader.session->table()->term > old->term);
+  }
+  const TableSnapshot rebuilt = router_->table();
+  EXPECT_GT(rebuilt->term, old->term);
+  EXPECT_GT(rebuilt->epoch, old->epoch);
+  EXPECT_EQ(reader.session->table()->epoch, rebuilt->epoch);
+  EXPECT_EQ(rebuilt->replicas, old->replicas) << "nothing moves";
+  for (auto& [name, worker] : workers_) {
+    EXPECT_EQ(worker->assignments, assignments[name]) << name << " was told to load again";
+    EXPECT_EQ(InTable(name)->id, *worker->session->id());
+  }
+}
+
+TEST_F(RouterTest, ARouterWithAClockThatWentBackStillWritesAboveTheOldTable) {
+  FakeWorker& reader = Join("attention-0", Role::kAttention);
+  term_ = 100;
+  Join("expert-0");
+  Join("expert-1");
+  Run(500ms);
+  KillRouter();
+  term_ = 100;
+  StartRouter();  // 101
+  Run(3s);
+  EXPECT_EQ(reader.session->table()->term, 101u);
+  KillRouter();
+  term_ = 50;
+  StartRouter();
+  Run(4s);
+  EXPECT_GT(reader.session->table()->term, 101u);
+  EXPECT_TRUE(EveryExpertHasAReplica(*reader.session->table()));
+}
+
+TEST_F(RouterTest, AnotherModelIsRefused) {
+  Join("expert-0");
+  Run(100ms);
+  FakeWorker& other = Add("expert-1");
+  other.Start("another digest");
+  Run(500ms);
+  EXPECT_EQ(ReasonOf(other.refused), Reason::kModelRefused) << other.refused;
+  EXPECT_EQ(InTable("expert-1"), nullptr);
+}
+
+TEST_F(RouterTest, ARestartedProcessTakesItsNameOver) {
+  Join("expert-0");
+  Join("expert-1");
+  Run(1s);
+  const MemberId id = InTable("expert-1")->id;
+  const Incarnation first = InTable("expert-1")->incarnation;
+  std::unique_ptr<FakeWorker> old = std::move(workers_["expert-1"]);
+  FakeWorker& second = Join("expert-1");
+  Run(1s);
+  EXPECT_EQ(InTable("expert-1")->id, id);
+  EXPECT_GT(InTable("expert-1")->incarnation, first);
+  EXPECT_EQ(*second.session->id(), id);
+  EXPECT_FALSE(old->refused.ok()) << "the older process was not told";
+  EXPECT_FALSE(old->session->connected());
+  EXPECT_EQ(LeastReplicas(), 2u);
+  network_.Kill(old->node.context.node);
+}
+
+TEST_F(RouterTest, ReplicationFollowsWhatFits) {
+  for (int i = 0; i < 2; ++i) {
+    FakeWorker& worker = Add("expert-" + std::to_string(i));
+    worker.Start("digest", 20);  // 40 places for 32 experts, 64 wanted
+  }
+  Run(1s);
+  EXPECT_EQ(LeastReplicas(), 1u);
+  EXPECT_TRUE(EveryExpertHasAReplica(*router_->table()));
+}
+
+TEST_F(RouterTest, AllWorkersAtOnceComeBackWithoutLoadingTwice) {
+  Join("attention-0", Role::kAttention);
+  for (int i = 0; i < 4; ++i) Join("expert-" + std::to_string(i));
+  Run(1s);
+  for (int i = 0; i < 4; ++i) Kill("expert-" + std::to_string(i));
+  Run(400ms);
+  EXPECT_EQ(LeastReplicas(), 0u);
+  for (int i = 0; i < 4; ++i) Join("expert-" + std::to_string(i));
+  Run(1s);
+  EXPECT_EQ(LeastReplicas(), 2u);
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(workers_["expert-" + std::to_string(i)]->assignments, 1);
+  }
+}
+
+// Deaths, joins, cuts and router restarts at random; then quiet: everything is whole again.
+class RouterChaosTest : public RouterTest, public testing::WithParamInterface<int> {};
+INSTANTIATE_TEST_SUITE_P(Seeds, RouterChaosTest, testing::Range(0, 20));
+
+TEST_P(RouterChaosTest, HealsAfterAnything) {
+  const uint64_t seed = static_cast<uint64_t>(GetParam());
+  for (uint64_t i = 0; i < seed; ++i) loop_->SimRandom();
+  Join("attention-0", Role::kAttention);
+  Join("attention-1", Role::kAttention);
+  for (int i = 0; i < 5; ++i) Join("expert-" + std::to_string(i));
+  Run(500ms);
+  for (int step = 0; step < 25; ++step) {
+    const std::string name = "expert-" + std::to_string(loop_->SimRandom() % 5);
+    switch (loop_->SimRandom() % 4) {
+      case 0:
+        if (workers_.contains(name)) Kill(name);
+        break;
+      case 1:
+        if (!workers_.contains(name)) Join(name);
+        break;
+      case 2: {
+        if (!workers_.contains(name)) break;
+        const NodeId node = workers_[name]->node.context.node;
+        network_.Cut(node, kRouterNode);
+        Run(Duration(1ms) * (loop_->SimRandom() % 2500));
+        network_.Heal(node, kRouterNode);
+        break;
+      }
+      case 3:
+        KillRouter();
+        Run(Duration(1ms) * (loop_->SimRandom() % 1500));
+        StartRouter();
+        break;
+    }
+    Run(Duration(1ms) * (loop_->SimRandom() % 400));
+    ASSERT_FALSE(HasFatalFailure());
+  }
+  for (int i = 0; i < 5; ++i) {
+    const std::string name = "expert-" + std::to_string(i);
+    if (!workers_.contains(name)) Join(name);
+  }
+  Run(6s);
+  EXPECT_EQ(LeastReplicas(), 2u);
+  size_t held = 0;
+  for (auto& [name, worker] : workers_) {
+    held += worker->held.size();
+    EXPECT_TRUE(worker->session->connected()) << name;
+    EXPECT_EQ(worker->session->table()->epoch, router_->table()->epoch) << name;
+  }
+  EXPECT_EQ(held, 2u * 2 * kExperts);
+  EXPECT_EQ(router_->table()->members.size(), 7u);
+}
+
+}  // namespace
+}  // namespace bottega
