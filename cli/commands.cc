@@ -4,9 +4,11 @@
 #include <vector>
 
 #include "cli/command.h"
+#include "cli/diff.h"
 #include "cli/inspect.h"
 #include "cli/pack.h"
 #include "cli/serve.h"
+#include "cli/up.h"
 
 namespace bottega {
 namespace {
@@ -14,8 +16,10 @@ namespace {
 // In the order of --help.
 constexpr Command kCommands[] = {
     {"serve", "serve a model from one process", RunServe},
+    {"up", "run a cluster of processes on this machine", RunUp},
     {"inspect", "what a model directory holds, and whether it fits this machine", RunInspect},
     {"pack", "write a model directory in the form that is served", RunPack},
+    {"diff", "the first stage at which two hash traces part", RunDiff},
 };
 
 void PrintUsage(std::FILE* to) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -66,7 +67,7 @@ int Diff(const std::string& path_a, const std::string& path_b) {
              diff.differing.sequences);
   PrintOnly(path_a, diff.only_a);
   PrintOnly(path_b, diff.only_b);
-  if (diff.both.entries == 0 && a->entries.size() + b->entries.size() > 0) {
+  if (diff.both.entries == 0) {
     fmt::print("nothing to compare: were the requests and their seeds the same?\n");
     return 1;
   }

@@ -22,7 +22,7 @@ struct TraceParting {
 struct TraceDiff {
   std::vector<TraceParting> partings;  // one a sequence that differs, ascending sequence
   TraceCount both;
-  TraceCount differing;  // of those in both
+  TraceCount differing;       // of those in both
   TraceCount only_a, only_b;  // sequences: those the other trace has nothing of
 };
 

@@ -86,4 +86,13 @@ inline constexpr size_t kAddressBytesMax = 512;
 inline constexpr size_t kTableExpertsMax = 1u << 20;  // layers * experts
 inline constexpr size_t kAdminConnectionsMax = 64;
 
+// Hash traces (bottega diff).
+inline constexpr size_t kTraceLineBytesMax = 256;
+inline constexpr size_t kTraceStagesMax = 64;  // different names of stages
+
+// The chat's HTTP client: one event of a stream, a body that is no stream.
+inline constexpr size_t kClientEventBytesMax = 1u << 20;
+inline constexpr size_t kClientBodyBytesMax = 1u << 20;
+inline constexpr size_t kClientPromptBytesMax = 16u << 20;  // piped into `bottega chat`
+
 }  // namespace bottega::limits
