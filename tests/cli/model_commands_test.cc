@@ -26,7 +26,7 @@ struct Result {
   std::string err;
 };
 
-Result Run(int (*command)(int, const char* const*), const std::vector<std::string>& arguments) {
+Result Call(int (*command)(int, const char* const*), const std::vector<std::string>& arguments) {
   std::vector<const char*> argv;
   for (const std::string& argument : arguments) argv.push_back(argument.c_str());
   testing::internal::CaptureStdout();
@@ -46,49 +46,49 @@ class ModelCommands : public testing::Test {
 };
 
 TEST_F(ModelCommands, InspectTellsWhatItIs) {
-  Result result = Run(RunInspect, {"inspect", Path("hf")});
+  Result result = Call(RunInspect, {"inspect", Path("hf")});
   EXPECT_EQ(result.code, 0) << result.err;
   EXPECT_THAT(result.out,
               AllOf(HasSubstr("enggpt_moe, Hugging Face directory, 2 files"),
                     HasSubstr("6 a layer, 2 per token, width 24"),
                     HasSubstr("<|im_end|> 3 (special)"), HasSubstr("not found: <|im_start|>"),
                     HasSubstr("end 3 4"), HasSubstr("temperature 0.6, top_k 20"),
-                    HasSubstr("chat_template.jinja"), HasSubstr("192 bytes a token in bf16")));
+                    HasSubstr("chat_template.jinja"), HasSubstr("384 bytes a token in bf16")));
 }
 
 TEST_F(ModelCommands, PackThenInspectAndVerify) {
-  Result packed = Run(RunPack, {"pack", Path("hf"), Path("out"), "--weights", "f32"});
+  Result packed = Call(RunPack, {"pack", Path("hf"), Path("out"), "--weights", "f32"});
   ASSERT_EQ(packed.code, 0) << packed.err;
   EXPECT_THAT(packed.out, HasSubstr("digest"));
   EXPECT_THAT(packed.err, AllOf(HasSubstr("packing 100 %"), Not(HasSubstr("\r"))));  // no terminal
-  Result inspected = Run(RunInspect, {"inspect", "--verify", Path("out")});
+  Result inspected = Call(RunInspect, {"inspect", "--verify", Path("out")});
   EXPECT_EQ(inspected.code, 0) << inspected.err;
   EXPECT_THAT(inspected.out, AllOf(HasSubstr("packed as f32"), HasSubstr("verified")));
 
   std::string bytes = ReadFileBytes(dir_ / "out/experts.000.weights");
   bytes[17] ^= 4;
   WriteFileBytes(dir_ / "out/experts.000.weights", bytes);
-  EXPECT_EQ(Run(RunInspect, {"inspect", Path("out")}).code, 0);  // headers only
-  Result damaged = Run(RunInspect, {"inspect", "--verify", Path("out")});
+  EXPECT_EQ(Call(RunInspect, {"inspect", Path("out")}).code, 0);  // headers only
+  Result damaged = Call(RunInspect, {"inspect", "--verify", Path("out")});
   EXPECT_EQ(damaged.code, 3);
   EXPECT_THAT(damaged.err, HasSubstr("layer.0.expert.0 is damaged"));
 }
 
 TEST_F(ModelCommands, ExitCodes) {
-  EXPECT_EQ(Run(RunInspect, {"inspect"}).code, 2);
-  EXPECT_EQ(Run(RunInspect, {"inspect", "a", "b"}).code, 2);
-  EXPECT_EQ(Run(RunInspect, {"inspect", "--no-such", Path("hf")}).code, 2);
-  EXPECT_EQ(Run(RunInspect, {"inspect", "--verify", Path("hf")}).code, 2);
-  EXPECT_EQ(Run(RunInspect, {"inspect", "--help"}).code, 0);
-  EXPECT_EQ(Run(RunInspect, {"inspect", Path("nowhere")}).code, 3);
-  EXPECT_EQ(Run(RunPack, {"pack", Path("hf")}).code, 2);
-  EXPECT_EQ(Run(RunPack, {"pack", Path("hf"), Path("out"), "--weights", "int3"}).code, 2);
-  EXPECT_EQ(Run(RunPack, {"pack", Path("nowhere"), Path("out")}).code, 3);
-  EXPECT_EQ(Run(RunPack, {"pack", Path("hf"), Path("hf")}).code, 1);  // exists
+  EXPECT_EQ(Call(RunInspect, {"inspect"}).code, 2);
+  EXPECT_EQ(Call(RunInspect, {"inspect", "a", "b"}).code, 2);
+  EXPECT_EQ(Call(RunInspect, {"inspect", "--no-such", Path("hf")}).code, 2);
+  EXPECT_EQ(Call(RunInspect, {"inspect", "--verify", Path("hf")}).code, 2);
+  EXPECT_EQ(Call(RunInspect, {"inspect", "--help"}).code, 0);
+  EXPECT_EQ(Call(RunInspect, {"inspect", Path("nowhere")}).code, 3);
+  EXPECT_EQ(Call(RunPack, {"pack", Path("hf")}).code, 2);
+  EXPECT_EQ(Call(RunPack, {"pack", Path("hf"), Path("out"), "--weights", "int3"}).code, 2);
+  EXPECT_EQ(Call(RunPack, {"pack", Path("nowhere"), Path("out")}).code, 3);
+  EXPECT_EQ(Call(RunPack, {"pack", Path("hf"), Path("hf")}).code, 1);  // exists
   nlohmann::json config = SmallConfig();
   config["sliding_window"] = 64;
   WriteFileBytes(dir_ / "hf/config.json", config.dump());
-  Result refused = Run(RunInspect, {"inspect", Path("hf")});
+  Result refused = Call(RunInspect, {"inspect", Path("hf")});
   EXPECT_EQ(refused.code, 3);
   EXPECT_THAT(refused.err, HasSubstr("config.json: sliding_window is 64"));
   EXPECT_EQ(refused.out, "");
