@@ -8,6 +8,7 @@
 #include "cli/inspect.h"
 #include "cli/pack.h"
 #include "cli/serve.h"
+#include "cli/status.h"
 #include "cli/up.h"
 
 namespace bottega {
@@ -17,6 +18,7 @@ namespace {
 constexpr Command kCommands[] = {
     {"serve", "serve a model from one process", RunServe},
     {"up", "run a cluster of processes on this machine", RunUp},
+    {"status", "members of a cluster, and who serves which experts", RunStatus},
     {"inspect", "what a model directory holds, and whether it fits this machine", RunInspect},
     {"pack", "write a model directory in the form that is served", RunPack},
     {"diff", "the first stage at which two hash traces part", RunDiff},
