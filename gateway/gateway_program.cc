@@ -31,18 +31,6 @@ OptionTable Table(Options* o) {
   return table;
 }
 
-MemberSelf Self(const ServiceContext& context, const std::string& address,
-                const std::string& admin_address) {
-  MemberSelf self;
-  self.member.incarnation = context.incarnation;
-  self.member.role = Role::kGateway;
-  self.member.name = context.name;
-  self.member.control_address = address;
-  self.member.admin_address = admin_address;
-  self.member.device = "cpu";
-  return self;
-}
-
 absl::Status Serve(const Options& options) {
   ASSIGN_OR_RETURN(auto process, ServiceProcess::Start(Role::kGateway, options.process));
   ASSIGN_OR_RETURN(GatewayConfig config,
@@ -52,22 +40,37 @@ absl::Status Serve(const Options& options) {
                    LoadModelText(*model, options.gateway.served_model_name, options.model.dir));
   GatewayServer server(process->context(), std::move(config), std::move(text));
   ASSIGN_OR_RETURN(const int port, server.Start());
-  const std::string address = fmt::format("{}:{}", options.process.host, port);
-  process->context().log.Info(fmt::format("serving http://{}/v1", address));
-  RouterSession session(
-      process->context(), Self(process->context(), address, process->admin_address()),
-      {.router_address = options.router},
-      {.on_table = [&](TableSnapshot table) { server.UpdateTable(std::move(table)); },
-       .on_refused = [&](absl::Status why) { process->Fail(std::move(why)); }});
-  session.Start();
+  process->context().log.Info(fmt::format("serving http://{}:{}/v1", options.process.host, port));
+  const auto session = JoinRouter(process->context(), server, process->admin_address(),
+                                  {.router_address = options.router},
+                                  [&](absl::Status why) { process->Fail(std::move(why)); });
   const absl::Status end = process->Run([&](Time deadline) { return server.Drain(deadline); },
                                         [&] { return server.status(); });
-  session.Stop();
+  session->Stop();
   server.Stop();
   return end;
 }
 
 }  // namespace
+
+std::unique_ptr<RouterSession> JoinRouter(ServiceContext& context, GatewayServer& server,
+                                          const std::string& admin_address,
+                                          const RouterSessionOptions& router,
+                                          std::function<void(absl::Status)> on_refused) {
+  MemberSelf self;
+  self.member.incarnation = context.incarnation;
+  self.member.role = Role::kGateway;
+  self.member.name = context.name;
+  self.member.admin_address = admin_address;
+  self.member.device = "cpu";
+  auto session = std::make_unique<RouterSession>(
+      context, std::move(self), router,
+      RouterSession::Callbacks{
+          .on_table = [&server](TableSnapshot table) { server.UpdateTable(std::move(table)); },
+          .on_refused = std::move(on_refused)});
+  session->Start();
+  return session;
+}
 
 void AddGatewayOptions(OptionTable& table, GatewayOptions* o) {
   table.Add("served-model-name", &o->served_model_name, "name in the API (default: the folder's)")

@@ -1,0 +1,203 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bottega/internal/v1/attention.pb.h"
+#include "core/base/check.h"
+#include "core/base/loop.h"
+#include "core/cluster/table.h"
+#include "core/service/network.h"
+
+namespace bottega::gateway {
+
+// An attention worker that writes what its script says, one token of every live sequence a step.
+// Loop thread only.
+class FakeAttentionWorker {
+ public:
+  // The token at `index`, of a sequence with this submit; also says how it ends.
+  struct Next {
+    int32_t id = 0;
+    bool last = false;
+  };
+  using Script = std::function<Next(const internal::v1::Submit&, uint32_t index)>;
+
+  struct Options {
+    MemberId id{1};
+    NodeId node{101};
+    std::string address = "attention-1";
+    uint32_t slots = 8;
+    uint32_t blocks = 1000;
+    uint32_t context = 4096;
+    std::string digest = "0123456789abcdef0123";
+    std::string numerics_id = "1-bf16-bf16";
+  };
+
+  FakeAttentionWorker(Loop& loop, Network& network, Options options, Script script)
+      : loop_(loop), network_(network), options_(std::move(options)), script_(std::move(script)) {
+    absl::StatusOr<std::string> address = network_.Serve(
+        options_.node, options_.address,
+        {{"/bottega.internal.v1.Attention/Serve",
+          [this](std::unique_ptr<ByteStream> bytes) { return Serve(this, std::move(bytes)); }}});
+    CHECK(address.ok());
+  }
+
+  Member AsMember() const {
+    return Member{.id = options_.id,
+                  .incarnation = kIncarnation,
+                  .role = Role::kAttention,
+                  .name = options_.address,
+                  .control_address = options_.address,
+                  .admin_address = "",
+                  .device = "",
+                  .state = MemberState::kActive,
+                  .numerics_id = options_.numerics_id};
+  }
+
+  // No sequence gets past this many tokens until it is raised.
+  uint32_t hold_at = UINT32_MAX;
+  // The next submits are refused as over-granted.
+  int busy = 0;
+  // Ends every live sequence with this reason at the next step.
+  std::string fail_with;
+  Duration step_time{};
+
+  std::vector<internal::v1::Submit> submits;
+  std::vector<uint64_t> cancels;
+  uint64_t tokens = 0;
+  size_t live() const { return live_.size(); }
+  // Called after each change of the above.
+  std::function<void()> on_change = [] {};
+
+  // The stream breaks, as when a process dies; a new connection is accepted.
+  void Break() {
+    if (stream_ != nullptr) stream_->Close(absl::UnavailableError("killed"));
+    live_.clear();
+  }
+
+ private:
+  using Stream = MessageStream<internal::v1::AttentionMessage, internal::v1::GatewayMessage>;
+  static constexpr Incarnation kIncarnation{7};
+
+  static Task<void> Serve(FakeAttentionWorker* self, std::unique_ptr<ByteStream> bytes) {
+    auto stream = std::make_shared<Stream>(std::move(bytes));
+    self->stream_ = stream;
+    self->live_.clear();
+    internal::v1::AttentionMessage message;
+    auto* hello = message.mutable_hello();
+    hello->set_incarnation(kIncarnation.value);
+    hello->set_model_digest(self->options_.digest);
+    hello->set_numerics_id(self->options_.numerics_id);
+    hello->set_max_model_len(self->options_.context);
+    self->PutGrants(*hello->mutable_grants());
+    (void)stream->Send(message);
+    self->loop_.Spawn(self->options_.node, Steps(self, stream));
+    while (true) {
+      absl::StatusOr<internal::v1::GatewayMessage> received = co_await stream->Receive();
+      if (!received.ok()) break;
+      if (received->has_submit()) self->OnSubmit(*stream, received->submit());
+      if (received->has_cancel()) {
+        self->cancels.push_back(received->cancel().request_key());
+        self->live_.erase(received->cancel().request_key());
+      }
+      self->on_change();
+    }
+    if (self->stream_ == stream) self->stream_ = nullptr;
+  }
+
+  void OnSubmit(Stream& stream, const internal::v1::Submit& submit) {
+    submits.push_back(submit);
+    if (busy == 0 && live_.size() < options_.slots) {
+      live_[submit.request_key()] = submit;
+      return;
+    }
+    if (busy > 0) --busy;
+    internal::v1::AttentionMessage message;
+    auto* ended = message.mutable_step()->add_ended();
+    ended->set_request_key(submit.request_key());
+    ended->set_owner_epoch(submit.owner_epoch());
+    ended->set_finish(internal::v1::FINISH_REASON_BUSY);
+    PutGrants(*message.mutable_step()->mutable_grants());
+    (void)stream.Send(message);
+  }
+
+  static Task<void> Steps(FakeAttentionWorker* self, std::shared_ptr<Stream> stream) {
+    while (self->stream_ == stream) {
+      self->Step(*stream);
+      co_await self->loop_.Sleep(
+          std::max<Duration>(self->step_time, std::chrono::microseconds(200)));
+    }
+  }
+
+  void Step(Stream& stream) {
+    internal::v1::AttentionMessage message;
+    auto* step = message.mutable_step();
+    for (auto it = live_.begin(); it != live_.end();) {
+      internal::v1::Submit& submit = it->second;
+      if (!fail_with.empty()) {
+        auto* ended = step->add_ended();
+        ended->set_request_key(submit.request_key());
+        ended->set_owner_epoch(submit.owner_epoch());
+        ended->set_finish(internal::v1::FINISH_REASON_ERROR);
+        ended->set_reason(fail_with);
+        ended->set_message("the worker says so");
+        it = live_.erase(it);
+        continue;
+      }
+      const auto index = static_cast<uint32_t>(submit.resume_tokens_size());
+      if (index >= hold_at) {
+        ++it;
+        continue;
+      }
+      it = AddToken(*step, it, index) ? live_.erase(it) : std::next(it);
+    }
+    if (step->tokens_size() == 0 && step->ended_size() == 0) return;
+    PutGrants(*step->mutable_grants());
+    (void)stream.Send(message);
+    on_change();
+  }
+
+  // True: it was the last one.
+  bool AddToken(internal::v1::StepOutput& step,
+                std::map<uint64_t, internal::v1::Submit>::iterator it, uint32_t index) {
+    internal::v1::Submit& submit = it->second;
+    const Next next = script_(submit, index);
+    auto* token = step.add_tokens();
+    token->set_request_key(submit.request_key());
+    token->set_owner_epoch(submit.owner_epoch());
+    token->set_index(index);
+    token->set_id(next.id);
+    token->set_logprob(-0.1f * static_cast<float>(index + 1));
+    for (int i = 0; i < submit.top_logprobs(); ++i) {
+      auto* top = token->add_top();
+      top->set_id(next.id + i);
+      top->set_logprob(-0.1f * static_cast<float>(index + 1) - static_cast<float>(i));
+    }
+    submit.add_resume_tokens(next.id);
+    ++tokens;
+    if (next.last) {
+      token->set_finish(internal::v1::FINISH_REASON_STOP);
+    } else if (index + 1 == submit.max_tokens()) {
+      token->set_finish(internal::v1::FINISH_REASON_LENGTH);
+    }
+    return token->finish() != internal::v1::FINISH_REASON_UNSPECIFIED;
+  }
+
+  void PutGrants(internal::v1::Grants& grants) const {
+    grants.set_free_slots(options_.slots - static_cast<uint32_t>(live_.size()));
+    grants.set_free_kv_blocks(options_.blocks);
+    grants.set_kv_block_tokens(16);
+  }
+
+  Loop& loop_;
+  Network& network_;
+  const Options options_;
+  const Script script_;
+  std::shared_ptr<Stream> stream_;  // the newest
+  std::map<uint64_t, internal::v1::Submit> live_;
+};
+
+}  // namespace bottega::gateway
