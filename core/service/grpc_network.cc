@@ -1,5 +1,6 @@
 #include "core/service/grpc_network.h"
 
+#include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 
 #include <map>
@@ -142,8 +143,10 @@ void GrpcNetwork::State::EndStreams(Mine mine) {
 }
 
 GrpcNetwork::GrpcNetwork(Loop& loop) : state_(std::make_shared<State>(loop)) {
-  // What goes wrong comes back as a status; gRPC's own lines on stderr would be a second copy.
+  // What goes wrong comes back as a status; gRPC's and protobuf's own lines on stderr would be a
+  // second copy, as many as a stranger likes.
   gpr_set_log_function([](gpr_log_func_args*) {});
+  google::protobuf::SetLogHandler(nullptr);
 }
 
 GrpcNetwork::~GrpcNetwork() {

@@ -73,8 +73,10 @@ struct LocalNetwork::State {
   uint64_t next_name = 1;
   uint64_t next_event = 0;
   uint64_t next_cut = 0;
+  uint64_t next_link = 0;
+  size_t links_after_prune = 0;
   std::map<std::string, Server> servers;
-  std::map<Link*, std::weak_ptr<Link>> links;
+  std::map<uint64_t, std::weak_ptr<Link>> links;  // oldest first: a seed repeats its history
   std::map<std::pair<NodeId, NodeId>, uint64_t> cuts;
   std::map<std::pair<Time, uint64_t>, Event> events;
   std::optional<NodeId> killing;
@@ -106,6 +108,8 @@ class LocalNetwork::State::Stream : public ByteStream {
       : state_(std::move(state)), link_(std::move(link)), side_(side) {}
   ~Stream() override {
     end().dropped = true;
+    // A kill destroys frames in no certain order; it ends the streams itself, oldest first.
+    if (state_->killing == end().node) return;
     if (end().ended.ok()) state_->EndFrom(link_, side_, absl::UnavailableError("peer went away"));
   }
 
@@ -285,7 +289,11 @@ Task<absl::StatusOr<std::unique_ptr<ByteStream>>> LocalNetwork::State::Open(
     co_return absl::UnimplementedError(address + " has no " + method);
   }
   auto link = std::make_shared<Link>(loop, self, server->second.node, address);
-  state->links[link.get()] = link;
+  if (state->links.size() >= 2 * state->links_after_prune + 16) {
+    std::erase_if(state->links, [](const auto& entry) { return entry.second.expired(); });
+    state->links_after_prune = state->links.size();
+  }
+  state->links[++state->next_link] = link;
   auto served = std::make_unique<Stream>(state, link, 1);
   loop.Spawn(server->second.node, handler->second(std::move(served)));
   std::unique_ptr<ByteStream> stream = std::make_unique<Stream>(state, link, 0);
