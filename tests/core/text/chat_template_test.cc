@@ -328,7 +328,9 @@ TEST(ChatTemplate, HostileTemplatesAreStopped) {
     EXPECT_LT(text.status().message().size(), 5000u);
   }
   getrusage(RUSAGE_SELF, &after);
+#ifndef __SANITIZE_ADDRESS__  // it keeps freed memory for a while
   EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 600 << 10) << "KiB";
+#endif
 }
 
 // As deep and as long as is let through, on a thread's stack.

@@ -328,7 +328,8 @@ impl Tokenizer {
         let fail = |e: tokenizers::Error| Failure::new(Status::Invalid, format!("cannot tokenize: {e}"));
         let added = if parse_special { self.inner.get_added_vocabulary() } else { &self.no_added };
         let mut pieces = added.extract_and_normalize(self.inner.get_normalizer(), text);
-        let before = if self.split_patterns.is_empty() { None } else { Some(pieces.clone()) };
+        let check = !self.split_patterns.is_empty() && text.len() > LONG_PIECE_BYTES;
+        let before = check.then(|| pieces.clone());
         if let Some(pre_tokenizer) = self.inner.get_pre_tokenizer() {
             pre_tokenizer.pre_tokenize(&mut pieces).map_err(fail)?;
         }
