@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -18,6 +19,7 @@
 #include "gateway/gateway_program.h"
 #include "gateway/gateway_server.h"
 #include "gateway/model_directory.h"
+#include "router/router_server.h"
 
 namespace bottega {
 namespace {
@@ -25,7 +27,8 @@ namespace {
 constexpr NodeId kGatewayNode{2};
 constexpr NodeId kAttentionNode{3};
 constexpr NodeId kExpertNode{4};
-constexpr NodeId kHubNode{5};
+constexpr NodeId kRouterNode{5};
+constexpr NodeId kHubNode{6};
 
 struct Options {
   ProcessOptions process;
@@ -63,41 +66,6 @@ ServiceContext ContextOf(const ServiceContext& process, Role role, NodeId node, 
                         .log = Logger(name, name)};
 }
 
-// One expert worker holds everything, so the table is known from the start and needs no router.
-TableSnapshot WholeTable(const MemberSelf& attention, const MemberSelf& expert,
-                         const PackedModel& model) {
-  auto table = std::make_shared<ClusterTable>();
-  table->term = table->epoch = 1;
-  table->model_digest = model.digest();
-  table->layers = static_cast<uint32_t>(model.config().num_layers);
-  table->experts = static_cast<uint32_t>(model.config().num_experts);
-  for (const MemberSelf* self : {&attention, &expert}) {
-    Member member = self->member;
-    member.id = MemberId{static_cast<uint32_t>(table->members.size()) + 1};
-    member.state = MemberState::kActive;
-    table->members.push_back(member);
-  }
-  for (uint32_t layer = 0; layer < table->layers; ++layer) {
-    const bool moe = model.config().is_moe_layer[layer] != 0;
-    for (uint32_t expert_id = 0; expert_id < table->experts; ++expert_id) {
-      table->replicas.push_back(moe ? std::vector<MemberId>{MemberId{2}} : std::vector<MemberId>{});
-    }
-  }
-  return table;
-}
-
-std::vector<ExpertRef> AllExperts(const PackedModel& model) {
-  std::vector<ExpertRef> all;
-  for (int layer = 0; layer < model.config().num_layers; ++layer) {
-    if (!model.config().is_moe_layer[layer]) continue;
-    for (int expert = 0; expert < model.config().num_experts; ++expert) {
-      all.push_back(
-          {LayerId{static_cast<uint16_t>(layer)}, ExpertId{static_cast<uint16_t>(expert)}});
-    }
-  }
-  return all;
-}
-
 absl::Status Serve(const Options& options) {
   ASSIGN_OR_RETURN(auto process, ServiceProcess::Start(Role::kGateway, options.process));
   ASSIGN_OR_RETURN(const auto compute, Compute::Make(options.compute));
@@ -108,6 +76,19 @@ absl::Status Serve(const Options& options) {
   const auto attention_end = hub.Open("attention");
   const auto expert_end = hub.Open("expert");
 
+  // Members share the loop: a long step delays their heartbeats and the router's own clock alike,
+  // so silence means nothing here.
+  ServiceContext router_context =
+      ContextOf(process->context(), Role::kRouter, kRouterNode, network);
+  RouterConfig router_config;
+  router_config.listen = "router:0";
+  router_config.settle = Duration::zero();
+  router_config.liveness.suspect_after = router_config.liveness.dead_after = std::chrono::hours(24);
+  RouterServer router(router_context, router_config);
+  RETURN_IF_ERROR(router.Start());
+  const RouterSessionOptions join{.router_address = router.address()};
+  const auto refused = [&process](absl::Status why) { process->Fail(std::move(why)); };
+
   ServiceContext expert_context =
       ContextOf(process->context(), Role::kExpert, kExpertNode, network);
   ExpertConfig expert_config;
@@ -115,7 +96,7 @@ absl::Status Serve(const Options& options) {
   expert_config.row_type = compute->row_type();
   ExpertServer expert(expert_context, expert_config, model, compute->cpu(), *expert_end);
   RETURN_IF_ERROR(expert.Start());
-  expert.Assign(AllExperts(*model));
+  expert.Join(join, refused);
 
   ServiceContext attention_context =
       ContextOf(process->context(), Role::kAttention, kAttentionNode, network);
@@ -126,9 +107,10 @@ absl::Status Serve(const Options& options) {
   AttentionServer attention(attention_context, attention_config, model, compute->cpu(),
                             *attention_end);
   RETURN_IF_ERROR(attention.Start());
+  attention.Join(join, refused);
   process->SetNumericsId(attention.numerics_id());
 
-  const ServiceContext gateway_context =
+  ServiceContext gateway_context =
       ContextOf(process->context(), Role::kGateway, kGatewayNode, network);
   ASSIGN_OR_RETURN(GatewayConfig gateway_config,
                    MakeGatewayConfig(options.gateway, options.process.host, options.process.port));
@@ -138,9 +120,8 @@ absl::Status Serve(const Options& options) {
   GatewayServer gateway(gateway_context, std::move(gateway_config), std::move(text));
   ASSIGN_OR_RETURN(const int port, gateway.Start());
 
-  const TableSnapshot table = WholeTable(attention.Self(), expert.Self(), *model);
-  attention.UpdateTable(table);
-  gateway.UpdateTable(table);
+  const auto session =
+      JoinRouter(gateway_context, gateway, process->admin_address(), join, refused);
   std::printf("admin     %s\n", process->admin_address().c_str());
   bool announced = false;
   const absl::Status end =
@@ -155,10 +136,12 @@ absl::Status Serve(const Options& options) {
                      }
                      return status;
                    });
+  session->Stop();
   gateway.Stop();
   attention.Stop();
   expert.Stop();
-  for (NodeId node : {kGatewayNode, kAttentionNode, kExpertNode}) loop.Kill(node);
+  router.Stop();
+  for (NodeId node : {kGatewayNode, kAttentionNode, kExpertNode, kRouterNode}) loop.Kill(node);
   return end;
 }
 
