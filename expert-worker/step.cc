@@ -34,18 +34,16 @@ void ExpertEngine::OnFrame(FrameBuffer frame) {
                    pair = it->second;
                    return true;
                  });
-  if (view.ok()) {
-    if (pair != nullptr) return Admit(std::move(frame), *view, pair);
+  if (view.ok() && pair != nullptr) return Admit(std::move(frame), *view, pair);
+  if (absl::IsFailedPrecondition(view.status())) {
+    ++stats_.dropped_incarnation;
+    return;
+  }
+  if (pair == nullptr) {
     ++stats_.dropped_stranger;
     return;
   }
   switch (view.status().code()) {
-    case absl::StatusCode::kFailedPrecondition:
-      ++stats_.dropped_incarnation;
-      break;
-    case absl::StatusCode::kPermissionDenied:
-      ++stats_.dropped_stranger;
-      break;
     case absl::StatusCode::kDataLoss:
       ++stats_.dropped_corrupt;
       ++stats_.nacks_corrupt;

@@ -104,10 +104,12 @@ void Loop::Kill(NodeId node) {
   }
   auto it = nodes_.find(node);
   if (it == nodes_.end()) return;
-  std::unordered_set<void*> frames = std::move(it->second);
+  // Oldest first, not by address: destructors may schedule, and a seed repeats its history.
+  std::map<uint64_t, void*> frames;
+  for (void* frame : it->second) frames.emplace(roots_.at(frame).sequence, frame);
   nodes_.erase(it);
-  for (void* frame : frames) roots_.erase(frame);
-  for (void* frame : frames) std::coroutine_handle<>::from_address(frame).destroy();
+  for (auto& [sequence, frame] : frames) roots_.erase(frame);
+  for (auto& [sequence, frame] : frames) std::coroutine_handle<>::from_address(frame).destroy();
 }
 
 size_t Loop::tasks(NodeId node) const {

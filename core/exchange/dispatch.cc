@@ -34,8 +34,9 @@ Task<absl::StatusOr<DispatchResult>> Dispatcher::Impl::Dispatch(DispatchRequest 
       for (uint32_t e = 0; e < active->state.size(); ++e) Fail(*active, e);
       break;
     }
-    const Time next = std::min(active->end, NextTimer());
-    absl::Status woken = co_await active->slot.Wait(next);
+    active->wakes_at = std::min(active->end, NextTimer());
+    absl::Status woken = co_await active->slot.Wait(active->wakes_at);
+    active->wakes_at = Time::min();
     OnTimers();
   }
   DispatchResult result = ResultOf(*active);
@@ -67,6 +68,7 @@ ActiveDispatch* Dispatcher::Impl::Begin(const DispatchRequest& request, std::byt
   active->request = request;
   active->reply_rows = reply_rows;
   active->end = std::min(request.deadline, loop_.Now() + options_.expert_wait);
+  active->wakes_at = Time::min();
   active->parts = 0;
   active->open = active->waiting = static_cast<uint32_t>(entries);
   active->state.assign(entries, EntryState::kWaiting);
@@ -113,9 +115,13 @@ void Dispatcher::Impl::Pump() {
     for (ActiveDispatch* active : active_) Advance(*active);
   }
   pumping_ = false;
+  Time first_wake = kNever;
   for (ActiveDispatch* active : active_) {
     if (active->open == 0) active->slot.Wake();
+    first_wake = std::min(first_wake, active->wakes_at);
   }
+  // What an event posted may be overdue before anybody wakes.
+  if (!active_.empty() && NextTimer() < first_wake) active_.front()->slot.Wake();
   // The owner may come straight back with RemovePeer or AddPeer.
   for (auto& [member, why] : std::exchange(lost_peers_, {})) {
     if (options_.on_peer_lost) options_.on_peer_lost(member, why);

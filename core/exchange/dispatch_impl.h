@@ -36,7 +36,8 @@ struct ActiveDispatch {
   std::vector<RouteRefusal> refused;
   std::vector<Why> refused_why;  // [refused]
   std::vector<Suspicion> not_finite;
-  Slot slot;  // woken when open is 0
+  Time wakes_at{};  // asleep until then; Time::min() while it runs
+  Slot slot;        // woken when open is 0, or when somebody must wake earlier than all do
 };
 
 // Why a flight ended without its rows.

@@ -128,7 +128,8 @@ absl::StatusOr<FrameView> CheckFrame(absl::Span<const std::byte> bytes, const Ex
   if (header.frame_bytes != bytes.size()) return absl::InvalidArgumentError("frame_bytes");
   constexpr bool kFenced = kPlantedBug != PlantedBug::kNoFence;
   if (kFenced && header.receiver != self.value) return absl::FailedPreconditionError("receiver");
-  if (kFenced && !known(Incarnation{header.sender}, header.session_key)) {
+  const bool ours = known(Incarnation{header.sender}, header.session_key);
+  if (kFenced && !ours) {
     return absl::PermissionDeniedError("no pair of ours");
   }
   if (kPlantedBug != PlantedBug::kNoCrc && FrameCrc(header, bytes) != header.crc)

@@ -17,6 +17,7 @@ struct LoopbackHub::State : std::enable_shared_from_this<State> {
     absl::Status down;
     uint64_t source = 0;  // whose endpoint it went through (a frame), or which is down (target's)
     EndpointId endpoint;
+    std::string by_address;  // overrides target
   };
 
   State(Loop& l, NodeId n) : loop(l), node(n) {}
@@ -78,6 +79,10 @@ void LoopbackHub::State::DeliverReady() {
 }
 
 void LoopbackHub::State::Deliver(Event event) {
+  if (!event.by_address.empty()) {
+    auto who = by_address.find(event.by_address);
+    event.target = who == by_address.end() ? 0 : who->second;
+  }
   auto target = live.find(event.target);
   if (target == live.end()) return;
   LoopbackTransport& transport = *target->second;
@@ -94,7 +99,8 @@ void LoopbackHub::State::Deliver(Event event) {
 
 void LoopbackHub::State::Forget(uint64_t source, EndpointId endpoint) {
   auto through = [&](const Event& event) {
-    return event.down.ok() && event.source == source && event.endpoint == endpoint;
+    return event.down.ok() && event.by_address.empty() && event.source == source &&
+           event.endpoint == endpoint;
   };
   std::erase_if(ready, through);
   std::erase_if(delayed, [&](const auto& entry) { return through(entry.second); });
@@ -181,12 +187,14 @@ absl::Status LoopbackTransport::Post(EndpointId id, FrameBuffer frame) {
   if (fate.drop) return absl::OkStatus();
 
   const uint64_t peer = it->second.peer;
+  const std::string by_address = fate.by_address ? it->second.address : "";
   auto send = [&](FrameBuffer copy, Duration delay) {
     LoopbackHub::State::Event event;
     event.target = peer;
     event.frame = std::move(copy);
     event.source = id_;
     event.endpoint = id;
+    event.by_address = by_address;
     hub_->Send(std::move(event), delay);
   };
   for (int copy = 1; copy < fate.copies; ++copy) {

@@ -20,6 +20,10 @@ struct FrameFate {
   int copies = 1;          // > 1: duplicates, each `delay` later than the one before
   int64_t corrupt = -1;    // >= 0: this byte of the (first) copy changes
   bool take_down = false;  // the endpoint breaks: the frame and all undelivered ones are lost
+  // Goes to whoever has the address when it arrives, as on a network without connections: a later
+  // life of the peer may get what was meant for an earlier one. Closing the endpoint leaves it
+  // alone.
+  bool by_address = false;
 };
 
 // Decides the fate of a frame on its way from one address to another. Simulated loops only.

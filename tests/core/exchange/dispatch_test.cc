@@ -373,6 +373,22 @@ TEST_F(DispatchTest, ALostFrameIsSentAgainToTheOnlyReplica) {
   EXPECT_EQ(job->finished.time_since_epoch(), 50ms);
 }
 
+// The dispatch went to sleep before there was anybody to send to: the timer of what is sent later
+// must wake it all the same.
+TEST_F(DispatchTest, AFrameLostAfterAWaitForTheTableIsSentAgain) {
+  SetTable([](uint32_t) { return std::vector<MemberId>{}; });
+  ScriptedWorker& one = AddWorker();
+  int count = 0;
+  one.on_forward = [&](ScriptedWorker& self, const FrameView& view) {
+    if (++count > 1) self.Reply(view);
+  };
+  Later(1s, [this] { EverythingOn({MemberId{1}}); });
+  auto job = Start(8);
+  loop_->Run();
+  ExpectWhole(*job);
+  EXPECT_EQ(job->finished.time_since_epoch(), 1050ms);
+}
+
 TEST_F(DispatchTest, HedgesKeepToTheirBudget) {
   ScriptedWorker& one = AddWorker();
   AddWorker();
