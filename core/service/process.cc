@@ -51,7 +51,7 @@ ProcessSignals::~ProcessSignals() {
 
 bool DieWithParent() {
   const pid_t parent = getppid();
-  prctl(PR_SET_PDEATHSIG, SIGTERM);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
   return getppid() == parent && parent != 1;  // it may have died before the call
 }
 

@@ -25,7 +25,7 @@ class ProcessSignals {
   int fd_ = -1;
 };
 
-// The kernel ends this process with SIGTERM when its parent dies (for children of `bottega up`).
+// The kernel kills this process when its parent dies (for children of `bottega up`).
 // False if the parent is gone already.
 bool DieWithParent();
 

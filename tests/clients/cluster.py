@@ -1,0 +1,106 @@
+"""Starts `bottega serve` or `bottega up` on free ports, reads what it prints, ends it by pid."""
+import contextlib
+import json
+import os
+import pathlib
+import queue
+import re
+import signal
+import subprocess
+import threading
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+BIN = pathlib.Path(os.environ.get("BOTTEGA_BIN", ROOT / "build/release/bin"))
+TINY = ROOT / "tests/fixtures/bottega-tiny"
+START_LIMIT_S = 120  # a hang limit, not a measurement
+
+
+class Cluster:
+    """A running `bottega ...`; `lines` is what it has printed so far (stdout)."""
+
+    def __init__(self, *arguments: str):
+        self.lines: list[str] = []
+        self.errors: list[str] = []
+        self._events: queue.Queue[str | None] = queue.Queue()
+        self.process = subprocess.Popen(
+            [str(BIN / "bottega"), *map(str, arguments)], text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for stream, lines in ((self.process.stdout, self.lines), (self.process.stderr, self.errors)):
+            threading.Thread(target=self._read, args=(stream, lines), daemon=True).start()
+
+    def _read(self, stream, lines):
+        for line in stream:
+            lines.append(line.rstrip("\n"))
+            if lines is self.lines:
+                self._events.put(line)
+        if lines is self.lines:
+            self._events.put(None)
+
+    def wait_ready(self) -> "Cluster":
+        deadline = time.monotonic() + START_LIMIT_S
+        while not self.find(r"^ready +(\S+)"):
+            left = deadline - time.monotonic()
+            try:
+                line = self._events.get(timeout=max(left, 0.01))
+            except queue.Empty:
+                line = None
+            if line is None and not self.find(r"^ready +(\S+)"):
+                raise RuntimeError("not ready:\n" + "\n".join(self.lines + self.errors[-40:]))
+        return self
+
+    def find(self, pattern: str):
+        for line in self.lines:
+            if match := re.match(pattern, line):
+                return match
+        return None
+
+    @property
+    def url(self) -> str:
+        return self.find(r"^ready +(\S+)").group(1)
+
+    def members(self) -> dict[str, tuple[int, str]]:
+        """name -> (pid, admin host:port), the latest start of each."""
+        found = {}
+        for line in self.lines:
+            if match := re.match(r"^started +(\S+) +pid +(\d+) +admin +(\S+)", line):
+                found[match[1]] = (int(match[2]), match[3])
+        return found
+
+    def metrics(self, address: str) -> dict[str, float]:
+        """Sum of each series by `name{labels}` of a process' /metrics."""
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as answer:
+            text = answer.read().decode()
+        series = {}
+        for line in text.splitlines():
+            if line and not line.startswith("#"):
+                name, value = line.rsplit(" ", 1)
+                series[name] = series.get(name, 0) + float(value)
+        return series
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        try:
+            return self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+
+@contextlib.contextmanager
+def running(*arguments: str):
+    cluster = Cluster(*arguments)
+    try:
+        yield cluster.wait_ready()
+    finally:
+        cluster.stop()
+
+
+def post(url: str, path: str, body: dict, timeout: float = 300):
+    request = urllib.request.Request(url + path, json.dumps(body).encode(),
+                                     {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=timeout) as answer:
+        return json.load(answer)

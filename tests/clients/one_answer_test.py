@@ -1,0 +1,72 @@
+"""The same bytes from one process, one attention worker and one expert worker, two and four.
+
+32 requests at once, greedy and seeded, with logprobs printed so that f32 round-trips; then one after
+the other. A lost expert row often leaves every argmax unchanged, so logprobs are part of the answer.
+"""
+import concurrent.futures
+import json
+import unittest
+
+from cluster import TINY, post, running
+
+PROMPTS = ["Quanto fa 12 + 30?", "What is 7 times 8?", "Repeat this: the red boat", "Ciao, chi sei?",
+           "What is the capital of Italy?", "Replace cat by dog: my cat sleeps", "Quanto fa 9 - 4?",
+           "What's the weather in Rome?"]
+MODES = [{}, {"reasoning_lang": "ita"}, {"enable_turbo": True}, {"enable_thinking": False}]
+
+
+def requests():
+    for i in range(32):
+        body = {"messages": [{"role": "user", "content": PROMPTS[i % len(PROMPTS)]}],
+                "chat_template_kwargs": MODES[(i // 8) % len(MODES)], "max_tokens": 24 + i,
+                "logprobs": True, "top_logprobs": i % 4, "return_token_ids": True}
+        body |= {"temperature": 0} if i % 2 == 0 else {"temperature": 0.9, "top_p": 0.95, "seed": i}
+        yield body
+
+
+def answer(url, body):
+    reply = post(url, "/v1/chat/completions", body)
+    return json.dumps([reply["choices"], reply["usage"], reply["system_fingerprint"]],
+                      sort_keys=True)
+
+
+def answers(url, at_once):
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        return list(pool.map(lambda body: answer(url, body), requests()))
+
+
+class OneAnswer(unittest.TestCase):
+    maxDiff = 2000
+
+    def test_same_bytes_from_every_shape(self):
+        flags = [TINY, "--port", "0"]
+        with running("serve", *flags) as one:
+            expected = answers(one.url, 1)
+            self.assertEqual(answers(one.url, 32), expected, "serve, 32 at once")
+            self.assertTransport(one.metrics(one.find(r"^admin +(\S+)").group(1)), "loopback")
+        for attention, experts, replication in ((1, 1, 1), (2, 4, 2)):
+            shape = f"{attention}A x {experts}E"
+            with running("up", *flags, "--attention-workers", str(attention), "--expert-workers",
+                         str(experts), "--replication", str(replication)) as cluster:
+                self.assertEqual(answers(cluster.url, 32), expected, f"{shape}, 32 at once")
+                self.assertEqual(answers(cluster.url, 1), expected, f"{shape}, one by one")
+                for name, (_, admin) in cluster.members().items():
+                    if name.startswith("attention"):
+                        self.assertTransport(cluster.metrics(admin), "tcp")
+                    if name.startswith("expert"):
+                        series = cluster.metrics(admin)
+                        rows = sum(value for key, value in series.items()
+                                   if key.startswith("bottega_expert_rows_total"))
+                        self.assertGreater(rows, 0, f"{shape}: {name} computed nothing")
+
+    def assertTransport(self, series, transport):
+        rows = {key: value for key, value in series.items()
+                if key.startswith("bottega_exchange_rows_total") and 'received' in key}
+        self.assertTrue(rows, "no exchange metrics")
+        for key, value in rows.items():
+            self.assertIn(f'transport="{transport}"', key)
+            self.assertGreater(value, 0)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,88 @@
+"""openai-python, unmodified, against one process and against a cluster: token ids as transformers gave.
+
+tests/golden/client/bottega-tiny.json holds greedy answers of transformers in float32 over the five
+reasoning modes. A first divergence is allowed only where the reference itself was undecided (gap of
+its two best logits < 1e-4), in at most 1 of 50 prompts.
+"""
+import concurrent.futures
+import json
+import unittest
+
+import openai
+
+from cluster import ROOT, TINY, running
+
+GOLDEN = json.loads((ROOT / "tests/golden/client/bottega-tiny.json").read_text())
+UNDECIDED = 1e-4
+
+
+def ask(client, case, stream):
+    extra = {"chat_template_kwargs": case["chat_template_kwargs"], "return_token_ids": True}
+    arguments = dict(model="bottega-tiny", messages=case["messages"], temperature=0,
+                     max_tokens=case["max_new_tokens"], extra_body=extra)
+    if case.get("tools"):
+        arguments["tools"] = case["tools"]
+    if not stream:
+        choice = client.chat.completions.create(**arguments).choices[0]
+        return choice.token_ids, choice.message.content, choice.message.reasoning
+    ids, content, reasoning = [], "", ""
+    for chunk in client.chat.completions.create(stream=True, **arguments):
+        for choice in chunk.choices:
+            ids += getattr(choice, "token_ids", None) or []
+            content += choice.delta.content or ""
+            reasoning += getattr(choice.delta, "reasoning", None) or ""
+    return ids, content or None, reasoning or None
+
+
+class StockClient(unittest.TestCase):
+    def check(self, url):
+        client = openai.OpenAI(base_url=url + "/v1", api_key="none", max_retries=0, timeout=300)
+        self.assertEqual([m.id for m in client.models.list()], ["bottega-tiny"])
+        undecided = 0
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            whole = list(pool.map(lambda case: ask(client, case, False), GOLDEN["cases"]))
+            streamed = list(pool.map(lambda case: ask(client, case, True), GOLDEN["cases"]))
+        for case, answer, pieces in zip(GOLDEN["cases"], whole, streamed):
+            self.assertEqual(answer[0], pieces[0], case["messages"])
+            self.assertEqual(answer[1] or None, pieces[1], case["messages"])
+            self.assertEqual(answer[2] or None, pieces[2], case["messages"])
+            ours, theirs = answer[0], case["generated_ids"]
+            if ours == theirs:
+                continue
+            first = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b),
+                         min(len(ours), len(theirs)))
+            self.assertLess(case["top2_gap"][first], UNDECIDED,
+                            f"{case['messages']}: token {first}: {ours[first:first + 3]} for "
+                            f"{theirs[first:first + 3]}")
+            undecided += 1
+        self.assertGreaterEqual(len(GOLDEN["cases"]), 50)
+        self.assertLessEqual(undecided, len(GOLDEN["cases"]) // 50)
+        print(f"{url}: {len(whole)} prompts, streamed and not, {undecided} undecided by the reference")
+
+    def test_one_process(self):
+        with running("serve", TINY, "--port", "0", "--weights", "f32", "--row-type", "f32") as one:
+            self.check(one.url)
+
+    def test_cluster(self):
+        with running("up", TINY, "--port", "0", "--weights", "f32", "--row-type", "f32",
+                     "--attention-workers", "2", "--expert-workers", "4", "--replication",
+                     "2") as cluster:
+            self.check(cluster.url)
+
+    def test_errors_are_the_sdk_s_own(self):
+        with running("serve", TINY, "--port", "0") as one:
+            client = openai.OpenAI(base_url=one.url + "/v1", api_key="none", max_retries=0)
+            hello = [{"role": "user", "content": "Ciao"}]
+            with self.assertRaises(openai.NotFoundError) as raised:
+                client.chat.completions.create(model="other", messages=hello)
+            self.assertEqual(raised.exception.code, "model_not_found")
+            with self.assertRaises(openai.BadRequestError) as raised:
+                client.chat.completions.create(model="bottega-tiny", messages=hello, temperature=3)
+            self.assertEqual(raised.exception.param, "temperature")
+            with self.assertRaises(openai.BadRequestError) as raised:
+                client.chat.completions.create(model="bottega-tiny", messages=hello, max_tokens=10**7)
+            self.assertEqual(raised.exception.code, "context_length_exceeded")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
