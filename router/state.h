@@ -28,6 +28,8 @@ struct MemberRecord {
   uint64_t acked_epoch = 0;  // of our term; 0: it reads an older table or none
   double load = 0;
   bool drain_wanted = false;
+  uint64_t draining_since = 0;  // first epoch that shows it as draining; 0: not yet
+  bool leave_sent = false;
 
   // Expert workers only.
   uint64_t capacity = 0;              // experts that fit

@@ -126,11 +126,11 @@ void NoteRetired(RouterState& state, const ClusterTable& before, const ClusterTa
   if (unloaded > 0) state.metrics.ExpertsMoved("unloaded", unloaded);
 }
 
-// Epoch that every attention worker reads at least.
-uint64_t EpochReadByAll(const RouterState& state) {
+// Epoch that every member of `role` reads at least.
+uint64_t EpochReadByAll(const RouterState& state, Role role) {
   uint64_t epoch = state.epoch;
   for (const auto& [id, record] : state.members) {
-    if (record.member.role == Role::kAttention) epoch = std::min(epoch, record.acked_epoch);
+    if (record.member.role == role) epoch = std::min(epoch, record.acked_epoch);
   }
   return epoch;
 }
@@ -151,26 +151,35 @@ void SendAssignment(RouterState& state, MemberId id, MemberRecord& record) {
   SendOrEnd(record, message);
 }
 
-// Nothing points at a drained member any more: it may go.
-void LetLeave(RouterState& state) {
-  std::vector<MemberId> leaving;
-  for (auto& [id, record] : state.members) {
-    if (!record.drain_wanted) continue;
-    if (record.member.role == Role::kExpert &&
-        std::find(record.assigned.begin(), record.assigned.end(), true) != record.assigned.end()) {
-      continue;
-    }
-    leaving.push_back(id);
+// An expert worker may go when it is assigned nothing any more, or when there is no attention
+// worker that could miss it (a cluster that shuts down); another member when all who send it work
+// have seen that it drains.
+bool MayLeave(const RouterState& state, const MemberRecord& record) {
+  switch (record.member.role) {
+    case Role::kExpert:
+      if (std::none_of(state.members.begin(), state.members.end(), [](const auto& entry) {
+            return entry.second.member.role == Role::kAttention;
+          })) {
+        return true;
+      }
+      return std::find(record.assigned.begin(), record.assigned.end(), true) ==
+             record.assigned.end();
+    case Role::kAttention:
+      return EpochReadByAll(state, Role::kGateway) >= record.draining_since;
+    default:
+      return true;
   }
-  for (MemberId id : leaving) {
+}
+
+void LetLeave(RouterState& state) {
+  for (auto& [id, record] : state.members) {
+    if (record.member.state != MemberState::kDraining || record.leave_sent) continue;
+    if (record.draining_since == 0) record.draining_since = state.epoch;
+    if (!MayLeave(state, record)) continue;
     wire::RouterMessage message;
     message.mutable_leave();
-    MemberRecord* record = state.Find(id);
-    if (record->stream != nullptr) {
-      SendOrEnd(*record, message);
-      record->stream.reset();  // the member closes it
-    }
-    RemoveMember(state, id, "left");
+    SendOrEnd(record, message);
+    record.leave_sent = record.stream != nullptr;
   }
 }
 
@@ -244,7 +253,7 @@ std::vector<bool> MakeAssignment(const RouterState& state, MemberId id) {
                       (state.table != nullptr && key < state.table->replicas.size() &&
                        contains(state.table->replicas[key]));
   }
-  const uint64_t read_by_all = EpochReadByAll(state);
+  const uint64_t read_by_all = EpochReadByAll(state, Role::kAttention);
   for (auto it = state.retiring.begin(); it != state.retiring.end(); ++it) {
     if (it->first.second == id && it->second > read_by_all) assignment[it->first.first] = true;
   }
@@ -269,7 +278,7 @@ void WriteTable(RouterState& state) {
     // Before the first placement nobody is told anything: what is held stays held.
     if (record.member.role == Role::kExpert && placed) SendAssignment(state, id, record);
   }
-  const uint64_t read_by_all = EpochReadByAll(state);
+  const uint64_t read_by_all = EpochReadByAll(state, Role::kAttention);
   std::erase_if(state.retiring, [&](const auto& entry) { return entry.second <= read_by_all; });
   LetLeave(state);
   ExportGauges(state);

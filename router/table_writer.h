@@ -10,7 +10,9 @@ namespace bottega::router {
 // a table without it, its worker is told to let go.
 //
 // In this order: places anew if it is time; writes a table of epoch+1 and pushes it whole to every
-// member if anything in it changed; sends assignments that changed; lets drained members leave.
+// member if anything in it changed; sends assignments that changed; tells drained members that they
+// may leave. These stay in the table, draining, until they close their session: what they still do
+// for requests in progress needs the table.
 void WriteTable(RouterState& state);
 
 // The table as it would be now, epoch as of the last one. Pure in `state`.

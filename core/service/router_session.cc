@@ -17,6 +17,7 @@ constexpr char kSessionMethod[] = "/bottega.internal.v1.Router/Session";
 using SessionStream = MessageStream<wire::MemberMessage, wire::RouterMessage>;
 
 constexpr uint64_t kExpertLoadEvery = 20;  // heartbeats
+constexpr Duration kNewsInterval = std::chrono::milliseconds(10);
 
 // splitmix64 (Steele, Lea, Flood 2014); spreads reconnects, decides nothing else.
 uint64_t NextRandom(uint64_t* state) {
@@ -36,7 +37,8 @@ struct RouterSession::State : std::enable_shared_from_this<RouterSession::State>
         options(std::move(options)),
         callbacks(std::move(callbacks)),
         random(context.incarnation.value),
-        changed(loop) {}
+        table_changed(loop),
+        left_changed(loop) {}
 
   ServiceContext& context;
   Loop& loop;
@@ -57,7 +59,8 @@ struct RouterSession::State : std::enable_shared_from_this<RouterSession::State>
   std::optional<uint64_t> last_progress;  // at the last heartbeat
   bool drain_wanted = false, drain_sent = false, left = false;
   std::shared_ptr<SessionStream> stream;  // set while registered
-  Slot changed;                           // one waiter: Drain or WaitForTable
+  std::shared_ptr<Slot> news;             // of that stream: something to tell before the next beat
+  Slot table_changed, left_changed;       // one waiter each: WaitForTable, Drain
 
   uint64_t Progress() const { return callbacks.progress ? callbacks.progress() : loop.turns(); }
   wire::MemberMessage RegisterMessage() const;
@@ -68,7 +71,11 @@ struct RouterSession::State : std::enable_shared_from_this<RouterSession::State>
 
   static Task<void> Run(std::shared_ptr<State> state);
   static Task<absl::Status> OneStream(std::shared_ptr<State> state);
-  static Task<void> Heartbeats(std::shared_ptr<State> state, std::weak_ptr<SessionStream> stream);
+  static Task<void> Heartbeats(std::shared_ptr<State> state, std::weak_ptr<SessionStream> stream,
+                               std::shared_ptr<Slot> news);
+  void Tell() {
+    if (news != nullptr) news->Wake();
+  }
 };
 
 wire::MemberMessage RouterSession::State::RegisterMessage() const {
@@ -115,9 +122,10 @@ absl::Status RouterSession::State::SendHeartbeat() {
 }
 
 // Each interval, from the loop itself: a wedged loop sends nothing, and neither does one whose
-// progress counter stands.
+// progress counter stands. News goes out sooner, but never closer than kNewsInterval.
 Task<void> RouterSession::State::Heartbeats(std::shared_ptr<State> state,
-                                            std::weak_ptr<SessionStream> stream) {
+                                            std::weak_ptr<SessionStream> stream,
+                                            std::shared_ptr<Slot> news) {
   bool first = true;
   while (!state->stopped && !stream.expired() && state->stream == stream.lock()) {
     const uint64_t progress = state->Progress();
@@ -131,7 +139,12 @@ Task<void> RouterSession::State::Heartbeats(std::shared_ptr<State> state,
       message.mutable_drain()->set_incarnation(state->context.incarnation.value);
       state->drain_sent = state->stream->Send(message).ok();
     }
-    co_await state->loop.Sleep(state->options.heartbeat_interval);
+    const Time sent = state->loop.Now();
+    absl::Status woken = co_await news->Wait(sent + state->options.heartbeat_interval);
+    if (woken.ok()) {
+      const Time soonest = std::max(state->loop.Now(), sent + kNewsInterval);
+      co_await state->loop.SleepUntil(soonest);
+    }
   }
 }
 
@@ -149,7 +162,7 @@ absl::Status RouterSession::State::TakeTable(const wire::ClusterTable& wire_tabl
     acked_term = table->term;
     acked_epoch = table->epoch;
   }
-  changed.Wake();
+  table_changed.Wake();
   return absl::OkStatus();
 }
 
@@ -170,7 +183,7 @@ absl::Status RouterSession::State::Handle(const wire::RouterMessage& message) {
     }
     case wire::RouterMessage::kLeave:
       left = true;
-      changed.Wake();
+      left_changed.Wake();
       return absl::OkStatus();
     case wire::RouterMessage::KIND_NOT_SET:
       return absl::OkStatus();  // of a newer router
@@ -194,7 +207,8 @@ Task<absl::Status> RouterSession::State::OneStream(std::shared_ptr<State> state)
   state->stream = stream;
   state->held_changed = true;  // what was held while away
   state->drain_sent = false;
-  state->loop.Spawn(state->context.node, Heartbeats(state, stream));
+  state->news = std::make_shared<Slot>(state->loop);
+  state->loop.Spawn(state->context.node, Heartbeats(state, stream, state->news));
   while (!state->stopped) {
     absl::StatusOr<wire::RouterMessage> message = co_await stream->Receive();
     if (!message.ok()) co_return message.status();
@@ -260,8 +274,10 @@ void RouterSession::Stop() {
 
 void RouterSession::SetHeld(std::vector<ExpertRef> held) {
   std::sort(held.begin(), held.end());
+  if (held == state_->held) return;
   state_->held = std::move(held);
   state_->held_changed = true;
+  state_->Tell();
 }
 
 void RouterSession::AckEpoch(uint64_t term, uint64_t epoch) {
@@ -272,8 +288,9 @@ void RouterSession::AckEpoch(uint64_t term, uint64_t epoch) {
 Task<absl::Status> RouterSession::Drain(Time deadline) {
   std::shared_ptr<State> state = state_;
   state->drain_wanted = true;
+  state->Tell();
   while (!state->left) {
-    absl::Status woken = co_await state->changed.Wait(deadline);
+    absl::Status woken = co_await state->left_changed.Wait(deadline);
     if (!woken.ok() && !state->left) {
       co_return absl::UnavailableError("the router did not let this member go in time");
     }
@@ -284,7 +301,7 @@ Task<absl::Status> RouterSession::Drain(Time deadline) {
 Task<absl::Status> RouterSession::WaitForTable(Time deadline) {
   std::shared_ptr<State> state = state_;
   while (state->table == nullptr) {
-    absl::Status woken = co_await state->changed.Wait(deadline);
+    absl::Status woken = co_await state->table_changed.Wait(deadline);
     if (!woken.ok() && state->table == nullptr) co_return woken;
   }
   co_return absl::OkStatus();

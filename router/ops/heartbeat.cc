@@ -58,7 +58,11 @@ absl::Status TakeHeartbeat(RouterState& state, MemberId id,
       heartbeat.acked_term() == state.term ? std::min(heartbeat.acked_epoch(), state.epoch) : 0;
   if (acked > record->acked_epoch) {
     record->acked_epoch = acked;
-    if (!state.retiring.empty()) state.Touch();
+    // Somebody may wait for this: an expert to be unloaded, a member to leave.
+    const bool drains = std::any_of(
+        state.members.begin(), state.members.end(),
+        [](const auto& entry) { return entry.second.drain_wanted && !entry.second.leave_sent; });
+    if (drains || !state.retiring.empty()) state.Touch();
   }
   if (std::isfinite(heartbeat.load())) record->load = heartbeat.load();
   if (record->member.role != Role::kExpert) return absl::OkStatus();

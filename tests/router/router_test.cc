@@ -313,6 +313,47 @@ TEST_F(RouterTest, ADrainedWorkerLeavesWhenNothingPointsAtIt) {
   EXPECT_EQ(InTable("expert-1"), nullptr);
 }
 
+Task<void> DrainOnly(FakeWorker* worker, absl::Status* out) {
+  const Time deadline = worker->node.context.loop.Now() + 5s;
+  *out = co_await worker->session->Drain(deadline);
+}
+
+TEST_F(RouterTest, AClusterThatShutsDownWaitsForNobody) {
+  Join("attention-0", Role::kAttention);
+  for (int i = 0; i < 3; ++i) Join("expert-" + std::to_string(i));
+  Run(1s);
+  std::map<std::string, absl::Status> drained;
+  for (auto& [name, worker] : workers_) {
+    drained[name] = absl::UnknownError("");
+    loop_->Spawn(worker->node.context.node, DrainAndStop(worker.get(), &drained[name]));
+  }
+  Run(1s);
+  for (auto& [name, status] : drained) EXPECT_TRUE(status.ok()) << name << status;
+  EXPECT_TRUE(router_->table()->members.empty());
+}
+
+// Requests in progress need it, and it needs the table, after nobody sends it new ones.
+TEST_F(RouterTest, ADrainedAttentionWorkerStaysUntilItCloses) {
+  FakeWorker& gateway = Join("gateway", Role::kGateway);
+  FakeWorker& leaving = Join("attention-0", Role::kAttention);
+  Join("attention-1", Role::kAttention);
+  Join("expert-0");
+  Run(1s);
+  absl::Status drained = absl::UnknownError("");
+  loop_->Spawn(leaving.node.context.node, DrainOnly(&leaving, &drained));
+  Run(300ms);
+  EXPECT_TRUE(drained.ok()) << drained;
+  const Member* seen = gateway.session->table()->Find(*leaving.session->id());
+  ASSERT_NE(seen, nullptr);
+  EXPECT_EQ(seen->state, MemberState::kDraining);
+  Join("expert-1");
+  Run(1s);
+  EXPECT_EQ(leaving.session->table()->epoch, router_->table()->epoch) << "it still gets tables";
+  leaving.session->Stop();
+  Run(100ms);
+  EXPECT_EQ(InTable("attention-0"), nullptr);
+}
+
 TEST_F(RouterTest, ALateJoinerTakesExpertsWithoutAGap) {
   Join("attention-0", Role::kAttention);
   for (int i = 0; i < 2; ++i) Join("expert-" + std::to_string(i));
