@@ -93,13 +93,13 @@ TEST_F(FaultsTest, AnotherWorkerGoesOnWithTheSameStream) {
   const std::string clean = h.Chat({}).json()["choices"][0].dump();
   h.OnLoop([&] {
     first.submits.clear();
+    first.tokens = 0;
     first.hold_at = 12;
     second.hold_at = 20;
   });
   HttpClient client(h.port);
   Send(client, kWhole);
-  h.WaitFor([&] { return first.live() == 1; });
-  h.WaitFor([&] { return first.submits.at(0).request_key() != 0 && first.tokens >= 12; });
+  h.WaitFor([&] { return first.live() == 1 && first.tokens == 12; });
   h.OnLoop([&] { h.network.Kill(NodeId{101}); });
   h.WaitFor([&] { return second.live() == 1; });
   h.OnLoop([&] {

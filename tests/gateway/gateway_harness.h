@@ -65,6 +65,8 @@ class GatewayHarness {
 
   TableSnapshot Table() const {
     auto table = std::make_shared<ClusterTable>();
+    table->layers = table->experts = 1;
+    table->replicas = {{MemberId{1000}}};  // somewhere
     for (const auto& worker : workers) table->members.push_back(worker->AsMember());
     return table;
   }
