@@ -55,9 +55,11 @@ Task<void> ExpertLoader::Run() {
       } else {
         ++engine_.stats().load_failures;
         failed_.insert(*next);
-        engine_.context().log.Error(fmt::format("expert {} of layer {} is not served: {}",
-                                                next->expert.value, next->layer.value,
-                                                loaded.ToString()));
+        if (told_.insert(*next).second) {
+          engine_.context().log.Error(fmt::format("expert {} of layer {} is not served: {}",
+                                                  next->expert.value, next->layer.value,
+                                                  loaded.ToString()));
+        }
       }
       co_await loop.Sleep(Duration::zero());  // a turn: rows are served while experts are loaded
     }

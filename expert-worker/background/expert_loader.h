@@ -37,7 +37,8 @@ class ExpertLoader {
   bool assigned_once_ = false;
   std::set<ExpertRef> wanted_;
   std::set<ExpertRef> listed_;  // in the table under our name
-  std::set<ExpertRef> failed_;  // could not be loaded; tried again with the next assignment
+  std::set<ExpertRef> failed_;  // could not be loaded; tried again a second later
+  std::set<ExpertRef> told_;    // of whose failure the log knows
 };
 
 }  // namespace bottega
