@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/chat.h"
 #include "cli/command.h"
 #include "cli/diff.h"
 #include "cli/inspect.h"
@@ -19,6 +20,7 @@ constexpr Command kCommands[] = {
     {"serve", "serve a model from one process", RunServe},
     {"up", "run a cluster of processes on this machine", RunUp},
     {"status", "members of a cluster, and who serves which experts", RunStatus},
+    {"chat", "talk with a running server", RunChat},
     {"inspect", "what a model directory holds, and whether it fits this machine", RunInspect},
     {"pack", "write a model directory in the form that is served", RunPack},
     {"diff", "the first stage at which two hash traces part", RunDiff},

@@ -108,6 +108,7 @@ class HttpCall {
     if (interrupted_) return asio::error::operation_aborted;
     std::optional<error_code> outcome;
     start([&outcome](error_code error, const auto&...) { outcome = error; });
+    loop_.restart();  // it stops when it runs out of work
     while (!outcome) loop_.run_one();
     return *outcome;
   }
