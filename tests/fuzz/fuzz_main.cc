@@ -26,6 +26,7 @@ namespace {
 
 const FuzzTarget kTargets[] = {
     SafetensorsHeaderTarget(),
+    FrameTarget(),
 };
 
 // Edges of the integers that headers hold, as text and as bytes.

@@ -19,5 +19,6 @@ struct FuzzTarget {
 
 // One line each in fuzz_main.cc's table.
 FuzzTarget SafetensorsHeaderTarget();
+FuzzTarget FrameTarget();
 
 }  // namespace bottega
