@@ -21,7 +21,6 @@ struct RouterConfig {
   // A new router over workers that had one before places nothing until all had time to come back
   // (RouterSessionOptions::backoff_max and a connect): what they hold is served meanwhile.
   Duration return_window = std::chrono::milliseconds(1500);
-  Duration liveness_interval = std::chrono::milliseconds(50);
   Duration rebalance_interval = std::chrono::seconds(30);
   // Measured load moves experts only when the busiest worker of a layer is this factor over fair.
   double rebalance_threshold = 1.25;

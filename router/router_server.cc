@@ -27,6 +27,7 @@ absl::Status RouterServer::Start() {
 void RouterServer::Stop() {
   state_->stopping = true;
   state_->Touch();
+  state_->judge.Wake();
   context_.network.Shutdown(context_.node);
 }
 

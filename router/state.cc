@@ -12,7 +12,8 @@ RouterState::RouterState(ServiceContext& context, RouterConfig config_in)
       metrics(context.metrics),
       term(config.term),
       started(context.loop.Now()),
-      changed(context.loop) {
+      changed(context.loop),
+      judge(context.loop) {
   if (term == 0) {
     const auto now = std::chrono::system_clock::now().time_since_epoch();
     term =

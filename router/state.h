@@ -73,6 +73,7 @@ struct RouterState {
 
   const Time started;
   Slot changed;  // wakes the table writer
+  Slot judge;    // wakes the liveness checker: a sign that needs no clock
   bool stopping = false;
 
   MemberRecord* Find(MemberId id) {

@@ -22,6 +22,8 @@ namespace {
 constexpr int kKeepaliveMs = 1000;
 constexpr int kKeepaliveTimeoutMs = 500;
 constexpr int kPingIntervalLeastMs = 100;  // else GOAWAY too_many_pings after ~4 s
+// A fixed window instead of gRPC's probes, which answer each heartbeat with a ping of their own.
+constexpr int kWindowBytes = 1 << 20;
 // What was said at Close gets this long to leave before the network is torn down.
 constexpr absl::Duration kFlushTimeout = absl::Milliseconds(250);
 constexpr absl::Duration kEndTimeout = absl::Seconds(2);
@@ -33,6 +35,8 @@ grpc::ChannelArguments ClientArguments() {
   arguments.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // a connection per stream
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kWindowBytes);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
   arguments.SetInt(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1);
@@ -48,6 +52,8 @@ void SetServerArguments(grpc::ServerBuilder& builder) {
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                              kPingIntervalLeastMs);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kWindowBytes);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a busy port is an error
   builder.SetMaxReceiveMessageSize(static_cast<int>(limits::kControlMessageBytesMax));
 }

@@ -539,7 +539,10 @@ std::string OptionTable::Help() const {
   };
   for (const Option& option : options_) {
     std::string help = option.help;
-    if (!option.choices.empty()) help += fmt::format(": {}", fmt::join(option.choices, ", "));
+    std::vector<std::string> choices = option.choices;
+    std::erase(choices, "");  // means "not set"
+    const std::string list = fmt::format("{}", fmt::join(choices, ", "));
+    if (!list.empty() && help.find(list) == std::string::npos) help += ": " + list;
     const bool silent =
         option.default_text == "\"\"" || option.default_text == "[]" ||
         (std::holds_alternative<bool*>(option.target) && option.default_text == "false");

@@ -1,5 +1,7 @@
 #include "router/background/liveness_checker.h"
 
+#include <algorithm>
+
 namespace bottega::router {
 
 void JudgeMembers(RouterState& state) {
@@ -27,7 +29,13 @@ void JudgeMembers(RouterState& state) {
 Task<void> RunLivenessChecker(std::shared_ptr<RouterState> state) {
   while (!state->stopping) {
     JudgeMembers(*state);
-    co_await state->context.loop.Sleep(state->config.liveness_interval);
+    const Time now = state->context.loop.Now();
+    // A member that comes meanwhile is fresh for suspect_after.
+    Time next = now + state->config.liveness.suspect_after;
+    for (const auto& [id, record] : state->members) {
+      next = std::min(next, NextJudgement(record.signs, now, state->config.liveness));
+    }
+    (void)co_await state->judge.Wait(next);
   }
 }
 

@@ -8,7 +8,6 @@
 #include "core/base/reason.h"
 #include "core/base/status.h"
 #include "core/service/table_codec.h"
-#include "router/background/liveness_checker.h"
 #include "router/ops/watch.h"
 
 namespace bottega::router {
@@ -178,7 +177,7 @@ void SessionEnded(RouterState& state, MemberId id, const SessionStream* stream,
     return;
   }
   record->signs.stream_ended = state.context.loop.Now();
-  JudgeMembers(state);
+  state.judge.Wake();
 }
 
 }  // namespace bottega::router

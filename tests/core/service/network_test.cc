@@ -435,6 +435,7 @@ Task<void> ConnectOnly(GrpcTest* test, std::string address, Duration patience, a
 TEST_F(GrpcTest, AStoppedServerIsNoAnswer) {
   ChildServer child;
   kill(child.pid(), SIGSTOP);
+  ASSERT_EQ(waitpid(child.pid(), nullptr, WUNTRACED), child.pid());  // its threads may run on a bit
   absl::Status status;
   loop->Spawn(kClient, ConnectOnly(this, child.address(), 200ms, &status));
   loop->Run();
