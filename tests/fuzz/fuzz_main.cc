@@ -27,6 +27,8 @@ namespace {
 const FuzzTarget kTargets[] = {
     SafetensorsHeaderTarget(),
     FrameTarget(),
+    ModelConfigTarget(),
+    ManifestTarget(),
 };
 
 // Edges of the integers that headers hold, as text and as bytes.

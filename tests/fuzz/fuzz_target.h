@@ -20,5 +20,7 @@ struct FuzzTarget {
 // One line each in fuzz_main.cc's table.
 FuzzTarget SafetensorsHeaderTarget();
 FuzzTarget FrameTarget();
+FuzzTarget ModelConfigTarget();
+FuzzTarget ManifestTarget();
 
 }  // namespace bottega
