@@ -35,6 +35,7 @@ struct MemberRecord {
   uint64_t capacity = 0;              // experts that fit
   std::vector<bool> held;             // [key] ready to serve, as it says
   std::vector<bool> assigned;         // [key] what it was last told to hold
+  bool tell_again = false;            // it may not have heard `assigned`
   std::vector<ExpertKey> held_order;  // as it last reported them, for expert_load
   std::vector<float> expert_load;     // [key] rows a second; empty: never reported
   std::optional<Time> loading_since;  // an assignment has brought work that is not done

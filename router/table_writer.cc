@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/cluster/placement.h"
 #include "router/ops/watch.h"
@@ -137,7 +138,8 @@ uint64_t EpochReadByAll(const RouterState& state, Role role) {
 
 void SendAssignment(RouterState& state, MemberId id, MemberRecord& record) {
   std::vector<bool> assignment = MakeAssignment(state, id);
-  if (assignment == record.assigned || record.stream == nullptr) return;
+  if (record.stream == nullptr) return;
+  if (assignment == record.assigned && !std::exchange(record.tell_again, false)) return;
   wire::RouterMessage message;
   auto* experts = message.mutable_assignment()->mutable_experts();
   for (ExpertKey key = 0; key < assignment.size(); ++key) {

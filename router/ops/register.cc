@@ -86,16 +86,72 @@ void RiseAbove(RouterState& state, uint64_t term, uint64_t epoch) {
   }
 }
 
+absl::Status CheckProtocol(const Member& member) {
+  if (member.protocol_min <= kProtocol && kProtocol <= member.protocol_max) return absl::OkStatus();
+  return MakeError(Reason::kModelRefused,
+                   fmt::format("{} speaks protocols {} to {}, this cluster {}", member.name,
+                               member.protocol_min, member.protocol_max, kProtocol));
+}
+
+// Ends an older session of `id`. The record of the same process, if it only comes back on another
+// stream; nothing for a new process, whose predecessor is told that it is over.
+absl::StatusOr<std::optional<MemberRecord>> TakeOver(RouterState& state, MemberId id,
+                                                     const Member& member) {
+  MemberRecord* old = state.Find(id);
+  if (old == nullptr) return std::optional<MemberRecord>();
+  if (old->member.incarnation > member.incarnation) {
+    return absl::AlreadyExistsError(
+        fmt::format("{}: a newer process of this name is a member", member.name));
+  }
+  const bool back = old->member.incarnation == member.incarnation;
+  if (old->stream != nullptr) {
+    old->stream->Close(back ? absl::UnavailableError("came back on another stream")
+                            : absl::AlreadyExistsError(fmt::format(
+                                  "{}: a newer process of this name took over", member.name)));
+  }
+  return back ? std::optional<MemberRecord>(*old) : std::nullopt;
+}
+
+void NoteExperts(const RouterState& state, const internal::v1::Register& request,
+                 const std::vector<ExpertRef>& held, MemberRecord* record) {
+  record->capacity = request.expert_bytes() == 0
+                         ? state.keys()
+                         : request.capacity_bytes() / request.expert_bytes();
+  record->held.assign(state.keys(), false);
+  for (const ExpertRef& expert : held) {
+    const ExpertKey key = expert.layer.value * state.experts + expert.expert.value;
+    record->held[key] = true;
+    record->held_order.push_back(key);
+  }
+  // What a member brings along stays with it until something else is decided.
+  record->assigned = record->held;
+}
+
+// It was told to let these go, but the stream may have broken before it heard: it is told again.
+void ForgetWhatItLetGo(const MemberRecord& before, MemberRecord* record) {
+  for (ExpertKey key = 0; key < std::min(before.assigned.size(), record->assigned.size()); ++key) {
+    if (!before.assigned[key]) record->assigned[key] = false;
+  }
+  record->tell_again = true;
+}
+
+void SayWelcome(const RouterState& state, MemberRecord& record) {
+  internal::v1::RouterMessage welcome;
+  welcome.mutable_welcome()->set_member_id(record.member.id.value);
+  welcome.mutable_welcome()->set_term(state.term);
+  SendOrEnd(record, welcome);
+  if (state.table == nullptr || state.table->term != state.term) return;
+  internal::v1::RouterMessage table;
+  *table.mutable_table() = EncodeTable(*state.table);
+  SendOrEnd(record, table);
+}
+
 }  // namespace
 
 absl::StatusOr<MemberId> Register(RouterState& state, const internal::v1::Register& request,
                                   std::shared_ptr<SessionStream> stream) {
   ASSIGN_OR_RETURN(Member member, DecodeMember(request.member()));
-  if (member.protocol_min > kProtocol || member.protocol_max < kProtocol) {
-    return MakeError(Reason::kModelRefused,
-                     fmt::format("{} speaks protocols {} to {}, this cluster {}", member.name,
-                                 member.protocol_min, member.protocol_max, kProtocol));
-  }
+  RETURN_IF_ERROR(CheckProtocol(member));
   RETURN_IF_ERROR(CheckModel(state, request, member));
   ASSIGN_OR_RETURN(std::vector<ExpertRef> held,
                    DecodeExperts(request.held(), request.layers(), request.experts()));
@@ -103,66 +159,30 @@ absl::StatusOr<MemberId> Register(RouterState& state, const internal::v1::Regist
     return absl::ResourceExhaustedError("kMembersMax is reached");
   }
   const MemberId id = IdFor(state, member);
-  MemberRecord* old = state.Find(id);
-  const bool back = old != nullptr && old->member.incarnation == member.incarnation;
-  if (old != nullptr && old->member.incarnation > member.incarnation) {
-    return absl::AlreadyExistsError(
-        fmt::format("{}: a newer process of this name is a member", member.name));
-  }
-  if (old != nullptr && old->stream != nullptr) {
-    old->stream->Close(back ? absl::UnavailableError("came back on another stream")
-                            : absl::AlreadyExistsError(fmt::format(
-                                  "{}: a newer process of this name took over", member.name)));
-  }
+  ASSIGN_OR_RETURN(const std::optional<MemberRecord> before, TakeOver(state, id, member));
   AdoptModel(state, request, member);
   RiseAbove(state, request.acked_term(), request.acked_epoch());
 
-  MemberRecord& record = state.members[id];
-  const std::vector<bool> assigned_before = back ? record.assigned : std::vector<bool>();
-  const bool drain_wanted = back && record.drain_wanted;
-  record = MemberRecord();
+  MemberRecord record;
   record.member = std::move(member);
   record.member.id = id;
   record.member.state = MemberState::kJoining;
   record.stream = std::move(stream);
   record.signs.last_heartbeat = state.context.loop.Now();
-  record.drain_wanted = drain_wanted;
+  record.drain_wanted = before && before->drain_wanted;
   if (record.member.role == Role::kExpert) {
-    record.capacity = request.expert_bytes() == 0
-                          ? state.keys()
-                          : request.capacity_bytes() / request.expert_bytes();
-    record.held.assign(state.keys(), false);
-    for (const ExpertRef& expert : held) {
-      const ExpertKey key = expert.layer.value * state.experts + expert.expert.value;
-      record.held[key] = true;
-      record.held_order.push_back(key);
-    }
-    // What a member brings along stays with it until something else is decided. What it was told
-    // before its stream broke may have been lost: it is told again.
-    record.assigned = record.held;
-    if (!assigned_before.empty()) {
-      for (ExpertKey key = 0; key < state.keys(); ++key) {
-        if (!assigned_before[key]) record.assigned[key] = false;
-      }
-    }
-    if (!back) state.PlaceWithin(state.config.settle);
+    NoteExperts(state, request, held, &record);
+    if (before) ForgetWhatItLetGo(*before, &record);
+    if (!before) state.PlaceWithin(state.config.settle);
   }
-  if (!back) {
+  if (!before) {
     state.context.log.Info(fmt::format("{} {} joined as {} with {} experts",
                                        Name(record.member.role), record.member.name, id.value,
                                        held.size()));
     state.metrics.MemberChanged(record.member.role, "joined");
   }
-
-  internal::v1::RouterMessage welcome;
-  welcome.mutable_welcome()->set_member_id(id.value);
-  welcome.mutable_welcome()->set_term(state.term);
-  SendOrEnd(record, welcome);
-  if (state.table != nullptr && state.table->term == state.term) {
-    internal::v1::RouterMessage table;
-    *table.mutable_table() = EncodeTable(*state.table);
-    SendOrEnd(record, table);
-  }
+  MemberRecord& added = state.members[id] = std::move(record);
+  SayWelcome(state, added);
   state.Touch();
   return id;
 }
