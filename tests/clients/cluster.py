@@ -13,7 +13,7 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("BOTTEGA_BIN", ROOT / "build/release/bin"))
-TINY = ROOT / "tests/fixtures/bottega-tiny"
+TINY = pathlib.Path(os.environ.get("BOTTEGA_MODEL", ROOT / "tests/fixtures/bottega-tiny"))
 START_LIMIT_S = 120  # a hang limit, not a measurement
 
 
@@ -27,14 +27,18 @@ class Cluster:
         self.process = subprocess.Popen(
             [str(BIN / "bottega"), *map(str, arguments)], text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for stream, lines in ((self.process.stdout, self.lines), (self.process.stderr, self.errors)):
-            threading.Thread(target=self._read, args=(stream, lines), daemon=True).start()
+        self._readers = [threading.Thread(target=self._read, args=pair, daemon=True)
+                         for pair in ((self.process.stdout, self.lines),
+                                      (self.process.stderr, self.errors))]
+        for reader in self._readers:
+            reader.start()
 
     def _read(self, stream, lines):
-        for line in stream:
-            lines.append(line.rstrip("\n"))
-            if lines is self.lines:
-                self._events.put(line)
+        with stream:
+            for line in stream:
+                lines.append(line.rstrip("\n"))
+                if lines is self.lines:
+                    self._events.put(line)
         if lines is self.lines:
             self._events.put(None)
 
@@ -88,6 +92,9 @@ class Cluster:
             self.process.kill()
             self.process.wait()
             raise
+        finally:
+            for reader in self._readers:
+                reader.join(timeout=10)
 
 
 @contextlib.contextmanager

@@ -19,10 +19,11 @@ from cluster import TINY, running
 
 STREAMS = 16
 KILLS_STOPPED, KILLS_RANDOM = 15, 5
+IDLE_MAX = 5  # repeated trials
 
 
 def stream(url, number, gaps, progress):
-    body = {"model": "bottega-tiny", "prompt": f"The number {number} is", "max_tokens": 96,
+    body = {"model": "bottega-tiny", "prompt": f"The number {number} is", "max_tokens": 400,
             "ignore_eos": True, "logprobs": 2, "stream": True, "return_token_ids": True,
             "seed": number, "temperature": 0 if number % 2 else 0.8}
     request = urllib.request.Request(url + "/v1/completions", json.dumps(body).encode(),
@@ -79,8 +80,9 @@ class Kill(unittest.TestCase):
         with running("up", *flags) as cluster:
             expected, gaps = self.run_streams(cluster.url)
             calm = max(gaps)
-            stalls, chooser = [], random.Random(4)
-            for trial in range(KILLS_STOPPED + KILLS_RANDOM):
+            stalls, chooser, idle = [], random.Random(4), 0
+            trial = 0
+            while trial < KILLS_STOPPED + KILLS_RANDOM:
                 self.wait_whole(cluster)
                 stopped = trial < KILLS_STOPPED
                 name = f"expert-{trial % 4}"
@@ -89,7 +91,8 @@ class Kill(unittest.TestCase):
                 rows = self.rows(cluster)
 
                 def disturb(progress):
-                    for _ in range(chooser.randrange(STREAMS, STREAMS * 40)):
+                    # Early: the cluster is far ahead of what this process has read.
+                    for _ in range(chooser.randrange(1, STREAMS * 12)):
                         progress.acquire(timeout=60)
                     if stopped:
                         os.kill(pid, signal.SIGSTOP)
@@ -99,8 +102,12 @@ class Kill(unittest.TestCase):
                 answers, gaps = self.run_streams(cluster.url, disturb)
                 self.assertEqual(answers, expected, f"trial {trial}")
                 stalls.append(max(0.0, max(gaps) - calm))
-                if stopped:
-                    self.assertGreater(self.resends(cluster), resends, f"trial {trial}")
+                if stopped and self.resends(cluster) <= resends:
+                    # On an oversubscribed machine nobody may have sent it anything in those 5 ms.
+                    idle += 1
+                    self.assertLessEqual(idle, IDLE_MAX, "kills lose no frames: is anything resent?")
+                    continue
+                trial += 1
                 after = self.rows(cluster)
                 for other, before in rows.items():
                     if other != name:

@@ -19,7 +19,7 @@ UNDECIDED = 1e-4
 def ask(client, case, stream):
     extra = {"chat_template_kwargs": case["chat_template_kwargs"], "return_token_ids": True}
     arguments = dict(model="bottega-tiny", messages=case["messages"], temperature=0,
-                     max_tokens=case["max_new_tokens"], extra_body=extra)
+                     max_tokens=GOLDEN["max_tokens"], extra_body=extra)
     if case.get("tools"):
         arguments["tools"] = case["tools"]
     if not stream:
