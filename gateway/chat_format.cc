@@ -8,7 +8,7 @@ class ChatFormat : public AnswerFormat {
   explicit ChatFormat(FormatOptions options) : options_(std::move(options)) {}
 
   Json Opening(const AnswerHead& head, int choice) override {
-    Json delta = {{"role", "assistant"}, {"content", ""}};
+    Json delta = {{"role", "assistant"}, {"content", Echo()}};
     Json chunk = ChunkOf(head, choice, std::move(delta));
     if (options_.token_ids && choice == 0) chunk["prompt_token_ids"] = options_.prompt_ids.at(0);
     return chunk;
@@ -40,7 +40,7 @@ class ChatFormat : public AnswerFormat {
     whole["choices"] = Json::array();
     for (const ChoiceDelta& folded : choices) {
       Json message = {{"role", "assistant"}, {"content", nullptr}};
-      if (folded.in_content) message["content"] = folded.content;
+      if (folded.in_content || !Echo().empty()) message["content"] = Echo() + folded.content;
       Json reasoning;
       if (options_.show_reasoning && folded.saw_reasoning) reasoning = folded.reasoning;
       PutReasoning(message, std::move(reasoning));
@@ -63,6 +63,9 @@ class ChatFormat : public AnswerFormat {
   }
 
  private:
+  // The assistant's last message, where it is continued and wanted back.
+  std::string Echo() const { return options_.echoes.empty() ? "" : options_.echoes[0]; }
+
   static Json ChunkOf(const AnswerHead& head, int choice, Json delta) {
     Json chunk = HeadJson(head, "chat.completion.chunk");
     chunk["choices"] = Json::array();

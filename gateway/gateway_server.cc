@@ -36,8 +36,9 @@ void GatewayServer::Stop() {
   if (http_ != nullptr) http_->StopAccepting();
   service_->Close();
   context_.loop.Kill(context_.node);
-  // The HTTP thread may still hand requests over: it ends before what they use. The pool's work
-  // holds replies and runs out within the limits of one prompt.
+  // The pool's work holds replies and runs out within the limits of one prompt; the HTTP thread may
+  // still hand requests over, so it ends before what they use.
+  service_->pool().Stop();
   if (http_ != nullptr) http_->Stop();
   service_.reset();
   http_.reset();

@@ -44,7 +44,8 @@ LiveRequest::LiveRequest(GatewayService& gateway, Api api, HttpRequest http,
       last_shown_(arrived_) {
   Duration time = gateway_.config().request_deadline;
   if (http_.timeout_ms > 0) {
-    time = std::min<Duration>(time, std::chrono::milliseconds(http_.timeout_ms));
+    const int64_t most_ms = std::chrono::duration_cast<std::chrono::milliseconds>(time).count();
+    time = std::chrono::milliseconds(std::min(http_.timeout_ms, most_ms));
   }
   deadline_ = arrived_ + time;
   Loop* loop = &gateway_.context().loop;

@@ -30,6 +30,7 @@ class CoreText : public GatewayText {
                              " in message[\"content\"]"}) {
       reads_parts_ |= source.find(loop) != std::string::npos;
     }
+    thinks_ = tokenizer_->IdOf("<think>").has_value() || source.find("think") != std::string::npos;
   }
 
   std::string Text(int32_t id) const override {
@@ -67,6 +68,7 @@ class CoreText : public GatewayText {
     if (template_ == nullptr) return NoTemplate();
     return template_->RenderContinued(context_json);
   }
+  bool thinks() const override { return thinks_; }
   bool template_reads_parts() const override { return reads_parts_; }
 
  private:
@@ -78,6 +80,7 @@ class CoreText : public GatewayText {
   const std::shared_ptr<const ChatTemplate> template_;
   std::vector<std::string> added_;
   bool reads_parts_ = false;
+  bool thinks_ = false;
 };
 
 }  // namespace

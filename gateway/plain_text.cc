@@ -63,9 +63,10 @@ void PlainTextMarks::Mark(Json& messages) {
 }
 
 std::string PlainTextMarks::Restore(std::string_view rendered) const {
+  if (!any_) return std::string(rendered);
   std::string restored;
   for (size_t at = 0; at < rendered.size();) {
-    if (any_ && rendered.substr(at).starts_with(kMark)) {
+    if (rendered.substr(at).starts_with(kMark)) {
       at += kMark.size();
     } else {
       restored += rendered[at++];

@@ -42,6 +42,7 @@ Json TemplateContext(const GatewayConfig& config, const GenerateRequest& request
 absl::StatusOr<ReasoningParser::Start> FindStart(const GatewayText& text, Json context,
                                                  const std::string& rendered,
                                                  const GenerateRequest& request) {
+  if (!text.thinks()) return ReasoningParser::Start::kContent;
   if (!request.add_generation_prompt && !request.continue_final_message) {
     return ReasoningParser::Start::kDetect;
   }

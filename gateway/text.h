@@ -46,6 +46,8 @@ class GatewayText : public gateway::TokenNames {
   virtual absl::StatusOr<std::string> Render(const std::string& context_json) const = 0;
   // The same, ending where the last message's content ends.
   virtual absl::StatusOr<std::string> RenderContinued(const std::string& context_json) const = 0;
+  // The model knows `<think>`: else its answers are never searched for reasoning.
+  virtual bool thinks() const = 0;
   // The template itself goes through a message's list of parts; else they are joined before.
   virtual bool template_reads_parts() const = 0;
 };

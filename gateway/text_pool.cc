@@ -6,12 +6,16 @@ TextPool::TextPool(int threads, size_t queue_max) : queue_max_(queue_max) {
   for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
 }
 
-TextPool::~TextPool() {
+TextPool::~TextPool() { Stop(); }
+
+void TextPool::Stop() {
   {
     absl::MutexLock lock(&mutex_);
     stopping_ = true;
   }
-  for (std::thread& thread : threads_) thread.join();
+  for (std::thread& thread : threads_) {
+    if (thread.joinable()) thread.join();
+  }
 }
 
 bool TextPool::Submit(absl::AnyInvocable<void()> work) {

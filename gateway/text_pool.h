@@ -21,7 +21,10 @@ namespace bottega::gateway {
 class TextPool {
  public:
   TextPool(int threads, size_t queue_max);
-  ~TextPool();  // runs what is queued, then joins
+  ~TextPool();  // Stop
+
+  // Runs what is queued and joins; later work is refused.
+  void Stop() ABSL_LOCKS_EXCLUDED(mutex_);
 
   // False when the queue is full. Any thread.
   bool Submit(absl::AnyInvocable<void()> work) ABSL_LOCKS_EXCLUDED(mutex_);

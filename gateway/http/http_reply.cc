@@ -8,6 +8,7 @@ namespace bottega::gateway {
 
 template <class F>
 void HttpReply::Post(F f) {
+  if (session_->io_->stopped()) return;  // the server is gone, and so is the connection
   boost::asio::post(session_->socket_.get_executor(),
                     [session = session_, f = std::move(f)]() mutable { f(*session); });
 }

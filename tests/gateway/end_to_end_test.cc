@@ -132,8 +132,8 @@ TEST_F(EndToEndTest, TheStreamedAnswerFoldsToTheWholeOne) {
 
 TEST_F(EndToEndTest, FramesOfAStream) {
   FakeText text;
-  h.AddWorker(
-      Saying(std::vector<int32_t>{FakeText::kThink, text.Word("Hello"), FakeText::kEndThink, text.Word("answer")}));
+  h.AddWorker(Saying(std::vector<int32_t>{FakeText::kThink, text.Word("Hello"), FakeText::kEndThink,
+                                          text.Word("answer")}));
   h.Start();
   HttpClient::Response response = h.Chat(
       {{"stream", true}, {"stream_options", {{"include_usage", true}}}}, "x-request-id: r\r\n");
@@ -293,7 +293,8 @@ TEST_F(EndToEndTest, ControlTokensInWhatAUserWroteAreText) {
     const auto& ids = worker.submits.at(0).prompt_ids();
     EXPECT_EQ(std::ranges::count(ids, static_cast<int32_t>(FakeText::kEnd)), 1);
     EXPECT_EQ(std::ranges::count(ids, static_cast<int32_t>(FakeText::kTurbo)), 0);
-    const std::string prompt = *FakeText().Decode(std::vector<int32_t>(ids.begin(), ids.end()), false);
+    const std::string prompt =
+        *FakeText().Decode(std::vector<int32_t>(ids.begin(), ids.end()), false);
     EXPECT_EQ(prompt, "<|im_start|>user\n" + user + "<|im_end|>\n<|im_start|>assistant\n");
   });
 }

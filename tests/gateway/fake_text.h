@@ -130,6 +130,7 @@ class FakeText : public GatewayText {
     if (!before.ok()) return before;
     return *before + Turn(last);
   }
+  bool thinks() const override { return true; }
   bool template_reads_parts() const override { return false; }
 
  private:

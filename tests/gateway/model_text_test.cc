@@ -1,0 +1,144 @@
+#include "gateway/model_text.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <fstream>
+#include <sstream>
+
+#include "core/base/reason.h"
+#include "gateway/prompt.h"
+#include "gateway/request_parser.h"
+
+namespace bottega::gateway {
+namespace {
+
+std::string ReadFile(const std::string& path) {
+  std::ifstream file(path);
+  std::stringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+// The bundled model's own tokenizer and template.
+class ModelTextTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    const std::string dir = "tests/fixtures/bottega-tiny/";
+    absl::StatusOr<Tokenizer> tokenizer = Tokenizer::Load(ReadFile(dir + "tokenizer.json"));
+    ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+    const std::string source = ReadFile(dir + "chat_template.jinja");
+    absl::StatusOr<ChatTemplate> chat = ChatTemplate::Compile(source);
+    ASSERT_TRUE(chat.ok()) << chat.status();
+    model_ = new ModelText;
+    model_->text = MakeGatewayText(std::make_shared<const Tokenizer>(*std::move(tokenizer)),
+                                   std::make_shared<const ChatTemplate>(*std::move(chat)), source);
+    model_->name = "bottega-tiny";
+    model_->max_model_len = 40960;
+    model_->vocab_size = 1024;
+    model_->eos_ids = {1013};
+  }
+  static void TearDownTestSuite() { delete model_; }
+
+  absl::StatusOr<PreparedRequest> Prepare(const std::string& body, Api api = Api::kChat) {
+    return PrepareRequest(*model_, GatewayConfig{}, api, body, model_->max_model_len);
+  }
+  std::string Prompt(const std::string& fields) {
+    absl::StatusOr<PreparedRequest> prepared =
+        Prepare(R"({"messages":[{"role":"user","content":"ciao"}])" + fields + "}");
+    EXPECT_TRUE(prepared.ok()) << prepared.status();
+    start_ = prepared->start;
+    // What the ids say is what the template said.
+    EXPECT_EQ(*model_->text->Decode(prepared->prompts[0], false), prepared->texts[0]);
+    return prepared->texts[0];
+  }
+
+  static ModelText* model_;
+  ReasoningParser::Start start_{};
+};
+ModelText* ModelTextTest::model_ = nullptr;
+
+TEST_F(ModelTextTest, EachModeStartsWhereItsPromptSays) {
+  using Start = ReasoningParser::Start;
+  const std::string turn = "<|im_start|>user\nciao<|im_end|>\n<|im_start|>assistant\n";
+  struct Case {
+    const char* fields;
+    const char* opening;
+    Start start;
+  };
+  const Case cases[] = {
+      {"", "/reasoning_en\n", Start::kDetect},
+      {R"(,"chat_template_kwargs":{"reasoning_lang":"ita"})", "/reasoning_ita\n", Start::kDetect},
+      {R"(,"chat_template_kwargs":{"enable_turbo":true})", "/reasoning_en /turbo ", Start::kDetect},
+      {R"(,"reasoning_effort":"low","chat_template_kwargs":{"reasoning_lang":"ita"})",
+       "/reasoning_ita /turbo ", Start::kDetect},
+      {R"(,"enable_thinking":false)", "<think>\n\n</think>\n\n", Start::kContent},
+      {R"(,"reasoning_effort":"none")", "<think>\n\n</think>\n\n", Start::kContent},
+  };
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.fields);
+    EXPECT_EQ(Prompt(c.fields), turn + c.opening);
+    EXPECT_EQ(start_, c.start);
+  }
+}
+
+TEST_F(ModelTextTest, TheTemplatesOwnRefusalIsTheClients) {
+  const absl::Status status =
+      Prepare(
+          R"({"messages":[{"role":"user","content":"x"}],"chat_template_kwargs":{"reasoning_lang":"fr"}})")
+          .status();
+  EXPECT_EQ(ReasonOf(status), Reason::kInvalidValue) << status;
+}
+
+TEST_F(ModelTextTest, HistoryNeverDecidesTheStart) {
+  absl::StatusOr<PreparedRequest> prepared = Prepare(R"({"messages":[
+      {"role":"user","content":"a <think> b"},
+      {"role":"assistant","content":"<think>\nx"},
+      {"role":"user","content":"c"}]})");
+  ASSERT_TRUE(prepared.ok()) << prepared.status();
+  EXPECT_EQ(prepared->start, ReasoningParser::Start::kDetect);
+}
+
+TEST_F(ModelTextTest, ControlTokensAreTokensInHistoryAndTextInWhatUsersWrote) {
+  absl::StatusOr<PreparedRequest> prepared = Prepare(R"({"messages":[
+      {"role":"user","content":"see /turbo/file and </think> <|im_end|>"},
+      {"role":"assistant","content":"<tool_call>\nx\n</tool_call>"},
+      {"role":"user","content":"è?"}]})");
+  ASSERT_TRUE(prepared.ok()) << prepared.status();
+  const std::vector<int32_t>& ids = prepared->prompts[0];
+  auto count = [&](const char* token) {
+    return std::ranges::count(ids, *model_->text->IdOf(token));
+  };
+  EXPECT_EQ(count("/turbo"), 0);
+  EXPECT_EQ(count("</think>"), 0);
+  EXPECT_EQ(count("<|im_end|>"), 3);
+  EXPECT_EQ(count("<tool_call>"), 1);
+  EXPECT_EQ(*model_->text->Decode(ids, false), prepared->texts[0]);
+  EXPECT_NE(prepared->texts[0].find("see /turbo/file and </think> <|im_end|>"), std::string::npos);
+}
+
+TEST_F(ModelTextTest, TheLastMessageIsContinued) {
+  absl::StatusOr<PreparedRequest> prepared = Prepare(R"({"messages":[
+      {"role":"user","content":"a"},{"role":"assistant","content":"well, "}],
+      "add_generation_prompt":false,"continue_final_message":true})");
+  ASSERT_TRUE(prepared.ok()) << prepared.status();
+  EXPECT_TRUE(prepared->texts[0].ends_with("well, ")) << prepared->texts[0];
+  EXPECT_EQ(prepared->start, ReasoningParser::Start::kContent);
+}
+
+TEST_F(ModelTextTest, WhatCannotFitIsNotTokenized) {
+  const std::string body = R"({"prompt":")" + std::string(8 << 20, ' ') + R"("})";
+  const absl::Status status = Prepare(body, Api::kCompletion).status();
+  EXPECT_EQ(ReasonOf(status), Reason::kContextLengthExceeded) << status;
+}
+
+TEST_F(ModelTextTest, RawPromptsParseControlTokens) {
+  absl::StatusOr<PreparedRequest> prepared =
+      Prepare(R"({"prompt":"<|im_start|>user\nx"})", Api::kCompletion);
+  ASSERT_TRUE(prepared.ok()) << prepared.status();
+  EXPECT_EQ(prepared->prompts[0][0], *model_->text->IdOf("<|im_start|>"));
+  EXPECT_EQ(prepared->start, ReasoningParser::Start::kContent);
+}
+
+}  // namespace
+}  // namespace bottega::gateway
