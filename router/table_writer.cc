@@ -139,7 +139,8 @@ uint64_t EpochReadByAll(const RouterState& state, Role role) {
 void SendAssignment(RouterState& state, MemberId id, MemberRecord& record) {
   std::vector<bool> assignment = MakeAssignment(state, id);
   if (record.stream == nullptr) return;
-  if (assignment == record.assigned && !std::exchange(record.tell_again, false)) return;
+  const bool tell_again = std::exchange(record.tell_again, false);
+  if (assignment == record.assigned && !tell_again) return;
   wire::RouterMessage message;
   auto* experts = message.mutable_assignment()->mutable_experts();
   for (ExpertKey key = 0; key < assignment.size(); ++key) {
