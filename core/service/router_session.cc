@@ -197,10 +197,12 @@ Task<absl::Status> RouterSession::State::OneStream(std::shared_ptr<State> state)
   absl::StatusOr<std::unique_ptr<ByteStream>> bytes = co_await state->context.network.Connect(
       state->context.node, state->options.router_address, kSessionMethod, deadline);
   if (!bytes.ok()) co_return bytes.status();
+  if (state->stopped) co_return absl::OkStatus();  // from here on its owner may be gone
   auto stream = std::make_shared<SessionStream>(*std::move(bytes));
   CO_RETURN_IF_ERROR(stream->Send(state->RegisterMessage()));
   absl::StatusOr<wire::RouterMessage> welcome = co_await stream->Receive(deadline);
   if (!welcome.ok()) co_return welcome.status();
+  if (state->stopped) co_return absl::OkStatus();
   CO_RETURN_IF_ERROR(state->Handle(*welcome));
   if (!state->id) co_return absl::InternalError("the router did not say welcome");
 
@@ -212,6 +214,7 @@ Task<absl::Status> RouterSession::State::OneStream(std::shared_ptr<State> state)
   while (!state->stopped) {
     absl::StatusOr<wire::RouterMessage> message = co_await stream->Receive();
     if (!message.ok()) co_return message.status();
+    if (state->stopped) break;
     CO_RETURN_IF_ERROR(state->Handle(*message));
   }
   co_return absl::OkStatus();

@@ -426,6 +426,17 @@ TEST_F(RouterTest, ARouterWithAClockThatWentBackStillWritesAboveTheOldTable) {
   EXPECT_TRUE(EveryExpertHasAReplica(*reader.session->table()));
 }
 
+// What its callbacks point at goes with it; the stream's task may still be waiting.
+TEST_F(RouterTest, ADestroyedSessionCallsNothing) {
+  FakeWorker& worker = Join("expert-0");
+  Run(500ms);
+  const size_t tables = worker.tables.size();
+  worker.session.reset();
+  Join("expert-1");
+  Run(500ms);
+  EXPECT_EQ(worker.tables.size(), tables);
+}
+
 TEST_F(RouterTest, AnotherModelIsRefused) {
   Join("expert-0");
   Run(100ms);
