@@ -228,7 +228,6 @@ class Repl {
     const absl::Status end = Answer(chat_, messages_, &answer);
     const bool stopped = absl::IsCancelled(end);
     if (!end.ok() && !stopped) PrintError(end);
-    if (stopped) PrintNote(chat_.screen, "(stopped)");
     if ((end.ok() || stopped) && !answer.content.empty()) {
       messages_.push_back({"assistant", answer.content});
     } else {

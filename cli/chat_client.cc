@@ -114,10 +114,8 @@ bool AnswerStream::Event(std::string_view data) {
   std::string reasoning = TextAt(delta, "reasoning");
   if (reasoning.empty()) reasoning = TextAt(delta, "reasoning_content");
   const std::string content = TextAt(delta, "content");
-  if (!reasoning.empty() || !content.empty()) {
-    answer_->last = std::chrono::steady_clock::now();
-    if (!answer_->first) answer_->first = answer_->last;
-  }
+  answer_->last = std::chrono::steady_clock::now();
+  if (!answer_->first) answer_->first = answer_->last;
   if (!reasoning.empty()) events_.on_reasoning(reasoning);
   if (!content.empty()) events_.on_content(content);
   answer_->content += content;

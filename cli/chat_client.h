@@ -30,7 +30,8 @@ struct ChatAnswer {
   std::string content;
   std::string finish_reason;  // "stop", "length", ...; empty: it did not end by itself
   int64_t tokens = 0;         // reasoning included; 0 where the server tells no usage
-  std::optional<std::chrono::steady_clock::time_point> first, last;  // piece of text
+  // Chunks of the answer: the first comes with the first token, also where that shows no text.
+  std::optional<std::chrono::steady_clock::time_point> first, last;
 };
 
 // Folds the server-sent events of one answer.

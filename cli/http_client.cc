@@ -35,6 +35,7 @@ constexpr auto kSilenceMax = std::chrono::seconds(120);
 class HttpCall {
  public:
   HttpCall(const Url& url, int interrupt_fd) : url_(url) {
+    buffer_.reserve(16 << 10);  // else it reads 512 bytes at a time
     if (interrupt_fd < 0) return;
     interrupt_.assign(dup(interrupt_fd));
     interrupt_.async_wait(asio::posix::stream_descriptor::wait_read, [this](error_code error) {
