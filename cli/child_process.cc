@@ -39,8 +39,8 @@ absl::Status Spawn(const std::vector<std::string>& arguments, int output, pid_t*
   sigemptyset(&usual);
   for (int signal : {SIGINT, SIGTERM, SIGPIPE}) sigaddset(&usual, signal);
   posix_spawnattr_setsigdefault(&attributes, &usual);
-  posix_spawnattr_setflags(
-      &attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  posix_spawnattr_setflags(&attributes,
+                           POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
   std::vector<char*> argv;
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
