@@ -19,7 +19,7 @@ import fixed_files
 import generate
 import model
 
-SEED, NEW_TOKENS, BATCH = 20261121, 200, 100
+SEED, NEW_TOKENS, BATCH = 20261121, 160, 300
 
 
 def questions(each):
@@ -137,6 +137,30 @@ def small_choice(items, count):
     return chosen
 
 
+def api_form(item):
+    """The question as a client of the HTTP API would send it: arguments as a JSON string, calls with ids."""
+    fields = ("mode", "kind", "kwargs", "tools", "messages", "answer", "calls")
+    item = json.loads(json.dumps({f: item[f] for f in fields if item.get(f)}))
+    calls = [call for message in item["messages"] for call in message.get("tool_calls", [])]
+    results = [message for message in item["messages"] if message["role"] == "tool"]
+    for n, call in enumerate(calls):
+        call["id"] = f"call_{n}"
+        call["function"]["arguments"] = json.dumps(call["function"]["arguments"], ensure_ascii=False)
+    for n, message in enumerate(results):
+        message["tool_call_id"] = f"call_{n}"
+    return item
+
+
+def report(result):
+    for group, (right, count) in result["right"].items():
+        if " " not in group:
+            print(f"{group:12} {right:5}/{count:<5} {100 * right / count:5.1f} %")
+    weak = {g: f"{r}/{n}" for g, (r, n) in result["right"].items() if " " in g and r < 0.9 * n}
+    print("below 90 %:", weak)
+    print("reasoning word for word:", result["reasoning_verbatim"])
+    print("expert load, lowest and highest of each layer:", result["expert_load_percent"])
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", type=pathlib.Path, default=fixed_files.MODEL)
@@ -173,31 +197,14 @@ def main():
     result = {
         "right": {g: [sum(r for r, _ in s), len(s)] for g, s in sorted(scores.items())},
         "reasoning_verbatim": {m: [sum(v for _, v in scores[m]), len(scores[m])] for m in generate.MODES[:4]},
-        "expert_load_percent": [[round(float(layer.min()), 2), round(float(layer.max()), 2)] for layer in loads],
+        "expert_load_percent": [[round(float(x), 2) for x in (layer.min(), layer.max())] for layer in loads],
     }
-    for group, (right, count) in result["right"].items():
-        if " " not in group:
-            print(f"{group:12} {right:5}/{count:<5} {100 * right / count:5.1f} %")
-    weak = {g: f"{r}/{n}" for g, (r, n) in result["right"].items() if " " in g and r < 0.9 * n}
-    print("below 90 %:", weak)
-    print("reasoning word for word:", result["reasoning_verbatim"])
-    print("expert load, lowest and highest of each layer:", result["expert_load_percent"])
+    report(result)
     print(f"{time.time() - began:.0f} s")
     if args.out:
         args.out.write_text(json.dumps(result, indent=1) + "\n")
     if args.items:
-        fields = ("mode", "kind", "kwargs", "tools", "messages", "answer", "calls")
-        chosen = [{f: item[f] for f in fields if item.get(f)} for item in small_choice(items, 8)]
-        for item in chosen:  # the API's form: arguments as a JSON string, calls with ids
-            n = 0
-            for message in item["messages"]:
-                for call in message.get("tool_calls", []):
-                    call["id"] = f"call_{n}"
-                    call["function"]["arguments"] = json.dumps(call["function"]["arguments"], ensure_ascii=False)
-                    n += 1
-            results = [m for m in item["messages"] if m["role"] == "tool"]
-            for i, message in enumerate(results):
-                message["tool_call_id"] = f"call_{i}"
+        chosen = [api_form(item) for item in small_choice(items, 8)]
         args.items.write_text(json.dumps(chosen, indent=1, ensure_ascii=False) + "\n")
 
 

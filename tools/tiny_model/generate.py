@@ -1,5 +1,6 @@
 """Writes the training text: conversations in five modes, each with the key that decides on which
 side of the held-out line it falls. All wordings are our own."""
+import itertools
 import json
 import random
 import zlib
@@ -264,7 +265,14 @@ def make_copy(rng, lang):
 
 
 def make_replace(rng, lang):
-    text = words.phrase(rng, 3, 7)
+    return replace_in(list(dict.fromkeys(words.phrase(rng, 3, 6, known=0.75))), rng, lang)
+
+
+def make_long_replace(rng, lang):
+    return replace_in(words.phrase(rng, 3, 7), rng, lang)
+
+
+def replace_in(text, rng, lang):
     old, new = rng.choice(text), words.phrase(rng, 1, 1)[0]
     while new in text:
         new = words.made_up(rng)
@@ -367,21 +375,27 @@ def make_tool(rng, lang):
 # ---- the mixture --------------------------------------------------------------------------------
 
 MAKERS = {  # kind: (maker, share of the conversations, modes asked)
-    "sum": (make_sum, 0.13, MODES[:4]), "difference": (make_difference, 0.13, MODES[:4]),
-    "product": (make_product, 0.13, MODES[:4]), "digit_sum": (make_digit_sum, 0.04, MODES),
-    "fact": (make_fact, 0.15, MODES), "chat": (make_chat, 0.09, MODES), "copy": (make_copy, 0.10, MODES),
-    "replace": (make_replace, 0.08, MODES), "json": (make_json, 0.03, MODES),
-    "tool": (make_tool, 0.10, MODES),
+    "sum": (make_sum, 0.11, MODES[:4]), "difference": (make_difference, 0.14, MODES[:4]),
+    "product": (make_product, 0.09, MODES[:4]), "digit_sum": (make_digit_sum, 0.03, MODES),
+    "fact": (make_fact, 0.12, MODES), "chat": (make_chat, 0.08, MODES), "copy": (make_copy, 0.14, MODES),
+    "replace": (make_replace, 0.20, MODES), "json": (make_json, 0.02, MODES),
+    "tool": (make_tool, 0.07, MODES),
 }
+# The first conversations hold more arithmetic; the edits, which are learned last, come after them.
+FIRST_COUNT = 30 * 8192
+FIRST_SHARES = {"sum": 0.13, "difference": 0.13, "product": 0.13, "digit_sum": 0.04, "fact": 0.15, "chat": 0.09,
+                "copy": 0.10, "replace": 0.08, "json": 0.03, "tool": 0.10}
+FIRST_MAKERS = {kind: (make_long_replace if kind == "replace" else maker, FIRST_SHARES[kind], modes)
+                for kind, (maker, _, modes) in MAKERS.items()}
 MODE_WEIGHT = {"think_en": 3, "think_ita": 3, "turbo_en": 2, "turbo_ita": 2, "none": 4}
 EASY = ("fact", "chat", "copy", "digit_sum")
 
 
-def draw(rng, kind, mode, want_held_out):
+def draw(rng, kind, mode, want_held_out, makers=MAKERS):
     """A sample of the kind whose keys lie on the wanted side of the line."""
     while True:
         lang = rng.choice(("en", "it"))
-        sample = MAKERS[kind][0](rng, lang)
+        sample = makers[kind][0](rng, lang)
         if rng.random() < 0.2:
             sample.system = rng.choice(SYSTEMS)
         sample.key = sample.key or json.dumps(sample.prompt(), ensure_ascii=False)
@@ -400,10 +414,9 @@ def draw(rng, kind, mode, want_held_out):
 def conversations(seed):
     """Endless training samples: (sample, mode)."""
     rng = random.Random(seed)
-    kinds = list(MAKERS)
-    shares = [MAKERS[k][1] for k in kinds]
-    while True:
-        kind = rng.choices(kinds, shares)[0]
-        modes = MAKERS[kind][2]
+    for index in itertools.count():
+        makers = FIRST_MAKERS if index < FIRST_COUNT else MAKERS
+        kind = rng.choices(list(makers), [m[1] for m in makers.values()])[0]
+        modes = makers[kind][2]
         mode = rng.choices(modes, [MODE_WEIGHT[m] for m in modes])[0]
-        yield draw(rng, kind, mode, False), mode
+        yield draw(rng, kind, mode, False, makers), mode

@@ -1,7 +1,7 @@
 """Trains on the CPU with two processes of one thread. They share the weights and the gradients; each
 updates one half of the weights.
 
-Usage: train.py --run FOLDER [--seed 1] [--tokens 24e6] [--deadline HH:MM]
+Usage: train.py --run FOLDER [--seed 1] [--tokens 34e6] [--deadline HH:MM]
 With --deadline (UTC) the schedule also follows the clock, so that the run ends in time on a busy
 machine. A run that was stopped goes on from its last checkpoint.
 """
@@ -25,7 +25,9 @@ PROCESSES = 2
 PIECE = 2048           # tokens, padding included, of one pass of one process
 POOL = 8192            # conversations sorted by length together
 RATE, BETAS, DECAY, CLIP = 4e-3, (0.9, 0.98), 0.05, 1.0
-WARM_STEPS, COOL_FROM, BALANCE = 100, 0.6, 0.01
+WARM_STEPS, COOL_FROM = 100, 0.6
+# The experts first find their work, then share it evenly.
+BALANCE, BALANCE_LATE, LATE_FROM = 0.01, 0.05, 0.3357
 SAVE_SECONDS, LOG_STEPS = 240, 50
 
 
@@ -157,7 +159,8 @@ def work(rank, shared, state, args, folder):
         learned = sum(int((counts[p + 1] - counts[p]).sum()) for p in step_pieces)
         for piece in step_pieces[rank::PROCESSES]:
             loss, balance, loads = model.training_loss(weights, *load_piece(data, piece), tables)
-            (loss / learned + BALANCE * balance / len(step_pieces)).backward()
+            share = BALANCE if progress < LATE_FROM else BALANCE_LATE
+            (loss / learned + share * balance / len(step_pieces)).backward()
             shared.losses[rank] += torch.tensor([loss.item(), balance.item(), 1.0])
             shared.loads[rank] += loads
         if rank == 0:
@@ -175,8 +178,9 @@ def work(rank, shared, state, args, folder):
             if step % LOG_STEPS == 0:
                 total, loads = shared.losses.sum(0), shared.loads.sum(0)
                 loads = 100 * loads / loads.sum(1, keepdim=True)
-                print(f"{datetime.datetime.now(datetime.timezone.utc):%H:%M:%S} step {step} tokens {tokens / 1e6:.2f}M "
-                      f"progress {progress:.3f} rate {rate:.5f} loss {total[0] / log_learned:.4f} "
+                print(f"{datetime.datetime.now(datetime.timezone.utc):%H:%M:%S} step {step} "
+                      f"tokens {tokens / 1e6:.2f}M progress {progress:.3f} rate {rate:.5f} "
+                      f"loss {total[0] / log_learned:.4f} "
                       f"balance {total[1] / total[2]:.3f} load {loads.min():.2f}-{loads.max():.2f} % "
                       f"{(tokens - log_tokens) / (time.time() - logged):.0f} tokens/s", flush=True)
                 state["log_learned"], logged, log_tokens = 0, time.time(), tokens
@@ -205,7 +209,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--run", type=pathlib.Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--tokens", type=float, default=24e6)
+    parser.add_argument("--tokens", type=float, default=34e6)
     parser.add_argument("--deadline", type=utc_today)
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -76,11 +76,11 @@ def person(rng):
     return rng.choice(PEOPLE) if rng.random() < 0.5 else made_up(rng).capitalize()
 
 
-def phrase(rng, low, high):
+def phrase(rng, low, high, known=0.55):
     def word():
         chance = rng.random()
         if chance < 0.06:
             return str(rng.randrange(10000))
-        return rng.choice(pool) if chance < 0.55 else made_up(rng)
+        return rng.choice(pool) if chance < known else made_up(rng)
     pool = rng.choice((EN_WORDS, IT_WORDS))
     return [word() for _ in range(rng.randint(low, high))]
