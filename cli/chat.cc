@@ -77,11 +77,16 @@ absl::StatusOr<ChatSettings> MakeSettings(const OptionTable& table, const Option
 std::string StatsLine(const ChatAnswer& answer, std::chrono::steady_clock::time_point asked) {
   using Seconds = std::chrono::duration<double>;
   if (!answer.first) return "no token came";
-  std::string line = fmt::format("first token after {:.2f} s, {} tokens",
-                                 Seconds(*answer.first - asked).count(), answer.tokens);
-  const double rest = Seconds(*answer.last - *answer.first).count();
-  if (answer.tokens > 1 && rest > 0) {
-    line += fmt::format(", {:.1f} tokens/s", static_cast<double>(answer.tokens - 1) / rest);
+  const Seconds to_first = *answer.first - asked, to_last = *answer.last - asked;
+  std::string line =
+      fmt::format("first token after {:.2f} s, {} tokens", to_first.count(), answer.tokens);
+  // Chunks of a short answer may come all at once, and their spacing says nothing: then the rate is
+  // that of the whole request.
+  const Seconds rest = to_last - to_first;
+  const bool spaced = rest > std::chrono::milliseconds(50);
+  const double counted = static_cast<double>(answer.tokens - (spaced ? 1 : 0));
+  if (answer.tokens > 1) {
+    line += fmt::format(", {:.1f} tokens/s", counted / (spaced ? rest : to_last).count());
   }
   return line;
 }

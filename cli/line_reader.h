@@ -12,7 +12,7 @@ namespace bottega {
 // normal state between calls. One thread.
 class LineReader {
  public:
-  // `interrupt` outlives this. CHECKs that `in` is a terminal.
+  // `in` is a terminal; `interrupt` outlives this.
   LineReader(std::FILE* in, std::FILE* out, Interrupt& interrupt);
   ~LineReader();
   LineReader(const LineReader&) = delete;
