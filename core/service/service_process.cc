@@ -11,7 +11,9 @@ namespace bottega {
 namespace {
 
 constexpr NodeId kSelf{1};
-constexpr Duration kStatusInterval = std::chrono::milliseconds(50);
+// Asked often until the process is ready, which somebody waits for; then idle costs little.
+constexpr Duration kStatusInterval = std::chrono::milliseconds(25);
+constexpr Duration kReadyStatusInterval = std::chrono::milliseconds(500);
 constexpr char kVersion[] = "0.1.0";
 
 std::string RoleName(Role role) {
@@ -140,7 +142,8 @@ Task<void> ServiceProcess::WatchStatus() {
       health_.SetNotReady(now);
     }
     common_->ready.Set(now == "ready" ? 1 : 0);
-    co_await loop_->Sleep(kStatusInterval);
+    const Duration interval = now == "ready" ? kReadyStatusInterval : kStatusInterval;
+    co_await loop_->Sleep(interval);
   }
   common_->ready.Set(0);
 }
