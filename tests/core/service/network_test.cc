@@ -449,6 +449,64 @@ TEST_F(GrpcTest, ABadNameIsAnError) {
   EXPECT_TRUE(absl::IsUnavailable(status)) << status;
 }
 
+uint64_t NextRandom(uint64_t* state) {
+  *state = *state * 6364136223846793005ull + 1442695040888963407ull;
+  return *state >> 33;
+}
+
+// One end of a stream that does anything a program may do, in any order.
+Task<void> Misbehave(Loop* loop, std::unique_ptr<ByteStream> stream, uint64_t seed) {
+  for (int step = 0; step < 12; ++step) {
+    switch (NextRandom(&seed) % 8) {
+      case 0:
+      case 1:
+      case 2:
+        (void)stream->Send(std::string(NextRandom(&seed) % 200'000, 'x'));
+        break;
+      case 3:
+      case 4: {
+        const Time deadline = loop->Now() + Duration(NextRandom(&seed) % 3'000'000);
+        absl::StatusOr<std::string> message = co_await stream->Receive(deadline);
+        break;
+      }
+      case 5:
+        co_await loop->Yield();
+        break;
+      case 6:
+        if (NextRandom(&seed) % 3 == 0) stream->Close(absl::OkStatus());
+        break;
+      case 7:
+        if (NextRandom(&seed) % 3 == 0) co_return;
+        break;
+    }
+  }
+}
+
+Task<void> OpenAndMisbehave(GrpcTest* test, std::string address, uint64_t seed, int* left) {
+  const Time deadline = test->loop->Now() + kLong;
+  absl::StatusOr<std::unique_ptr<ByteStream>> stream =
+      co_await test->network.Connect(kClient, address, kMethod, deadline);
+  if (stream.ok()) co_await Misbehave(test->loop.get(), *std::move(stream), seed);
+  if (--*left == 0) test->loop->Stop();
+}
+
+TEST_F(GrpcTest, EndsMayDoAnythingInAnyOrder) {
+  uint64_t server_seed = 1;
+  Network::Handler handler = [&](std::unique_ptr<ByteStream> stream) {
+    return Misbehave(loop.get(), std::move(stream), ++server_seed * 977);
+  };
+  absl::StatusOr<std::string> address = network.Serve(kServer, "127.0.0.1:0", {{kMethod, handler}});
+  ASSERT_TRUE(address.ok());
+  constexpr int kStreams = 100;
+  int left = kStreams;
+  for (uint64_t seed = 0; seed < kStreams; ++seed) {
+    loop->Spawn(kClient, OpenAndMisbehave(this, *address, seed * 31 + 7, &left));
+  }
+  loop->Run();
+  EXPECT_EQ(left, 0);
+  // The network is destroyed now, with some of the handlers still at it.
+}
+
 int ConnectRaw(const std::string& address) {
   const size_t colon = address.rfind(':');
   const int fd = socket(AF_INET, SOCK_STREAM, 0);
