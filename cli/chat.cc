@@ -76,7 +76,6 @@ absl::StatusOr<ChatSettings> MakeSettings(const OptionTable& table, const Option
 
 std::string StatsLine(const ChatAnswer& answer, std::chrono::steady_clock::time_point asked) {
   using Seconds = std::chrono::duration<double>;
-  if (!answer.first) return "no token came";
   const Seconds to_first = *answer.first - asked, to_last = *answer.last - asked;
   std::string line =
       fmt::format("first token after {:.2f} s, {} tokens", to_first.count(), answer.tokens);
@@ -111,7 +110,7 @@ absl::Status Answer(const Chat& chat, const std::vector<ChatMessage>& messages,
   if (end.ok() && answer->finish_reason == "length") {
     PrintNote(chat.screen, "(cut off: the limit of tokens is reached)");
   }
-  if (chat.settings.stats) PrintNote(chat.screen, StatsLine(*answer, asked));
+  if (chat.settings.stats && answer->first) PrintNote(chat.screen, StatsLine(*answer, asked));
   return end;
 }
 
