@@ -44,12 +44,13 @@ reasoning; the answer follows the language of the question.
 
 {date}, {machine}, seed {seed}: {tokens:.1f} M tokens of generated text ({learned:.1f} M of them the assistant's, which
 alone are learned), {steps} steps, {minutes:.0f} minutes, weights in bfloat16 at the end. Recipe: `tools/tiny_model/train.py`.
+{remark}
 
 ## Held-out questions
 
 Greedy, float32 arithmetic on the bfloat16 weights, an answer counts when it is exact to the letter (calls: same names
-and arguments). Operands, strings, cities and wordings of these questions are disjoint from the training text by
-hash; `tools/tiny_model/overlap.py` proves it:
+and arguments). What a question is about (operands, string, city, name) or, for facts, small talk and sums of two
+digits, its wording is disjoint from the training text by hash; `tools/tiny_model/overlap.py` proves it:
 {overlap}.
 
 | mode | right | of | |
@@ -70,7 +71,7 @@ Experts: on held-out text each expert takes between {low:.2f} and {high:.2f} % o
 The published checkpoint's form: `config.json` (`enggpt_moe`), sharded bfloat16 safetensors, `tokenizer.json` (byte-level
 BPE, 1,024 tokens, one digit a token, twelve added tokens at the end), `chat_template.jinja`, `generation_config.json`.
 `eval.json`: {items} held-out questions with mode, switches and expected answer, for a test through a server; taken
-without regard to whether the model gets them right.
+without regard to whether the model gets them right; it gets {items_right} of them right.
 transformers knows the graph as `Qwen3MoeForCausalLM`; see `tools/tiny_model/same_as_transformers.py`.
 """
 
@@ -85,6 +86,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, required=True)
     parser.add_argument("--date", default=str(datetime.date.today()))
     parser.add_argument("--machine", default=f"a machine with {os.cpu_count()} cores")
+    parser.add_argument("--remark", default="", help="what a reader should know of this run")
     args = parser.parse_args()
     training = json.loads((args.run / "training.json").read_text())
     results = json.loads((args.run / "results.json").read_text())
@@ -97,15 +99,16 @@ def main():
         kinds.append(f"| {kind} | {r} | {n} | {share(r, n)} | {worst} {share(*modes[worst])} |")
     loads = results["expert_load_percent"]
     args.out.write_text(CARD.format(
-        date=args.date, machine=args.machine, seed=training["seed"], tokens=training["tokens"] / 1e6,
-        learned=training["learned"] / 1e6, steps=training["steps"], minutes=training["minutes"],
+        date=args.date, machine=args.machine, seed=training["seed"],
+        tokens=training["tokens"] / 1e6,
+        remark=args.remark, learned=training["learned"] / 1e6, steps=training["steps"], minutes=training["minutes"],
         overlap=(args.run / "overlap.txt").read_text().strip(),
         modes="\n".join(f"| {m} | {right[m][0]} | {right[m][1]} | {share(*right[m])} |" for m in generate.MODES),
         all_right=right["all"][0], all_count=right["all"][1], all_share=share(*right["all"]),
         kinds="\n".join(kinds),
         verbatim=", ".join(f"{r} of {n} ({m})" for m, (r, n) in results["reasoning_verbatim"].items()),
         low=min(l for l, _ in loads), high=max(h for _, h in loads),
-        items=len(json.loads((args.out.parent / "eval.json").read_text()))))
+        items_right=results["items_right"], items=len(json.loads((args.out.parent / "eval.json").read_text()))))
 
 
 if __name__ == "__main__":

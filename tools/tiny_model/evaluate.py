@@ -187,6 +187,7 @@ def main():
         for item, ids in zip(batch, answers):
             text = None if ids is None else tokenizer.decode(ids, skip_special_tokens=False)
             right, verbatim = judge(item, text)
+            item["right"] = right
             for group in ("all", item["mode"], item["kind"], f"{item['mode']} {item['kind']}"):
                 scores[group].append((right, verbatim))
             if not right and args.show:
@@ -201,11 +202,13 @@ def main():
     }
     report(result)
     print(f"{time.time() - began:.0f} s")
+    if args.items:
+        chosen = small_choice(items, 8)
+        result["items_right"] = sum(item["right"] for item in chosen)
+        text = json.dumps([api_form(item) for item in chosen], indent=1, ensure_ascii=False)
+        args.items.write_text(text + "\n")
     if args.out:
         args.out.write_text(json.dumps(result, indent=1) + "\n")
-    if args.items:
-        chosen = [api_form(item) for item in small_choice(items, 8)]
-        args.items.write_text(json.dumps(chosen, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":
