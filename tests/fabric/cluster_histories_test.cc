@@ -1,0 +1,71 @@
+// Histories of whole clusters under faults, one per seed. BOTTEGA_FABRIC_SEEDS=n runs n;
+// BOTTEGA_FABRIC_SEED=s runs one and logs what its actors say.
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "observability/log.h"
+#include "tests/fabric/cluster_history.h"
+
+namespace bottega::fabric {
+namespace {
+
+uint64_t FromEnvironment(const char* name, uint64_t otherwise) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? otherwise : std::strtoull(value, nullptr, 10);
+}
+
+const uint64_t kOne = FromEnvironment("BOTTEGA_FABRIC_SEED", 0);
+
+class ClusterHistoriesTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    OpenLogSink({.least = kOne > 0 ? LogLevel::kInfo : LogLevel::kError});
+  }
+};
+
+TEST_F(ClusterHistoriesTest, EveryAnswerIsTheOneWithoutFaults) {
+  const uint64_t first = kOne > 0 ? kOne : 1;
+  const uint64_t last = kOne > 0 ? kOne : FromEnvironment("BOTTEGA_FABRIC_SEEDS", 100);
+  ClusterHistory::Totals sum;
+  for (uint64_t seed = first; seed <= last; ++seed) {
+    ClusterHistory history(seed);
+    const std::vector<std::string> complaints = history.Run();
+    for (const std::string& complaint : complaints) {
+      ADD_FAILURE() << "seed " << seed << ": " << complaint;
+    }
+    sum.Add(history.totals);
+  }
+  std::printf(
+      "%lu answers; deaths: %lu expert workers, %lu attention workers, %lu routers; %lu pauses, "
+      "%lu cuts, %lu streams and %lu endpoints broken; frames: %lu lost, %lu copied, %lu changed; "
+      "at rest after at most %ld ms\n",
+      sum.answers, sum.expert_deaths, sum.attention_deaths, sum.router_deaths, sum.pauses, sum.cuts,
+      sum.broken_streams, sum.broken_endpoints, sum.frames_lost, sum.frames_copied,
+      sum.frames_changed, static_cast<long>(sum.longest_calm / std::chrono::milliseconds(1)));
+  if (kOne > 0) return;
+  // The weather was bad, or it proves nothing.
+  const uint64_t few = last / 4;
+  EXPECT_GT(sum.expert_deaths, few);
+  EXPECT_GT(sum.attention_deaths, few);
+  EXPECT_GT(sum.router_deaths, few);
+  EXPECT_GT(sum.frames_lost, last);
+  EXPECT_GT(sum.frames_changed, last);
+}
+
+// The same seed, the same history: else a failure could not be looked at again.
+TEST_F(ClusterHistoriesTest, ASeedRepeatsItsHistory) {
+  for (uint64_t seed : {1, 2, 3}) {
+    ClusterHistory first(seed), second(seed);
+    first.Run();
+    second.Run();
+    EXPECT_EQ(first.trace_hash(), second.trace_hash()) << "seed " << seed;
+    ClusterHistory other(seed + 1000);
+    other.Run();
+    EXPECT_NE(first.trace_hash(), other.trace_hash());
+  }
+}
+
+}  // namespace
+}  // namespace bottega::fabric
