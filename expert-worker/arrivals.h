@@ -1,6 +1,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -18,9 +19,10 @@ struct Pair {
   uint64_t session_key = 0;
   std::string name;
   EndpointId endpoint;
-  uint32_t credits = 0;  // rows it may have here at once
-  uint32_t rows = 0;     // rows it has here: queued or in work
-  bool gone = false;     // its stream ended: what it sent is not worth computing
+  uint32_t credits = 0;           // rows it may have here at once
+  uint32_t rows = 0;              // rows it has here: queued or in work
+  bool gone = false;              // stream or endpoint ended: what it sent is not worth computing
+  std::function<void()> on_gone;  // ends the stream; whoever sets it clears it
 };
 
 // A checked FORWARD that waits.

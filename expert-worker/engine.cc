@@ -52,6 +52,7 @@ void ExpertEngine::RemovePair(const std::shared_ptr<Pair>& pair) {
   transport_.Close(pair->endpoint);
   auto it = pairs_.find(pair->attention);
   if (it != pairs_.end() && it->second == pair) pairs_.erase(it);
+  if (pair->on_gone) pair->on_gone();
 }
 
 void ExpertEngine::OnDown(EndpointId endpoint) {

@@ -19,6 +19,7 @@ Task<void> ExpertEngine::Run() {
     } else if (arrivals_.waiting(FramePhase::kPrefill)) {
       co_await RunWork(FramePhase::kPrefill);
     }
+    co_await context_.loop.Sleep(Duration::zero());
   }
 }
 
@@ -104,10 +105,12 @@ Task<void> ExpertEngine::RunWork(FramePhase phase) {
     done += rows;
     const Duration pretended = compute_.VirtualTime(rows);
     Learn(rows, context_.loop.Now() - start + pretended);
-    // A turn of the loop, even of length zero, polls the network.
-    co_await context_.loop.Sleep(pretended);
+    // A turn of the loop, even of length zero, polls the network. The last item's reply goes first.
+    const bool last = done == work.rows.size();
+    if (!last || pretended > Duration::zero()) co_await context_.loop.Sleep(pretended);
     while (phase == FramePhase::kPrefill && arrivals_.waiting(FramePhase::kDecode)) {
       co_await RunWork(FramePhase::kDecode);
+      co_await context_.loop.Sleep(Duration::zero());
     }
   }
   Reply(work);

@@ -74,10 +74,8 @@ absl::Status Dispatcher::Impl::AddPeer(MemberId member, const PeerInfo& info) {
 void Dispatcher::Impl::RemovePeer(MemberId member, const absl::Status& why) {
   Peer* peer = peers.Find(member);
   if (peer == nullptr) return;
-  if (!peer->down) {
-    LosePeer(*peer, Loss::kRemoved, why);
-    transport_.Close(peer->endpoint);
-  }
+  if (!peer->down) LosePeer(*peer, Loss::kRemoved, why);
+  transport_.Close(peer->endpoint);
   peers.Remove(member);
   Pump();
 }

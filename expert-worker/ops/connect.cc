@@ -44,6 +44,20 @@ void Fill(const PeerCost& cost, internal::v1::CostModel* out) {
   out->set_queued_rows(0);
 }
 
+// The other end learns at once that its endpoint to here is worth nothing any more.
+class EndsStream {
+ public:
+  EndsStream(std::shared_ptr<Pair> pair, Stream& stream) : pair_(std::move(pair)) {
+    pair_->on_gone = [&stream] { stream.Close(absl::UnavailableError("the pair has ended")); };
+  }
+  ~EndsStream() { pair_->on_gone = nullptr; }
+  EndsStream(const EndsStream&) = delete;
+  EndsStream& operator=(const EndsStream&) = delete;
+
+ private:
+  std::shared_ptr<Pair> pair_;
+};
+
 bool Changed(const PeerCost& now, const PeerCost& told) {
   return std::abs(now.row_us - told.row_us) > 0.25 * told.row_us;
 }
@@ -73,6 +87,7 @@ Task<void> Connect(ExpertEngine* engine, PairTerms terms, std::unique_ptr<ByteSt
     co_return;
   }
 
+  const EndsStream ends_stream(*pair, stream);
   PairFromExpert welcome;
   PeerCost told = engine->cost();
   welcome.mutable_welcome()->set_incarnation(engine->context().incarnation.value);
@@ -98,7 +113,6 @@ Task<void> Connect(ExpertEngine* engine, PairTerms terms, std::unique_ptr<ByteSt
         message.ok() ? absl::InvalidArgumentError("only a hello is expected") : message.status();
   }
   engine->RemovePair(*pair);
-  stream.Close(absl::UnavailableError("the pair has ended"));
 }
 
 }  // namespace bottega
