@@ -6,13 +6,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
-
-#include "core/model/checkpoint_reader.h"
-#include "core/model/reference_graph.h"
+#include "core/kernels/sample.h"
 #include "gateway/json.h"
 #include "observability/log.h"
 #include "tests/fabric/cluster_world.h"
+#include "tests/golden/packed_graph.h"
 
 namespace bottega::fabric {
 namespace {
@@ -20,15 +18,17 @@ namespace {
 using namespace std::chrono_literals;
 using gateway::Json;
 
-// What the slow, obvious graph says comes next.
-int32_t NextByReference(const std::vector<int32_t>& ids) {
-  auto checkpoint = Checkpoint::Open(FabricModel::Get().checkpoint());
-  CHECK(checkpoint.ok());
-  const auto output = RunReferenceGraph(**checkpoint, ids);
-  CHECK(output.ok());
-  const size_t vocab = static_cast<size_t>(FabricModel::Get().packed()->config().vocab_size);
-  const float* last = output->logits.data() + (ids.size() - 1) * vocab;
-  return static_cast<int32_t>(std::max_element(last, last + vocab) - last);
+// What the model alone says comes next, without a cluster.
+TokenLogprob NextByModel(const std::vector<int32_t>& prompt) {
+  const FabricModel& model = FabricModel::Get();
+  PackedGraph graph(model.packed(), {.row_type = DType::kF32});
+  const std::vector<float> logits = graph.Feed(0, prompt, prompt.size());  // [tokens, vocab]
+  const int64_t vocab = model.packed()->config().vocab_size;
+  SampleRow row{.logits = logits.data() + (prompt.size() - 1) * static_cast<size_t>(vocab),
+                .params = {.temperature = 0},
+                .position = static_cast<int64_t>(prompt.size())};
+  Sampler(vocab, 1).Sample(model.cpu(), absl::MakeSpan(&row, 1));
+  return row.chosen;
 }
 
 TEST(OneTokenTest, GoesThroughTheWholeCluster) {
@@ -58,11 +58,13 @@ TEST(OneTokenTest, GoesThroughTheWholeCluster) {
   EXPECT_EQ(choice["finish_reason"], "length");
   EXPECT_EQ(whole["usage"]["completion_tokens"], 1);
 
-  // It is the token that the reference names, and the whole cluster has worked for it.
+  // It is the token that the model alone names, and the whole cluster has worked for it.
   const auto prompt = whole["prompt_token_ids"].get<std::vector<int32_t>>();
   const auto tokens = choice["token_ids"].get<std::vector<int32_t>>();
   ASSERT_EQ(tokens.size(), 1u);
-  EXPECT_EQ(tokens[0], NextByReference(prompt));
+  const TokenLogprob next = NextByModel(prompt);
+  EXPECT_EQ(tokens[0], next.token);
+  EXPECT_EQ(choice["logprobs"]["content"][0]["logprob"].get<double>(), next.logprob);  // every bit
   uint64_t rows = 0;
   for (uint32_t worker : {0, 1}) {
     const ExpertStats& stats = cluster.expert(worker).engine().stats();
