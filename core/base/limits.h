@@ -56,10 +56,10 @@ inline constexpr int kChoicesMax = 16;
 inline constexpr int kTopLogprobsMax = 20;
 inline constexpr size_t kToolNameCharsMax = 64;
 inline constexpr size_t kCacheSaltCharsMax = 128;
-inline constexpr size_t kPromptsMax = 128;            // in one body of /v1/completions
+inline constexpr size_t kPromptsMax = 128;              // in one body of /v1/completions
 inline constexpr size_t kSequencesPerRequestMax = 128;  // prompts times n
-inline constexpr size_t kRequestEventsMax = 8192;     // of one request, not yet looked at
-inline constexpr int kMigrationsMax = 3;              // of one sequence to another worker
+inline constexpr size_t kRequestEventsMax = 8192;       // of one request, not yet looked at
+inline constexpr int kMigrationsMax = 3;                // of one sequence to another worker
 inline constexpr size_t kQueuedRequestsMax = 128;
 inline constexpr size_t kRunningRequestsMax = 64;  // per attention worker
 inline constexpr size_t kPrefillChunkTokens = 512;
@@ -73,7 +73,6 @@ inline constexpr size_t kPartBytesMax = 256u << 10;
 inline constexpr size_t kPartsMax = 1024;
 inline constexpr size_t kCreditRows = 512;  // rows in flight per attention-expert pair
 inline constexpr int kAttemptsMax = 3;
-
 
 // Control streams (core/service) and the cluster table.
 inline constexpr size_t kControlMessageBytesMax = 32u << 20;
