@@ -62,8 +62,9 @@ class LiveRequest {
   absl::Status OnToken(Sequence& sequence, const internal::v1::GeneratedToken& token);
   absl::Status OnEnded(int sequence, const RequestEvent& event);
   absl::Status Migrate(int sequence, const absl::Status& why);
-  void Deliver(Sequence& sequence, const ChoiceDelta& delta);
+  void Deliver(const ChoiceDelta& delta);
   void ObserveToken(Sequence& sequence);
+  void Shown();  // something went to the client
   void CountRunning();
   void Pin(MemberId worker);
   Usage UsageSoFar() const;
@@ -91,6 +92,7 @@ class LiveRequest {
   size_t unfinished_ = 0;
   bool any_token_ = false;
   bool counted_running_ = false;
+  bool counted_stream_ = false;
 };
 
 }  // namespace bottega::gateway

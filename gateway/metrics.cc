@@ -48,6 +48,8 @@ GatewayMetrics::GatewayMetrics(prometheus::Registry& r, const std::string& model
       request_generation_tokens(
           AddHistogram(r, Name("request_generation_tokens"), "Generated tokens of one request.",
                        metrics::TokenBuckets(context), {{"model_name", model}})),
+      detokenize_seconds(AddHistogram(r, Name("stage_seconds"), "Time of one stage of a request.",
+                                      metrics::FineBuckets(), {{"stage", "detokenize"}})),
       registry_(r),
       model_(model) {}
 

@@ -37,6 +37,7 @@ class GatewayMetrics {
   prometheus::Histogram& request_duration;
   prometheus::Histogram& request_prompt_tokens;
   prometheus::Histogram& request_generation_tokens;
+  prometheus::Histogram& detokenize_seconds;  // stage_seconds, of one token
 
  private:
   prometheus::Registry& registry_;

@@ -7,7 +7,6 @@
 #include <boost/asio/write.hpp>
 #include <boost/beast/http/error.hpp>
 #include <boost/beast/http/status.hpp>
-#include <charconv>
 #include <random>
 
 #include "core/base/limits.h"
@@ -15,6 +14,7 @@
 #include "core/base/status.h"
 #include "gateway/error_body.h"
 #include "gateway/http/http_reply.h"
+#include "gateway/http/request_head.h"
 #include "gateway/shaped_fields.h"
 
 namespace bottega::gateway {
@@ -166,7 +166,7 @@ void HttpSession::ConsumeHead() {
     Read();
     return;
   }
-  absl::Status checked = CheckHead();
+  absl::Status checked = TakeHead();
   if (!checked.ok()) {
     Refuse(checked);
     return;
@@ -194,79 +194,14 @@ void HttpSession::ConsumeBody() {
   Read();
 }
 
-// What a second reader could read otherwise is refused (request smuggling).
-absl::Status HttpSession::CheckFraming() const {
-  const auto& head = parser_->get();
-  const std::string target = Text(head.target());
-  if (head.version() != 11 && head.version() != 10) return Malformed("HTTP version");
-  if (target.empty() || target[0] != '/') return Malformed("the target must be a path");
-  if (target.size() > limits::kRequestLineBytesMax) {
-    return MakeError(Reason::kHeadersTooLarge, fmt::format("the request line is over {} bytes",
-                                                           limits::kRequestLineBytesMax));
-  }
-  size_t count = 0, hosts = 0;
-  for (const auto& field : head) {
-    ++count;
-    hosts += field.name() == http::field::host;
-  }
-  if (count > limits::kHeaderCountMax) {
-    return MakeError(Reason::kHeadersTooLarge,
-                     fmt::format("more than {} headers", limits::kHeaderCountMax));
-  }
-  if (hosts != 1 && head.version() == 11) return Malformed("exactly one Host is needed");
-  const bool length = head.find(http::field::content_length) != head.end();
-  const bool encoded = head.find(http::field::transfer_encoding) != head.end();
-  if (length && encoded) return Malformed("Content-Length with Transfer-Encoding");
-  if (encoded && !boost::beast::iequals(head[http::field::transfer_encoding], "chunked")) {
-    return Malformed("Transfer-Encoding other than chunked");
-  }
-  if (encoded && head.version() == 10) return Malformed("Transfer-Encoding in HTTP/1.0");
-  if (head.count(http::field::content_length) > 1) return Malformed("Content-Length twice");
-  return absl::OkStatus();
-}
-
-absl::Status HttpSession::CheckHead() {
+absl::Status HttpSession::TakeHead() {
   const auto& head = parser_->get();
   http_1_0_ = head.version() == 10;
   keep_alive_ = head.keep_alive();
   request_ = HttpRequest{};
   const std::string given = Text(head["x-request-id"]);
   request_.request_id = IsRequestId(given) ? given : MakeRequestId();
-  RETURN_IF_ERROR(CheckFraming());
-  request_.method = Text(head.method_string());
-  const std::string target = Text(head.target());
-  request_.path = target.substr(0, target.find('?'));
-
-  const RouteCheck route =
-      handlers_.check(request_.method, request_.path, Text(head[http::field::authorization]),
-                      Text(head["x-api-key"]));
-  if (!route.refusal.ok()) return route.refusal;
-  const std::string encoding = Text(head[http::field::content_encoding]);
-  if (!encoding.empty() && encoding != "identity") {
-    return MakeError(Reason::kUnsupportedMediaType, "Content-Encoding is not accepted");
-  }
-  if (const std::string timeout = Text(head["x-request-timeout-ms"]); !timeout.empty()) {
-    auto [end, error] =
-        std::from_chars(timeout.data(), timeout.data() + timeout.size(), request_.timeout_ms);
-    if (error != std::errc() || end != timeout.data() + timeout.size() || request_.timeout_ms < 1) {
-      return MakeError(Reason::kInvalidValue, "x-request-timeout-ms must be a positive integer",
-                       "x-request-timeout-ms");
-    }
-  }
-  const auto length = parser_->content_length();
-  if (length && *length > limits::kBodyBytesMax) {
-    return MakeError(Reason::kBodyTooLarge,
-                     fmt::format("the body is over {} bytes", limits::kBodyBytesMax));
-  }
-  if (!route.takes_body) return absl::OkStatus();
-  if (!length && !parser_->chunked()) {
-    return MakeError(Reason::kLengthRequired, "Content-Length is needed");
-  }
-  const std::string type = Text(head[http::field::content_type]);
-  if (!boost::beast::iequals(type.substr(0, type.find_first_of("; ")), "application/json")) {
-    return MakeError(Reason::kUnsupportedMediaType, "Content-Type must be application/json");
-  }
-  return absl::OkStatus();
+  return ReadHead(*parser_, handlers_, request_);
 }
 
 void HttpSession::Dispatch() {

@@ -15,6 +15,7 @@
 
 #include "gateway/config.h"
 #include "gateway/http/http_server.h"
+#include "gateway/http/request_head.h"
 #include "gateway/reply.h"
 
 namespace bottega::gateway {
@@ -42,7 +43,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
     kBusy,    // the handler has the request
     kClosing  // writing the last answer
   };
-  using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
+  using Parser = RequestParser;
 
   void Read();
   void OnRead(boost::system::error_code error, size_t bytes);
@@ -50,8 +51,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   void ConsumeHead();
   void ConsumeBody();
   bool ParseSome();
-  absl::Status CheckHead();
-  absl::Status CheckFraming() const;
+  absl::Status TakeHead();
   void Dispatch();
   // Answers from here and closes: what follows on this connection cannot be trusted.
   void Refuse(const absl::Status& error);

@@ -1,0 +1,175 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "core/base/reason.h"
+#include "gateway/live_request.h"
+
+// What happens to a live request while it runs, event by event.
+namespace bottega::gateway {
+namespace {
+
+using internal::v1::Ended;
+using internal::v1::GeneratedToken;
+
+double Seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
+
+// A worker names its reason as core/base/reason.h does.
+Reason ReasonNamed(const std::string& name) {
+  for (const ReasonRow& row : ReasonTable()) {
+    if (row.name == name) return row.reason;
+  }
+  return Reason::kInternalError;
+}
+
+absl::Status ClientGone() { return MakeError(Reason::kCancelled, "the client left"); }
+
+}  // namespace
+
+Task<absl::StatusOr<RequestEvent>> LiveRequest::NextEvent() {
+  Time wake = deadline_;
+  if (prepared_.request.stream) {
+    wake = std::min(wake, last_shown_ + gateway_.config().keep_alive);
+  }
+  absl::StatusOr<RequestEvent> event = co_await events_.Receive(wake);
+  co_return event;
+}
+
+absl::Status LiveRequest::HandleSilence(const absl::Status& why) {
+  if (!absl::IsDeadlineExceeded(why)) return why;
+  const Time now = gateway_.context().loop.Now();
+  if (now >= deadline_) {
+    return MakeError(Reason::kDeadlineExceeded, "the request's deadline passed");
+  }
+  writer_->KeepAlive();
+  Shown();
+  return writer_->broken() ? ClientGone() : absl::OkStatus();
+}
+
+absl::Status LiveRequest::Handle(const RequestEvent& event) {
+  if (gateway_.context().loop.Now() >= deadline_) {
+    return MakeError(Reason::kDeadlineExceeded, "the request's deadline passed");
+  }
+  switch (event.kind) {
+    case RequestEvent::Kind::kToken:
+      return OnToken(sequences_[event.sequence], event.token);
+    case RequestEvent::Kind::kEnded:
+      return OnEnded(event.sequence, event);
+    case RequestEvent::Kind::kLost:
+      return Migrate(event.sequence, event.status);
+    case RequestEvent::Kind::kRefused:
+      return event.status;
+    case RequestEvent::Kind::kGone:
+      break;
+  }
+  return ClientGone();
+}
+
+absl::Status LiveRequest::OnToken(Sequence& sequence, const GeneratedToken& token) {
+  const int index = static_cast<int>(&sequence - sequences_.data());
+  const TokenLog& log = sequence.choice->log();
+  if (sequence.choice->ended() || token.owner_epoch() != log.owner_epoch()) {
+    return absl::OkStatus();
+  }
+  if (token.finish() == internal::v1::FINISH_REASON_ERROR ||
+      token.finish() == internal::v1::FINISH_REASON_BUSY || token.index() > log.size() ||
+      token.id() < 0 || token.id() >= gateway_.model().vocab_size) {
+    return Migrate(index, absl::InternalError("the worker broke the order of tokens"));
+  }
+  const Time begin = gateway_.context().loop.Now();
+  std::optional<ChoiceDelta> delta = sequence.choice->Accept(token);
+  gateway_.metrics().detokenize_seconds.Observe(Seconds(gateway_.context().loop.Now() - begin));
+  if (!delta) return absl::OkStatus();  // a token that is logged already
+  ObserveToken(sequence);
+  if (delta->end) {
+    const bool by_worker = token.finish() != internal::v1::FINISH_REASON_UNSPECIFIED;
+    if (!by_worker) gateway_.workers().Forget(sequence.key, true);
+    sequence.running = false;
+  }
+  Deliver(*delta);
+  return writer_->broken() ? ClientGone() : absl::OkStatus();
+}
+
+void LiveRequest::ObserveToken(Sequence& sequence) {
+  GatewayMetrics& metrics = gateway_.metrics();
+  const Time now = gateway_.context().loop.Now();
+  if (!any_token_) {
+    any_token_ = true;
+    metrics.time_to_first_token.Observe(Seconds(now - arrived_));
+  }
+  if (sequence.last_token) {
+    metrics.inter_token_latency.Observe(Seconds(now - *sequence.last_token));
+  }
+  if (sequence.lost_at) {
+    metrics.failover_stall.Observe(Seconds(now - *sequence.lost_at));
+    metrics.Failover("resumed");
+    sequence.lost_at.reset();
+  }
+  sequence.last_token = now;
+  metrics.generation_tokens.Increment();
+  metrics.token_log_bytes.Increment(sizeof(int32_t));
+}
+
+void LiveRequest::Deliver(const ChoiceDelta& delta) {
+  writer_->Delta(delta, UsageSoFar());
+  Shown();
+  if (!delta.end) return;
+  --unfinished_;
+  gateway_.metrics().Finished(delta.end->reason);
+}
+
+void LiveRequest::Shown() {
+  last_shown_ = gateway_.context().loop.Now();
+  if (counted_stream_ || !writer_->begun()) return;
+  counted_stream_ = true;
+  gateway_.metrics().open_streams.Increment();
+}
+
+absl::Status LiveRequest::OnEnded(int index, const RequestEvent& event) {
+  Sequence& sequence = sequences_[index];
+  const Ended& ended = event.ended;
+  if (sequence.choice->ended()) return absl::OkStatus();
+  switch (ended.finish()) {
+    case internal::v1::FINISH_REASON_BUSY:
+      // Granted twice: another gateway was faster. It keeps its turn.
+      gateway_.workers().Rest(event.worker);
+      sequence.choice->log().NewOwner();
+      Route(index, true);
+      return absl::OkStatus();
+    case internal::v1::FINISH_REASON_STOP:
+    case internal::v1::FINISH_REASON_LENGTH:
+      sequence.running = false;
+      Deliver(sequence.choice->EndWithout(ended.finish()));
+      return absl::OkStatus();
+    default:
+      break;
+  }
+  const Reason reason = ReasonNamed(ended.reason());
+  // A worker that empties itself: its sequences go on elsewhere.
+  if (reason == Reason::kDraining) return Migrate(index, absl::UnavailableError(ended.message()));
+  return MakeError(reason, ended.message().empty() ? RowOf(reason).name : ended.message());
+}
+
+// The request goes on at another worker from the token log; the client sees one stream.
+absl::Status LiveRequest::Migrate(int index, const absl::Status& why) {
+  Sequence& sequence = sequences_[index];
+  if (sequence.choice->ended()) return absl::OkStatus();
+  if (sequence.running) gateway_.workers().Forget(sequence.key, true);
+  if (++sequence.migrations > limits::kMigrationsMax) {
+    gateway_.metrics().Failover("gave_up");
+    return MakeError(
+        Reason::kNoWorker,
+        fmt::format("this request lost its attention worker {} times", sequence.migrations));
+  }
+  gateway_.context().log.Warning(
+      fmt::format("attention worker lost at token {}: {}", sequence.choice->log().size(),
+                  std::string(why.message())),
+      http_.request_id);
+  if (!sequence.lost_at) sequence.lost_at = gateway_.context().loop.Now();
+  sequence.choice->log().NewOwner();
+  Route(index, true);
+  return absl::OkStatus();
+}
+
+}  // namespace bottega::gateway

@@ -1,0 +1,187 @@
+#include <gtest/gtest.h>
+#include <prometheus/registry.h>
+
+#include "core/service/local_network.h"
+#include "gateway/gateway_service.h"
+#include "tests/gateway/fake_attention_worker.h"
+#include "tests/gateway/fake_text.h"
+
+namespace bottega::gateway {
+namespace {
+
+using namespace std::chrono_literals;
+
+// An answer kept in memory.
+class KeptReply : public Reply {
+ public:
+  void Whole(int s, Headers, std::string b) override {
+    status = s;
+    body = std::move(b);
+    ended = true;
+  }
+  void StartEvents(Headers) override { status = 200; }
+  bool Write(std::string bytes) override {
+    body += bytes;
+    return true;
+  }
+  void Finish(bool) override { ended = true; }
+  void Cut() override { ended = cut = true; }
+  void OnGone(std::function<void()> g) override { gone = std::move(g); }
+
+  int status = 0;
+  std::string body;
+  bool ended = false, cut = false;
+  std::function<void()> gone;
+};
+
+// What a worker says depends on the prompt, the choice and the index only, as the real one's.
+FakeAttentionWorker::Next Speak(const internal::v1::Submit& submit, uint32_t index) {
+  uint32_t hash = submit.sampling().choice() * 31 + index * 7;
+  for (int32_t id : submit.prompt_ids()) hash = hash * 131 + static_cast<uint32_t>(id);
+  return {static_cast<int32_t>('a' + hash % 26), index == 30 + hash % 5};
+}
+
+// A gateway and two workers in one simulated thread; the network delays, resets and one worker is
+// killed and comes back.
+class World {
+ public:
+  World(uint64_t seed, bool faults)
+      : loop_(Loop::Simulated(seed)),
+        network_(*loop_, faults ? SeededFaults(*loop_, {.reset_probability = 0.003}) : nullptr) {
+    GatewayConfig config;
+    config.text_threads = 0;
+    service_ = std::make_unique<GatewayService>(context_, config, FakeModel());
+    auto table = std::make_shared<ClusterTable>();
+    table->layers = table->experts = 1;
+    table->replicas = {{MemberId{1000}}};
+    for (uint32_t i = 1; i <= 2; ++i) {
+      FakeAttentionWorker::Options options{.id = MemberId{i},
+                                           .node = NodeId{100 + i},
+                                           .address = "attention-" + std::to_string(i),
+                                           .slots = 3};
+      workers_.push_back(std::make_unique<FakeAttentionWorker>(*loop_, network_, options, Speak));
+      table->members.push_back(workers_.back()->AsMember());
+    }
+    service_->Start();
+    service_->UpdateTable(table);
+  }
+  ~World() {
+    service_->Close();
+    loop_->Kill(NodeId{1});
+    loop_->Kill(NodeId{101});
+    loop_->Kill(NodeId{102});
+  }
+
+  std::shared_ptr<KeptReply> Ask(int i, bool stream) {
+    HttpRequest request{.method = "POST",
+                        .path = "/v1/completions",
+                        .body = R"({"prompt":"question )" + std::to_string(i) +
+                                R"(","n":2,"seed":1,"logprobs":1,"stream":)" +
+                                (stream ? "true}" : "false}"),
+                        .request_id = "r" + std::to_string(i)};
+    auto reply = std::make_shared<KeptReply>();
+    service_->Generate(Api::kCompletion, std::move(request), reply);
+    return reply;
+  }
+
+  // Until all have ended; the clock is virtual.
+  void Finish(const std::vector<std::shared_ptr<KeptReply>>& replies) {
+    for (int slice = 0; slice < 600; ++slice) {
+      loop_->RunUntil(loop_->Now() + 100ms);
+      if (std::ranges::all_of(replies, [](const auto& reply) { return reply->ended; })) return;
+    }
+    FAIL() << "a request never ended";
+  }
+  Loop& loop() { return *loop_; }
+  GatewayService& service() { return *service_; }
+  FakeAttentionWorker& worker(int i) { return *workers_[i]; }
+
+ private:
+  std::unique_ptr<Loop> loop_;
+  LocalNetwork network_;
+  prometheus::Registry registry_;
+  FaultPoints faults_;
+  ServiceContext context_{.loop = *loop_,
+                          .node = NodeId{1},
+                          .network = network_,
+                          .metrics = registry_,
+                          .faults = faults_,
+                          .role = Role::kGateway,
+                          .incarnation = Incarnation{1},
+                          .name = "gateway",
+                          .log = Logger("gateway", "gateway")};
+  std::unique_ptr<GatewayService> service_;
+  std::vector<std::unique_ptr<FakeAttentionWorker>> workers_;
+};
+
+std::string Choices(const KeptReply& reply) {
+  return Json::parse(reply.body).value("choices", Json()).dump();
+}
+
+class SimulatedTest : public testing::Test {
+ protected:
+  void SetUp() override { CaptureLog(&lines_); }
+  void TearDown() override { CaptureLog(nullptr); }
+  std::string lines_;
+};
+
+TEST_F(SimulatedTest, FaultsChangeNoByte) {
+  constexpr int kRequests = 10;
+  std::vector<std::string> clean;
+  {
+    World world(1, false);
+    std::vector<std::shared_ptr<KeptReply>> replies;
+    for (int i = 0; i < kRequests; ++i) replies.push_back(world.Ask(i, false));
+    world.Finish(replies);
+    for (const auto& reply : replies) {
+      ASSERT_EQ(reply->status, 200) << reply->body;
+      clean.push_back(Choices(*reply));
+    }
+  }
+  size_t migrated = 0, failed = 0;
+  for (uint64_t seed = 1; seed <= 60; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    World world(seed, true);
+    std::vector<std::shared_ptr<KeptReply>> replies;
+    for (int i = 0; i < kRequests; ++i) replies.push_back(world.Ask(i, false));
+    world.loop().RunUntil(world.loop().Now() + 3ms);
+    world.worker(static_cast<int>(seed % 2)).Break();
+    world.Finish(replies);
+    for (int i = 0; i < kRequests; ++i) {
+      if (replies[i]->status == 200) {
+        EXPECT_EQ(Choices(*replies[i]), clean[i]);
+      } else {
+        ++failed;  // lost four workers: says so
+        EXPECT_EQ(Json::parse(replies[i]->body)["error"]["code"], "no_worker");
+      }
+    }
+    for (int w = 0; w < 2; ++w) {
+      for (const auto& submit : world.worker(w).submits) migrated += submit.owner_epoch() > 1;
+    }
+    EXPECT_EQ(world.service().gate().inside(), 0u);
+    EXPECT_EQ(world.service().admission().waiting(), 0u);
+  }
+  EXPECT_GT(migrated, 100u);  // the faults were there
+  EXPECT_LT(failed, 30u);
+}
+
+TEST_F(SimulatedTest, ClientsThatLeaveAtAnyMomentLeaveNothing) {
+  for (uint64_t seed = 1; seed <= 60; ++seed) {
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    World world(seed, true);
+    std::vector<std::shared_ptr<KeptReply>> replies;
+    for (int i = 0; i < 10; ++i) replies.push_back(world.Ask(i, i % 2 == 0));
+    for (auto& reply : replies) {
+      world.loop().RunUntil(world.loop().Now() + Duration(world.loop().SimRandom() % 1'500'000));
+      if (reply->gone && !reply->ended) reply->gone();
+    }
+    world.Finish(replies);
+    world.loop().RunUntil(world.loop().Now() + 1s);
+    EXPECT_EQ(world.service().gate().inside(), 0u);
+    EXPECT_EQ(world.service().admission().waiting(), 0u);
+    EXPECT_EQ(world.worker(0).live() + world.worker(1).live(), 0u);
+  }
+}
+
+}  // namespace
+}  // namespace bottega::gateway
