@@ -67,6 +67,7 @@ ClusterHistory::~ClusterHistory() { world_.loop().Kill(kHistoryNode); }
 void ClusterHistory::SetFate(FrameFate* fate, absl::Span<const std::byte> frame) {
   fate->delay = Between(10us, frame_delay_);
   if (!faults_) return;
+  fate->by_address = Chance(0.5);
   if (Chance(copy_)) {
     fate->copies = 2;
     ++totals.frames_copied;
@@ -137,12 +138,17 @@ Duration ClusterHistory::Blow() {
   }
 }
 
+// A supervisor that is at once there, before frames for the dead have arrived; or one that is not.
+Duration ClusterHistory::Absence() {
+  return Chance(0.4) ? Between(0ms, 20ms) : Between(10ms, 2000ms);
+}
+
 Duration ClusterHistory::KillExpert() {
   const uint32_t index = Below(kExpertWorkers);
   if (!world_.expert_node(index) || !world_.CanDoWithout(index)) return 0ms;
   ++totals.expert_deaths;
   world_.KillExpert(index);
-  world_.loop().Spawn(kHistoryNode, RestartExpert(index, Between(10ms, 1500ms)));
+  world_.loop().Spawn(kHistoryNode, RestartExpert(index, Absence()));
   return kRecovery;
 }
 
@@ -151,7 +157,7 @@ Duration ClusterHistory::KillAttention() {
   if (!world_.attention_node(index) || !MayLoseAttention(kDeathSeen)) return 0ms;
   ++totals.attention_deaths;
   world_.KillAttention(index);
-  world_.loop().Spawn(kHistoryNode, RestartAttention(index, Between(10ms, 1500ms)));
+  world_.loop().Spawn(kHistoryNode, RestartAttention(index, Absence()));
   return 0ms;
 }
 
@@ -159,7 +165,7 @@ Duration ClusterHistory::KillRouter() {
   if (!world_.router_node()) return 0ms;
   ++totals.router_deaths;
   world_.KillRouter();
-  world_.loop().Spawn(kHistoryNode, RestartRouter(Between(10ms, 2500ms)));
+  world_.loop().Spawn(kHistoryNode, RestartRouter(Absence()));
   return 0ms;
 }
 

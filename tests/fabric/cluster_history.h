@@ -49,6 +49,7 @@ class ClusterHistory {
   Task<void> RestartExpert(uint32_t index, Duration after);
   Task<void> HealLater(NodeId from, NodeId to, Duration after);
   Duration Blow();
+  Duration Absence();
   Duration KillExpert();
   Duration KillAttention();
   Duration KillRouter();
