@@ -25,7 +25,9 @@ struct MemberRecord {
   Member member;
   std::shared_ptr<SessionStream> stream;  // nullptr while its session is broken
   LifeSigns signs;
-  uint64_t acked_epoch = 0;  // of our term; 0: it reads an older table or none
+  uint64_t acked_epoch = 0;    // of our term; 0: it reads an older table or none
+  bool brought_table = false;  // it came with a table of an earlier router
+  bool table_due = false;      // it was not sent `table` while the return window is open
   double load = 0;
   bool drain_wanted = false;
   uint64_t draining_since = 0;  // first epoch that shows it as draining; 0: not yet
@@ -85,6 +87,8 @@ struct RouterState {
   bool IsDense(uint32_t layer) const { return layer < dense_layers.size() && dense_layers[layer]; }
   // Something changed that the table or an assignment may follow from.
   void Touch() { changed.Wake(); }
+  // Others of the time before this router may still come back.
+  bool ReturnWindowOpen() const { return context.loop.Now() < place_not_before; }
   // At once for a zero `delay`; else so much after the last such call. Never before
   // place_not_before.
   void PlaceWithin(Duration delay);

@@ -52,7 +52,6 @@ void PlaceNow(RouterState& state) {
   input.dense_layers = state.dense_layers;
   input.replication = state.config.replication;
   input.load = MeasuredLoad(state);
-  input.tolerance = state.config.rebalance_threshold;
   for (const auto& [id, record] : state.members) {
     if (MayHold(record)) {
       input.members.push_back({id, record.capacity, std::max(record.member.speed, 0.01)});
@@ -276,6 +275,11 @@ void WriteTable(RouterState& state) {
     state.table = std::make_shared<const ClusterTable>(std::move(next));
     PushTable(state);
   }
+  if (!state.ReturnWindowOpen()) {
+    for (auto& [id, record] : state.members) {
+      if (record.table_due) SendTable(state, record);
+    }
+  }
   const bool placed = state.wanted.size() == state.keys() && !state.place_at;
   for (auto& [id, record] : state.members) {
     // Before the first placement nobody is told anything: what is held stays held.
@@ -290,7 +294,9 @@ void WriteTable(RouterState& state) {
 Task<void> RunTableWriter(std::shared_ptr<RouterState> state) {
   while (!state->stopping) {
     WriteTable(*state);
-    (void)co_await state->changed.Wait(state->place_at.value_or(kNever));
+    Time wake = state->place_at.value_or(kNever);
+    if (state->ReturnWindowOpen()) wake = std::min(wake, state->place_not_before);
+    (void)co_await state->changed.Wait(wake);
   }
 }
 

@@ -77,6 +77,7 @@ void RiseAbove(RouterState& state, uint64_t term, uint64_t epoch) {
   if (term == 0) return;
   if (term != state.term) {
     state.place_not_before = state.started + state.config.return_window;
+    if (state.place_at) state.place_at = std::max(*state.place_at, state.place_not_before);
   }
   if (term < state.term) {
     state.epoch = std::max(state.epoch, epoch);
@@ -141,9 +142,7 @@ void SayWelcome(const RouterState& state, MemberRecord& record) {
   welcome.mutable_welcome()->set_term(state.term);
   SendOrEnd(record, welcome);
   if (state.table == nullptr || state.table->term != state.term) return;
-  internal::v1::RouterMessage table;
-  *table.mutable_table() = EncodeTable(*state.table);
-  SendOrEnd(record, table);
+  SendTable(state, record);
 }
 
 }  // namespace
@@ -168,6 +167,7 @@ absl::StatusOr<MemberId> Register(RouterState& state, const internal::v1::Regist
   record.member.id = id;
   record.member.state = MemberState::kJoining;
   record.stream = std::move(stream);
+  record.brought_table = request.acked_term() != 0 && request.acked_term() != state.term;
   record.signs.last_heartbeat = state.context.loop.Now();
   record.drain_wanted = before && before->drain_wanted;
   if (record.member.role == Role::kExpert) {

@@ -10,10 +10,18 @@ void SendOrEnd(MemberRecord& record, const internal::v1::RouterMessage& message)
   if (!sent.ok()) record.stream->Close(sent);  // its session's task sees the end
 }
 
-void PushTable(RouterState& state) {
+// Who has a table of the router before us keeps it while the return window is open: in ours those
+// that are not back yet would be missing, and it would break with them in the middle of their work.
+void SendTable(const RouterState& state, MemberRecord& record) {
+  record.table_due = record.brought_table && state.ReturnWindowOpen();
+  if (record.table_due) return;
   internal::v1::RouterMessage message;
   *message.mutable_table() = EncodeTable(*state.table);
-  for (auto& [id, record] : state.members) SendOrEnd(record, message);
+  SendOrEnd(record, message);
+}
+
+void PushTable(RouterState& state) {
+  for (auto& [id, record] : state.members) SendTable(state, record);
 }
 
 }  // namespace bottega::router

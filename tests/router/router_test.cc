@@ -371,7 +371,8 @@ TEST_F(RouterTest, ALateJoinerTakesExpertsWithoutAGap) {
     Run(1ms);
     ASSERT_GE(LeastReplicas(), 2u);
   }
-  EXPECT_GE(late.held.size(), 12u);
+  // 2 layers x 32 copies / 3 workers = 21.3; the others may stay a tenth above that.
+  EXPECT_GE(late.held.size(), 16u);
   EXPECT_EQ(InTable("expert-2")->state, MemberState::kActive);
   size_t held = 0;
   for (auto& [name, worker] : workers_) held += worker->held.size();
@@ -392,9 +393,9 @@ TEST_F(RouterTest, ANewRouterRebuildsTheTableFromItsMembers) {
   StartRouter();
   for (int i = 0; i < 2000; ++i) {
     Run(1ms);
-    // At no moment does the reader lose an expert that it had.
-    ASSERT_TRUE(EveryExpertHasAReplica(*reader.session->table()) ||
-                reader.session->table()->term > old->term);
+    // At no moment does the reader lose an expert or a member that it had.
+    ASSERT_TRUE(EveryExpertHasAReplica(*reader.session->table()));
+    ASSERT_EQ(reader.session->table()->members.size(), old->members.size());
   }
   const TableSnapshot rebuilt = router_->table();
   EXPECT_GT(rebuilt->term, old->term);
