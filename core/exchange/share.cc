@@ -6,17 +6,36 @@
 namespace bottega {
 namespace {
 
-// All exponent bits set: NaN or infinity. No branch in the loop, so that it vectorises.
-template <class Word>
-bool CopyFinite(const std::byte* src, std::byte* dst, size_t count, Word exponent) {
-  std::memcpy(dst, src, count * sizeof(Word));
-  Word bad = 0;
-  for (size_t i = 0; i < count; ++i) {
-    Word word;
-    std::memcpy(&word, src + i * sizeof(Word), sizeof word);
-    bad |= static_cast<Word>((word & exponent) == exponent);
+// Not finite is: all exponent bits set. With the other bits cut off, adding one to the exponent
+// then carries into the sign's place and nowhere else, so a 64-bit word holds several elements, and
+// the loop over a block of fixed size vectorises.
+struct ExponentBits {
+  uint64_t mask, one, carry;
+};
+constexpr ExponentBits kBF16Bits = {0x7f807f807f807f80, 0x0080008000800080, 0x8000800080008000};
+constexpr ExponentBits kF32Bits = {0x7f8000007f800000, 0x0080000000800000, 0x8000000080000000};
+
+bool CopyFinite(const std::byte* src, std::byte* dst, size_t bytes, const ExponentBits& bits) {
+  constexpr size_t kWords = 16;
+  constexpr size_t kBlock = kWords * sizeof(uint64_t);
+  uint64_t carried[kWords] = {};
+  uint64_t words[kWords];
+  auto take = [&](size_t count) {
+    std::memcpy(words, src, count);
+    std::memcpy(dst, src, count);
+    for (size_t i = 0; i < kWords; ++i) carried[i] |= (words[i] & bits.mask) + bits.one;
+    src += count;
+    dst += count;
+  };
+  size_t left = bytes;
+  for (; left >= kBlock; left -= kBlock) take(kBlock);
+  if (left > 0) {
+    std::memset(words, 0, sizeof words);
+    take(left);
   }
-  return bad == 0;
+  uint64_t all = 0;
+  for (uint64_t word : carried) all |= word;
+  return (all & bits.carry) == 0;
 }
 
 }  // namespace
@@ -70,10 +89,8 @@ void WriteForward(const EntryOf& of, absl::Span<const uint32_t> entries, const E
 }
 
 bool CopyFiniteRow(const std::byte* src, std::byte* dst, const ExchangeShape& shape) {
-  if (shape.row_type == DType::kBF16) {
-    return CopyFinite<uint16_t>(src, dst, shape.hidden, 0x7f80);
-  }
-  return CopyFinite<uint32_t>(src, dst, shape.hidden, 0x7f800000);
+  return CopyFinite(src, dst, shape.row_bytes(),
+                    shape.row_type == DType::kBF16 ? kBF16Bits : kF32Bits);
 }
 
 }  // namespace bottega

@@ -10,6 +10,7 @@
 #include <random>
 
 #include "core/exchange/exchange_reference.h"
+#include "core/exchange/share.h"
 #include "core/transport/loopback_transport.h"
 #include "tests/core/exchange/pure_expert.h"
 
@@ -668,6 +669,36 @@ TEST_F(DispatchTest, EmptyFrameMemoryWaits) {
   loop_->Run();
   ExpectWhole(*job);
   EXPECT_EQ(one.forwards.size(), 1u);
+}
+
+// Every place of a row, every kind of number.
+TEST(CopyFiniteRowTest, FindsWhatIsNotFiniteAnywhere) {
+  for (DType type : {DType::kBF16, DType::kF32}) {
+    for (uint32_t hidden : {1, 2, 3, 31, 64, 65, 77, 200}) {
+      const ExchangeShape shape{
+          .layers = 1, .experts = 1, .top_k = 1, .hidden = hidden, .row_type = type};
+      const size_t width = SizeOf(type);
+      const size_t upper = width - 2;  // where sign and exponent lie
+      std::vector<std::byte> row(shape.row_bytes()), out(shape.row_bytes());
+      std::mt19937_64 rng(hidden);
+      for (size_t i = 0; i < hidden; ++i) {
+        uint64_t bits = rng();
+        std::memcpy(&row[i * width], &bits, width);
+        // Finite: the largest, the smallest, both signs; the exponent is never all ones.
+        const uint16_t word = static_cast<uint16_t>(i % 3 == 0 ? 0x7f7f : i % 3 == 1 ? 0xff7f : 0);
+        std::memcpy(&row[i * width + upper], &word, sizeof word);
+      }
+      EXPECT_TRUE(CopyFiniteRow(row.data(), out.data(), shape));
+      EXPECT_EQ(row, out);
+      for (size_t i = 0; i < hidden; ++i) {
+        for (uint16_t word : {0x7f80, 0xff80, 0x7fc0, 0xffff}) {
+          std::vector<std::byte> bad = row;
+          std::memcpy(&bad[i * width + upper], &word, sizeof word);
+          EXPECT_FALSE(CopyFiniteRow(bad.data(), out.data(), shape)) << i << " of " << hidden;
+        }
+      }
+    }
+  }
 }
 
 TEST(ExchangeReferenceTest, CombineAddsInAscendingExpertOrder) {
