@@ -3,25 +3,13 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <variant>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "core/base/time.h"
+#include "core/service/option_value.h"
 
 namespace bottega {
-
-struct ByteCount {
-  uint64_t value = 0;
-};
-
-// "24GiB", "512 MB", "4096": binary and decimal suffixes. InvalidArgument otherwise.
-absl::StatusOr<ByteCount> ParseByteCount(std::string_view text);
-// "300ms", "10s", "2m", "1h", "50us".
-absl::StatusOr<Duration> ParseDuration(std::string_view text);
-// "32768", "32K" (1024), "1M".
-absl::StatusOr<int64_t> ParseCount(std::string_view text);
 
 // One table of options per service; it makes the flags, the environment names, the YAML keys,
 // --help and --print-config. `max-model-len` is --max-model-len 32K, BOTTEGA_MAX_MODEL_LEN=32K and
@@ -37,10 +25,7 @@ absl::StatusOr<int64_t> ParseCount(std::string_view text);
 //   absl::StatusOr<OptionTable::Outcome> outcome = table.Parse(argc, argv);
 class OptionTable {
  public:
-  // A bool is a flag without a value (--x, --no-x, --x=false). int64_t takes ParseCount's forms. A
-  // vector takes the flag several times, a comma list in the environment, a list in YAML.
-  using Target = std::variant<bool*, int64_t*, double*, std::string*, std::vector<std::string>*,
-                              Duration*, ByteCount*>;
+  using Target = OptionTarget;
 
   // `program` as users call it: "bottega-gateway", "bottega serve".
   OptionTable(std::string program, std::string summary, std::string version = "");
