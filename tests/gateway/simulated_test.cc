@@ -36,9 +36,9 @@ class KeptReply : public Reply {
 
 // What a worker says depends on the prompt, the choice and the index only, as the real one's.
 FakeAttentionWorker::Next Speak(const internal::v1::Submit& submit, uint32_t index) {
-  uint32_t hash = submit.sampling().choice() * 31 + index * 7;
+  uint32_t hash = submit.sampling().choice();
   for (int32_t id : submit.prompt_ids()) hash = hash * 131 + static_cast<uint32_t>(id);
-  return {static_cast<int32_t>('a' + hash % 26), index == 30 + hash % 5};
+  return {static_cast<int32_t>('a' + (hash + index * 7) % 26), index == 30 + hash % 5};
 }
 
 // A gateway and two workers in one simulated thread; the network delays, resets and one worker is
