@@ -100,7 +100,7 @@ void ExpertServer::Join(const RouterSessionOptions& router,
       RouterSession::Callbacks{
           .on_table = [this](TableSnapshot table) { OnTable(std::move(table)); },
           .on_assignment = [this](std::vector<ExpertRef> experts) { Assign(std::move(experts)); },
-          .load = [this] { return static_cast<double>(engine_.queued_rows()); },
+          .load = [this] { return rows_per_second_; },
           .on_refused = std::move(on_refused)});
   session_->Start();
 }
@@ -138,8 +138,14 @@ void ExpertServer::Stop() {
 }
 
 Task<void> ExpertServer::ExportMetrics() {
+  uint64_t before = 0;
   while (true) {
     metrics_.Update(engine_, loader_.missing());
+    const uint64_t rows = engine_.stats().rows_decode + engine_.stats().rows_prefill;
+    const double rate = static_cast<double>(rows - before) /
+                        std::chrono::duration<double>(kMetricsInterval).count();
+    before = rows;
+    rows_per_second_ += 0.5 * (rate - rows_per_second_);
     co_await context_.loop.Sleep(kMetricsInterval);
   }
 }

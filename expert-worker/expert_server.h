@@ -70,6 +70,7 @@ class ExpertServer {
   std::unique_ptr<RouterSession> session_;
   TableSnapshot table_;
   std::string address_;
+  double rows_per_second_ = 0;  // over about a second
 };
 
 }  // namespace bottega

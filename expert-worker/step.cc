@@ -80,6 +80,7 @@ void ExpertEngine::Admit(FrameBuffer frame, const FrameView& view,
     ++stats_.nacks_not_held;
     return Nack(header, *pair, FrameReason::kNotHeld);
   }
+  if (absl::Status fault = FAULT_POINT(context_.faults, "ew.mid_recv"); !fault.ok()) return;
   Arrival arrival;
   arrival.frame = std::move(frame);
   arrival.view = view;
