@@ -43,7 +43,7 @@ class OneAnswer(unittest.TestCase):
         with running("serve", *flags) as one:
             expected = answers(one.url, 1)
             self.assertEqual(answers(one.url, 32), expected, "serve, 32 at once")
-            self.assertTransport(one.metrics(one.find(r"^admin +(\S+)").group(1)), "loopback")
+            self.assertTransport(one, one.find(r"^admin +(\S+)").group(1), "loopback")
         for attention, experts, replication in ((1, 1, 1), (2, 4, 2)):
             shape = f"{attention}A x {experts}E"
             with running("up", *flags, "--attention-workers", str(attention), "--expert-workers",
@@ -52,16 +52,13 @@ class OneAnswer(unittest.TestCase):
                 self.assertEqual(answers(cluster.url, 1), expected, f"{shape}, one by one")
                 for name, (_, admin) in cluster.members().items():
                     if name.startswith("attention"):
-                        self.assertTransport(cluster.metrics(admin), "tcp")
+                        self.assertTransport(cluster, admin, "tcp")
                     if name.startswith("expert"):
-                        series = cluster.metrics(admin)
-                        rows = sum(value for key, value in series.items()
-                                   if key.startswith("bottega_expert_rows_total"))
-                        self.assertGreater(rows, 0, f"{shape}: {name} computed nothing")
+                        rows = cluster.published(admin, "bottega_expert_rows_total")
+                        self.assertGreater(sum(rows.values()), 0, f"{shape}: {name} computed nothing")
 
-    def assertTransport(self, series, transport):
-        rows = {key: value for key, value in series.items()
-                if key.startswith("bottega_exchange_rows_total") and 'received' in key}
+    def assertTransport(self, cluster, admin, transport):
+        rows = cluster.published(admin, 'bottega_exchange_rows_total{direction="received"')
         self.assertTrue(rows, "no exchange metrics")
         for key, value in rows.items():
             self.assertIn(f'transport="{transport}"', key)
