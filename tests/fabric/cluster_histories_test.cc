@@ -27,7 +27,7 @@ class ClusterHistoriesTest : public testing::Test {
 
 TEST_F(ClusterHistoriesTest, EveryAnswerIsTheOneWithoutFaults) {
   const uint64_t first = kOne > 0 ? kOne : 1;
-  const uint64_t last = kOne > 0 ? kOne : FromEnvironment("BOTTEGA_FABRIC_SEEDS", 100);
+  const uint64_t last = kOne > 0 ? kOne : FromEnvironment("BOTTEGA_FABRIC_SEEDS", 150);
   ClusterHistory::Totals sum;
   for (uint64_t seed = first; seed <= last; ++seed) {
     ClusterHistory history(seed);
