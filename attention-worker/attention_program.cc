@@ -33,12 +33,7 @@ absl::Status Serve(Options options) {
   config.kv_bytes = options.kv_cache.value;
   AttentionServer server(process->context(), config, process->model(), process->cpu(),
                          process->transport());
-  RETURN_IF_ERROR(server.Start());
-  server.Join(process->router(), [&process](absl::Status why) { process->Fail(std::move(why)); });
-  const absl::Status end = process->Run([&server](Time deadline) { return server.Drain(deadline); },
-                                        [&server] { return server.ready(); });
-  server.Stop();
-  return end;
+  return RunWorker(*process, server);
 }
 
 }  // namespace

@@ -4,7 +4,6 @@
 #include <string>
 
 #include "cli/model_report.h"
-#include "cli/progress_bar.h"
 #include "core/base/limits.h"
 #include "core/base/status.h"
 #include "core/model/checkpoint_reader.h"
@@ -13,6 +12,7 @@
 #include "core/model/packer.h"
 #include "core/service/options.h"
 #include "core/service/process.h"
+#include "core/service/progress_bar.h"
 
 namespace bottega {
 namespace {

@@ -3,12 +3,12 @@
 #include <cstdio>
 #include <string>
 
-#include "cli/progress_bar.h"
 #include "core/base/status.h"
 #include "core/model/packed_model.h"
 #include "core/model/packer.h"
 #include "core/service/options.h"
 #include "core/service/process.h"
+#include "core/service/progress_bar.h"
 
 namespace bottega {
 namespace {

@@ -164,12 +164,14 @@ class LocalCluster {
 };
 
 std::vector<std::string> LocalCluster::WorkerArguments(const char* program) const {
-  return {Program(program),     packed_,
-          "--router",           router_address_,
-          "--row-type",         o_.compute.row_type,
-          "--threads",          std::to_string(o_.compute.threads),
-          "--exchange",         o_.exchange,
-          "--exchange-devices", o_.exchange_devices};
+  std::vector<std::string> arguments = {Program(program),     packed_,
+                                        "--router",           router_address_,
+                                        "--row-type",         o_.compute.row_type,
+                                        "--threads",          std::to_string(o_.compute.threads),
+                                        "--exchange",         o_.exchange,
+                                        "--exchange-devices", o_.exchange_devices};
+  if (!o_.compute.isa.empty()) arguments.insert(arguments.end(), {"--isa", o_.compute.isa});
+  return arguments;
 }
 
 absl::StatusOr<std::vector<ProcessPlan>> LocalCluster::Plan() {
@@ -200,7 +202,10 @@ absl::StatusOr<std::vector<ProcessPlan>> LocalCluster::Plan() {
       .name = "gateway-0",
       .arguments = {Program("bottega-gateway"), packed_, "--router", router_address_, "--host",
                     o_.host, "--port", std::to_string(http_port_), "--served-model-name",
-                    model_name_, "--reasoning-field", o_.gateway.reasoning_field, "--drain-timeout",
+                    model_name_, "--reasoning-field", o_.gateway.reasoning_field,
+                    "--max-num-queued-reqs", std::to_string(o_.gateway.max_num_queued_reqs),
+                    "--overload-status", std::to_string(o_.gateway.overload_status),
+                    "--drain-timeout",
                     fmt::format("{}ms", o_.drain_timeout / std::chrono::milliseconds(1))}};
   for (const std::string& key : o_.gateway.api_keys) {
     gateway.arguments.insert(gateway.arguments.end(), {"--api-key", key});
@@ -215,10 +220,6 @@ absl::StatusOr<std::vector<ProcessPlan>> LocalCluster::Plan() {
     plan.admin_address = fmt::format("127.0.0.1:{}", admin_port);
     plan.arguments.insert(plan.arguments.end(), {"--name", plan.name, "--admin-port",
                                                  std::to_string(admin_port), "--die-with-parent"});
-    if (!o_.compute.isa.empty() && plan.arguments.size() > 1 && plan.name != "router" &&
-        plan.name != "gateway-0") {
-      plan.arguments.insert(plan.arguments.end(), {"--isa", o_.compute.isa});
-    }
   }
   ports_.Release();
   return plans;

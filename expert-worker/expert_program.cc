@@ -32,12 +32,7 @@ absl::Status Serve(Options options) {
   config.capacity_bytes = options.capacity.value;
   ExpertServer server(process->context(), config, process->model(), process->cpu(),
                       process->transport());
-  RETURN_IF_ERROR(server.Start());
-  server.Join(process->router(), [&process](absl::Status why) { process->Fail(std::move(why)); });
-  const absl::Status end = process->Run([&server](Time deadline) { return server.Drain(deadline); },
-                                        [&server] { return server.ready(); });
-  server.Stop();
-  return end;
+  return RunWorker(*process, server);
 }
 
 }  // namespace

@@ -1,15 +1,16 @@
 #include "core/service/worker_process.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
+#include <optional>
 #include <thread>
 
 #include "core/base/reason.h"
 #include "core/base/status.h"
 #include "core/model/packer.h"
+#include "core/service/progress_bar.h"
 #include "core/transport/ucx_transport.h"
 
 namespace bottega {
@@ -48,22 +49,16 @@ absl::StatusOr<std::shared_ptr<const PackedModel>> OpenModel(const ModelOptions&
   if (!options.weights.empty()) {
     ASSIGN_OR_RETURN(cache.weights, ParseDType(options.weights));
   }
-  const bool terminal = isatty(STDERR_FILENO) != 0;
-  int shown = -1;  // percent
-  cache.progress = [terminal, &shown](uint64_t done, uint64_t total) {
-    const int percent = total == 0 ? 100 : static_cast<int>(100 * done / total);
-    if (percent == shown || (!terminal && percent / 10 == shown / 10)) return;
-    shown = percent;
-    std::fprintf(stderr, terminal ? "\rpacking the model %3d %%" : "packing the model %d %%\n",
-                 percent);
+  std::optional<ProgressBar> bar;  // only if there is something to pack
+  cache.progress = [&bar](uint64_t done, uint64_t total) {
+    if (!bar) bar.emplace("packing the model");
+    bar->Update(done, total);
   };
   cache.note = [](std::string_view line) {
     std::fprintf(stderr, "%s\n", std::string(line).c_str());
   };
-  absl::StatusOr<std::filesystem::path> packed = PackedFor(options.dir, cache);
-  if (terminal && shown >= 0) std::fputc('\n', stderr);
-  RETURN_IF_ERROR(packed.status());
-  return PackedModel::Open(*packed);
+  ASSIGN_OR_RETURN(const std::filesystem::path packed, PackedFor(options.dir, cache));
+  return PackedModel::Open(packed);
 }
 
 absl::StatusOr<std::unique_ptr<Compute>> Compute::Make(const ComputeOptions& options) {

@@ -3,6 +3,7 @@
 #include <memory>
 #include <string>
 
+#include "core/base/status.h"
 #include "core/kernels/cpu/cpu.h"
 #include "core/kernels/cpu/threads.h"
 #include "core/model/packed_model.h"
@@ -87,5 +88,17 @@ class WorkerProcess {
   std::unique_ptr<Compute> compute_;
   std::shared_ptr<const PackedModel> model_;
 };
+
+// A worker server's life in its process: start, join the router, serve until a signal has drained
+// it.
+template <class Server>
+absl::Status RunWorker(WorkerProcess& process, Server& server) {
+  RETURN_IF_ERROR(server.Start());
+  server.Join(process.router(), [&process](absl::Status why) { process.Fail(std::move(why)); });
+  const absl::Status end = process.Run([&server](Time deadline) { return server.Drain(deadline); },
+                                       [&server] { return server.ready(); });
+  server.Stop();
+  return end;
+}
 
 }  // namespace bottega

@@ -7,7 +7,7 @@
 #include "cli/inspect.h"
 #include "cli/model_report.h"
 #include "cli/pack.h"
-#include "cli/progress_bar.h"
+#include "core/service/progress_bar.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "tests/core/model/checkpoint_writer.h"
