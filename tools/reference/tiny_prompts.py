@@ -17,9 +17,12 @@ KINDS = {
     "other": ("sum", "sum", "difference", "difference", "product", "product", "fact", "chat",
               "copy", "replace", "json", "tool", "after_tool"),
 }
-# Mode, kind, the most positions kept: 400 in all.
-LOGIT_KINDS = (("think_en", "sum", 112), ("think_ita", "fact", 60), ("turbo_en", "difference", 64),
-               ("turbo_ita", "copy", 48), ("none", "chat", 44), ("think_ita", "tool", 72))
+# Mode and kind of the whole conversations whose logits are kept: about 1,200 positions.
+LOGIT_KINDS = (("think_en", "sum"), ("think_ita", "sum"), ("think_en", "product"),
+               ("think_ita", "product"), ("think_en", "difference"), ("think_ita", "difference"),
+               ("turbo_en", "difference"), ("turbo_ita", "copy"), ("think_ita", "fact"),
+               ("none", "chat"), ("think_ita", "tool"), ("think_en", "product"),
+               ("think_ita", "sum"), ("think_en", "sum"), ("think_ita", "product"))
 
 
 def ready():
@@ -84,14 +87,13 @@ def logit_sequences():
     """Token ids of whole conversations, answers included; of each kind some to choose from."""
     fast = tokenizer()
 
-    def alternatives(mode, kind, positions_max, seed):
+    def alternatives(mode, kind, seed):
         rng = random.Random(seed)
         for _ in range(10):
             sample = draw(rng, kind, mode)
-            ids = fast.apply_chat_template(
+            yield fast.apply_chat_template(
                 transcript(sample, mode), tools=sample.tools or None, return_dict=False,
                 **generate.kwargs_of(mode))
-            yield ids[:positions_max]
 
-    for number, (mode, kind, positions_max) in enumerate(LOGIT_KINDS):
-        yield alternatives(mode, kind, positions_max, 42 + number)
+    for number, (mode, kind) in enumerate(LOGIT_KINDS):
+        yield alternatives(mode, kind, 42 + number)
