@@ -13,7 +13,6 @@ namespace bottega {
 namespace {
 
 constexpr uint32_t kProtocol = 1;
-constexpr Duration kMetricsInterval = std::chrono::milliseconds(500);
 // Without --kv-cache: enough for a few long conversations, and little beside the weights.
 constexpr uint64_t kDefaultKvBytes = uint64_t{1} << 30;
 
@@ -29,7 +28,8 @@ AttentionServer::AttentionServer(ServiceContext& context, AttentionConfig config
       transport_(transport),
       metrics_(context.metrics, model_->dir().filename().string(), transport.name()) {}
 
-AttentionServer::~AttentionServer() = default;
+// Its tasks use its members: they end first. Nothing is sent by that.
+AttentionServer::~AttentionServer() { context_.loop.Kill(context_.node); }
 
 std::string AttentionServer::numerics_id() const {
   return fmt::format("{}-{}", model_->numerics_base(), std::string(Name(config_.row_type)));
@@ -100,7 +100,11 @@ absl::Status AttentionServer::Start() {
                    Engine::Create(context_.loop, cpu_, *model_, weights_, *dispatcher_, metrics_,
                                   engine, [this](const StepEvents& events) { Publish(events); }));
   context_.loop.Spawn(context_.node, engine_->Run());
-  context_.loop.Spawn(context_.node, ExportMetrics());
+  if (context_.scrape != nullptr) {
+    scrape_ = context_.scrape->Add([this] {
+      metrics_.Exchange(dispatcher_->stats(), dispatcher_->credits_in_use(), dispatcher_->peers());
+    });
+  }
 
   std::vector<std::pair<std::string, Network::Handler>> methods;
   methods.emplace_back(
@@ -187,19 +191,20 @@ void AttentionServer::Stop() {
   context_.network.Shutdown(context_.node);
 }
 
-internal::v1::Grants AttentionServer::GrantsNow() const {
+internal::v1::Grants AttentionServer::GrantsNow(const Gateway& gateway) const {
   internal::v1::Grants grants;
   grants.set_free_slots(static_cast<uint32_t>(std::max(0, engine_->free_slots())));
   grants.set_free_kv_blocks(static_cast<uint32_t>(engine_->free_blocks()));
   grants.set_kv_block_tokens(kKvBlockPositions);
+  grants.set_submits_seen(gateway.submits_seen);
   return grants;
 }
 
 // One message a gateway and step. Every gateway hears of the grants, whoever's tokens they were.
 void AttentionServer::Publish(const StepEvents& events) {
   std::map<OwnerId, internal::v1::AttentionMessage> messages;
-  for (const auto& [owner, stream] : gateways_) {
-    *messages[owner].mutable_step()->mutable_grants() = GrantsNow();
+  for (const auto& [owner, gateway] : gateways_) {
+    *messages[owner].mutable_step()->mutable_grants() = GrantsNow(gateway);
   }
   for (const TokenEvent& event : events.tokens) {
     auto it = messages.find(event.key.owner);
@@ -210,16 +215,9 @@ void AttentionServer::Publish(const StepEvents& events) {
     if (it != messages.end()) *it->second.mutable_step()->add_ended() = ToProto(event);
   }
   for (auto& [owner, message] : messages) {
-    GatewayStream* stream = gateways_.at(owner);
+    GatewayStream* stream = gateways_.at(owner).stream;
     // A gateway that does not read is cut off; it may come back with another stream.
     if (absl::Status sent = stream->Send(message); !sent.ok()) stream->Close(sent);
-  }
-}
-
-Task<void> AttentionServer::ExportMetrics() {
-  while (true) {
-    metrics_.Exchange(dispatcher_->stats(), dispatcher_->credits_in_use(), dispatcher_->peers());
-    co_await context_.loop.Sleep(kMetricsInterval);
   }
 }
 

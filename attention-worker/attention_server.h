@@ -11,6 +11,7 @@
 #include "core/model/packed_model.h"
 #include "core/service/context.h"
 #include "core/service/router_session.h"
+#include "core/service/scrape_hooks.h"
 #include "core/transport/transport.h"
 
 namespace bottega {
@@ -46,8 +47,12 @@ class AttentionServer {
 
   absl::Status SizePool();
   void Publish(const StepEvents& events);
-  internal::v1::Grants GrantsNow() const;
-  Task<void> ExportMetrics();
+  // A gateway's stream, owned by its handler.
+  struct Gateway {
+    GatewayStream* stream;
+    uint64_t submits_seen = 0;
+  };
+  internal::v1::Grants GrantsNow(const Gateway& gateway) const;
 
   ServiceContext& context_;
   AttentionConfig config_;
@@ -62,8 +67,9 @@ class AttentionServer {
   std::unique_ptr<ExpertLinks> links_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<RouterSession> session_;
+  ScrapeHooks::Hook scrape_;
   TableSnapshot table_;
-  std::map<OwnerId, GatewayStream*> gateways_;  // open streams, owned by their handlers
+  std::map<OwnerId, Gateway> gateways_;
   OwnerId next_owner_ = 1;
   std::string address_;
   int64_t max_model_len_ = 0;

@@ -63,7 +63,8 @@ ServiceContext ContextOf(const ServiceContext& process, Role role, NodeId node, 
                         .role = role,
                         .incarnation = NewIncarnation(),
                         .name = name,
-                        .log = Logger(name, name)};
+                        .log = Logger(name, name),
+                        .scrape = process.scrape};
 }
 
 absl::Status Serve(const Options& options) {

@@ -15,7 +15,8 @@ ExpertEngine::ExpertEngine(ServiceContext& context, Transport& transport, Expert
       compute_(compute),
       options_(std::move(options)),
       held_(options_.shape.layers, options_.shape.experts),
-      arrivals_(context.loop) {
+      arrivals_(context.loop),
+      expert_rows_(size_t{options_.shape.layers} * options_.shape.experts) {
   Transport::Events events;
   events.on_frame = [this](FrameBuffer frame) { OnFrame(std::move(frame)); };
   events.on_down = [this](EndpointId endpoint, absl::Status) { OnDown(endpoint); };

@@ -77,6 +77,8 @@ class ExpertEngine {
   size_t pairs() const { return pairs_.size(); }
   size_t queued_rows() const { return arrivals_.rows(); }
   bool idle() const { return arrivals_.rows() == 0; }
+  // Rows computed so far by each expert: [layers * experts].
+  const std::vector<uint64_t>& expert_rows() const { return expert_rows_; }
 
  private:
   // One entry of a piece of work: where its row comes from and goes to.
@@ -116,6 +118,7 @@ class ExpertEngine {
   Arrivals arrivals_;
   std::map<Incarnation, std::shared_ptr<Pair>> pairs_;
   std::vector<std::pair<LayerId, ExpertId>> retired_;
+  std::vector<uint64_t> expert_rows_;  // [layers * experts]
   uint64_t epoch_ = 0;
   double row_us_ = 50;  // measured, smoothed
   double base_us_ = 50;

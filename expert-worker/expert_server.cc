@@ -14,7 +14,7 @@ namespace {
 
 using namespace std::chrono_literals;
 constexpr uint32_t kProtocol = 1;
-constexpr Duration kMetricsInterval = 500ms;
+constexpr Duration kLoadInterval = 500ms;
 
 }  // namespace
 
@@ -58,7 +58,10 @@ ExpertServer::~ExpertServer() { context_.loop.Kill(context_.node); }
 absl::Status ExpertServer::Start() {
   context_.loop.Spawn(context_.node, engine_.Run());
   context_.loop.Spawn(context_.node, loader_.Run());
-  context_.loop.Spawn(context_.node, ExportMetrics());
+  context_.loop.Spawn(context_.node, MeasureLoad());
+  if (context_.scrape != nullptr) {
+    scrape_ = context_.scrape->Add([this] { metrics_.Update(engine_, loader_.missing()); });
+  }
   const PairTerms terms{kProtocol, model_.digest, model_.numerics_id};
   std::vector<std::pair<std::string, Network::Handler>> methods;
   methods.emplace_back("/bottega.internal.v1.Expert/Pair",
@@ -101,6 +104,7 @@ void ExpertServer::Join(const RouterSessionOptions& router,
           .on_table = [this](TableSnapshot table) { OnTable(std::move(table)); },
           .on_assignment = [this](std::vector<ExpertRef> experts) { Assign(std::move(experts)); },
           .load = [this] { return rows_per_second_; },
+          .expert_load = [this](const std::vector<ExpertRef>& held) { return ExpertLoad(held); },
           .on_refused = std::move(on_refused)});
   session_->Start();
 }
@@ -112,6 +116,21 @@ void ExpertServer::Assign(std::vector<ExpertRef> experts) {
 void ExpertServer::OnTable(TableSnapshot table) {
   table_ = std::move(table);
   loader_.SetTable(table_, session_ == nullptr ? std::nullopt : session_->id());
+}
+
+std::vector<float> ExpertServer::ExpertLoad(const std::vector<ExpertRef>& held) {
+  const std::vector<uint64_t>& rows = engine_.expert_rows();
+  const Time now = context_.loop.Now();
+  const double seconds = std::max(1e-3, std::chrono::duration<double>(now - told_at_).count());
+  told_at_ = now;
+  told_rows_.resize(rows.size());
+  std::vector<float> load;
+  for (const ExpertRef& ref : held) {
+    const size_t at = size_t{ref.layer.value} * model_.shape.experts + ref.expert.value;
+    load.push_back(static_cast<float>(static_cast<double>(rows[at] - told_rows_[at]) / seconds));
+  }
+  told_rows_ = rows;
+  return load;
 }
 
 bool ExpertServer::ready() const {
@@ -137,16 +156,15 @@ void ExpertServer::Stop() {
   context_.network.Shutdown(context_.node);
 }
 
-Task<void> ExpertServer::ExportMetrics() {
+Task<void> ExpertServer::MeasureLoad() {
   uint64_t before = 0;
   while (true) {
-    metrics_.Update(engine_, loader_.missing());
     const uint64_t rows = engine_.stats().rows_decode + engine_.stats().rows_prefill;
-    const double rate = static_cast<double>(rows - before) /
-                        std::chrono::duration<double>(kMetricsInterval).count();
+    const double rate =
+        static_cast<double>(rows - before) / std::chrono::duration<double>(kLoadInterval).count();
     before = rows;
     rows_per_second_ += 0.5 * (rate - rows_per_second_);
-    co_await context_.loop.Sleep(kMetricsInterval);
+    co_await context_.loop.Sleep(kLoadInterval);
   }
 }
 

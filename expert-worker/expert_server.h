@@ -8,6 +8,7 @@
 #include "core/model/packed_model.h"
 #include "core/service/context.h"
 #include "core/service/router_session.h"
+#include "core/service/scrape_hooks.h"
 #include "core/transport/transport.h"
 #include "expert-worker/background/expert_loader.h"
 #include "expert-worker/config.h"
@@ -58,7 +59,9 @@ class ExpertServer {
 
  private:
   void OnTable(TableSnapshot table);
-  Task<void> ExportMetrics();
+  Task<void> MeasureLoad();
+  // Rows a second of each of `held` since the last call.
+  std::vector<float> ExpertLoad(const std::vector<ExpertRef>& held);
 
   ServiceContext& context_;
   const ExpertConfig config_;
@@ -68,9 +71,13 @@ class ExpertServer {
   ExpertLoader loader_;
   ExpertMetrics metrics_;
   std::unique_ptr<RouterSession> session_;
+  ScrapeHooks::Hook scrape_;
   TableSnapshot table_;
   std::string address_;
   double rows_per_second_ = 0;  // over about a second
+  // Of the last ExpertLoad.
+  std::vector<uint64_t> told_rows_;  // [layers * experts]
+  Time told_at_{};
 };
 
 }  // namespace bottega

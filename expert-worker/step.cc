@@ -192,6 +192,7 @@ size_t ExpertEngine::RunSlice(const Work& work, size_t first) {
     size_t end = i;
     const uint16_t expert = work.rows[first + i].expert;
     while (end < count && work.rows[first + end].expert == expert) ++end;
+    expert_rows_[size_t{work.layer.value} * options_.shape.experts + expert] += end - i;
     groups_.push_back({ExpertId{expert}, absl::MakeConstSpan(in_).subspan(i, end - i),
                        absl::MakeSpan(out_).subspan(i, end - i)});
     i = end;

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <deque>
 
 namespace bottega::gateway {
 namespace {
@@ -26,6 +27,12 @@ bool Serves(const Member& member) {
           member.state == MemberState::kDraining);
 }
 
+// One sequence less.
+void Spend(Grants& grants, uint32_t blocks) {
+  grants.set_free_slots(grants.free_slots() - std::min(1u, grants.free_slots()));
+  grants.set_free_kv_blocks(grants.free_kv_blocks() - std::min(blocks, grants.free_kv_blocks()));
+}
+
 }  // namespace
 
 struct AttentionClients::Worker {
@@ -38,8 +45,10 @@ struct AttentionClients::Worker {
   bool greeted = false;            // its hello came
   AnswerIdentity identity;
   uint32_t max_model_len = 0;
-  Grants grants;
-  uint32_t blocks_most = 0;  // most free blocks ever seen: its pool
+  Grants grants;                // the last ones, less what was sent since
+  uint64_t submits_seen = 0;    // by the worker, of this stream
+  std::deque<uint32_t> unseen;  // KV blocks of each submit that it had not seen then
+  uint32_t blocks_most = 0;     // most free blocks ever seen: its pool
   size_t live = 0;
   Time rest_until{};
 };
@@ -177,6 +186,8 @@ void AttentionClients::Lose(const std::shared_ptr<Worker>& worker, const absl::S
   if (!worker->greeted) return;
   worker->greeted = false;
   worker->grants.Clear();
+  worker->submits_seen = 0;
+  worker->unseen.clear();
   if (--connected_ == 0) alone_since_ = context_.loop.Now();
   std::vector<Live> lost;
   for (auto it = live_.begin(); it != live_.end();) {
@@ -203,6 +214,11 @@ void AttentionClients::Lose(const std::shared_ptr<Worker>& worker, const absl::S
 void AttentionClients::TakeGrants(Worker& worker, const Grants& grants) {
   worker.grants = grants;
   worker.blocks_most = std::max(worker.blocks_most, grants.free_kv_blocks());
+  for (; worker.submits_seen < grants.submits_seen() && !worker.unseen.empty();
+       ++worker.submits_seen) {
+    worker.unseen.pop_front();
+  }
+  for (const uint32_t blocks : worker.unseen) Spend(worker.grants, blocks);
 }
 
 std::vector<WorkerView> AttentionClients::Workers() const {
@@ -260,13 +276,11 @@ absl::Status AttentionClients::Submit(MemberId id, const internal::v1::Submit& s
   live_.insert_or_assign(submit.request_key(),
                          Live{worker, submit.owner_epoch(), events, sequence});
   ++worker->live;
-  // Until the worker's next word, what it granted less what it was sent.
-  Grants& grants = worker->grants;
-  const uint32_t block = std::max(1u, grants.kv_block_tokens());
+  const uint32_t block = std::max(1u, worker->grants.kv_block_tokens());
   const uint32_t blocks =
       static_cast<uint32_t>(submit.prompt_ids_size() + submit.resume_tokens_size()) / block + 1;
-  grants.set_free_slots(grants.free_slots() - std::min(1u, grants.free_slots()));
-  grants.set_free_kv_blocks(grants.free_kv_blocks() - std::min(blocks, grants.free_kv_blocks()));
+  worker->unseen.push_back(blocks);
+  Spend(worker->grants, blocks);
   return absl::OkStatus();
 }
 

@@ -67,6 +67,7 @@ struct RouterState {
   uint64_t epoch = 0;                         // of `table`
   TableSnapshot table;                        // nullptr before the first worker
   std::vector<std::vector<MemberId>> wanted;  // [key] holders, as last placed
+  std::vector<double> load;                   // [key] rows a second, smoothed; empty: none yet
   std::optional<Time> place_at;               // when to place anew; empty: no reason to
   Time place_not_before{};                    // the return window of a new router
   Time place_asked{};                         // since when, for a place_at that is put off

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 #include <utility>
 
 #include "core/cluster/placement.h"
@@ -30,17 +31,15 @@ bool MayHold(const MemberRecord& record) {
   return record.member.role == Role::kExpert && !record.drain_wanted;
 }
 
-// Measured rows a second of each expert, summed over its replicas; empty while nobody has reported.
-std::vector<double> MeasuredLoad(const RouterState& state) {
-  std::vector<double> load(state.keys());
-  double total = 0;
-  for (const auto& [id, record] : state.members) {
-    for (size_t key = 0; key < record.expert_load.size(); ++key) {
-      load[key] += record.expert_load[key];
-      total += record.expert_load[key];
-    }
-  }
-  if (total <= 0) return {};
+// The smoothed load of each expert and half of their mean: an expert that was not asked for lately
+// weighs something too, or a worker that joins would be given nothing while a few are hot. Empty
+// while nothing was measured.
+std::vector<double> ExpectedLoad(const RouterState& state) {
+  std::vector<double> load = state.load;
+  const double total = std::accumulate(load.begin(), load.end(), 0.0);
+  if (load.size() != state.keys() || total <= 0) return {};
+  const double least = 0.5 * total / static_cast<double>(load.size());
+  for (double& rows : load) rows += least;
   return load;
 }
 
@@ -51,7 +50,7 @@ void PlaceNow(RouterState& state) {
   input.experts = state.experts;
   input.dense_layers = state.dense_layers;
   input.replication = state.config.replication;
-  input.load = MeasuredLoad(state);
+  input.load = ExpectedLoad(state);
   for (const auto& [id, record] : state.members) {
     if (MayHold(record)) {
       input.members.push_back({id, record.capacity, std::max(record.member.speed, 0.01)});

@@ -114,7 +114,7 @@ internal::v1::Ended ToProto(const EndEvent& event) {
 
 namespace {
 
-// Over-granting is normal between two messages (BUSY: queue it again); all else is the request's
+// Over-granting is normal with several gateways (BUSY: queue it again); all else is the request's
 // end.
 AttentionMessage Refusal(const internal::v1::Submit& submit, const absl::Status& why,
                          const internal::v1::Grants& grants) {
@@ -146,11 +146,12 @@ Task<void> ServeGateway(AttentionServer* server, std::unique_ptr<ByteStream> byt
   hello.mutable_hello()->set_model_digest(server->model_->digest());
   hello.mutable_hello()->set_numerics_id(server->numerics_id());
   hello.mutable_hello()->set_max_model_len(static_cast<uint32_t>(server->max_model_len()));
-  *hello.mutable_hello()->mutable_grants() = server->GrantsNow();
+  const AttentionServer::Gateway gateway{&stream};
+  *hello.mutable_hello()->mutable_grants() = server->GrantsNow(gateway);
   if (!stream.Send(hello).ok()) co_return;
 
   const OwnerId owner = server->next_owner_++;
-  server->gateways_[owner] = &stream;
+  server->gateways_[owner] = gateway;
   // Also when the frame is destroyed by a kill: nobody may keep a pointer to the stream.
   struct Leave {
     AttentionServer* server;
@@ -162,12 +163,14 @@ Task<void> ServeGateway(AttentionServer* server, std::unique_ptr<ByteStream> byt
     if (!message.ok()) break;
     if (message->has_submit()) {
       const internal::v1::Submit& submit = message->submit();
+      ++server->gateways_.at(owner).submits_seen;
       absl::StatusOr<SequenceSpec> spec =
           SpecOf(submit, owner, server->model_->config().vocab_size, loop.Now());
       const absl::Status taken =
           spec.ok() ? server->engine_->Submit(*std::move(spec)) : spec.status();
       if (taken.ok()) continue;
-      if (!stream.Send(Refusal(submit, taken, server->GrantsNow())).ok()) break;
+      const auto grants = server->GrantsNow(server->gateways_.at(owner));
+      if (!stream.Send(Refusal(submit, taken, grants)).ok()) break;
     } else if (message->has_cancel()) {
       server->engine_->Cancel({.owner = owner, .request_key = message->cancel().request_key()});
     }

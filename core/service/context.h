@@ -16,6 +16,8 @@ class Registry;
 
 namespace bottega {
 
+class ScrapeHooks;
+
 // What every part of one service is given instead of globals. One per service: a program has one,
 // `bottega serve` and the fabric have several on one loop. Everything referred to outlives the
 // service.
@@ -29,6 +31,7 @@ struct ServiceContext {
   Incarnation incarnation;  // new at every start of the service
   std::string name;         // "expert-2"; unique in a cluster
   Logger log;
+  ScrapeHooks* scrape = nullptr;  // null where nobody scrapes
 };
 
 // Different at every start on any machine: wall clock in µs mixed with random bits. Not for the

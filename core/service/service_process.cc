@@ -74,6 +74,7 @@ absl::Status ServiceProcess::Open(Role role) {
   if (options_.name.empty()) options_.name = fmt::format("{}-{}", RoleName(role), getpid());
   RETURN_IF_ERROR(faults_.Arm(options_.faults));
   loop_ = Loop::Real();
+  scrape_.emplace(*loop_);
   signals_ = std::make_unique<ProcessSignals>(*loop_, [this](int) {
     draining_ = true;
     health_.SetNotReady("draining");
@@ -84,7 +85,8 @@ absl::Status ServiceProcess::Open(Role role) {
   const AdminHttpOptions admin{.host = options_.host,
                                .port = static_cast<int>(options_.admin_port),
                                .version_json = fmt::format(R"({{"version":"{}"}})", kVersion)};
-  ASSIGN_OR_RETURN(admin_, AdminHttp::Start(admin, health_, {&registry_, &process_metrics_}));
+  ASSIGN_OR_RETURN(admin_,
+                   AdminHttp::Start(admin, health_, {&*scrape_, &registry_, &process_metrics_}));
   network_ = std::make_unique<GrpcNetwork>(*loop_);
   context_.emplace(ServiceContext{.loop = *loop_,
                                   .node = kSelf,
@@ -94,7 +96,8 @@ absl::Status ServiceProcess::Open(Role role) {
                                   .role = role,
                                   .incarnation = NewIncarnation(),
                                   .name = options_.name,
-                                  .log = Logger(RoleName(role), options_.name)});
+                                  .log = Logger(RoleName(role), options_.name),
+                                  .scrape = &*scrape_});
   return absl::OkStatus();
 }
 

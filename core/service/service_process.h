@@ -14,6 +14,7 @@
 #include "core/service/grpc_network.h"
 #include "core/service/options.h"
 #include "core/service/process.h"
+#include "core/service/scrape_hooks.h"
 #include "observability/metrics.h"
 
 namespace bottega {
@@ -69,6 +70,7 @@ class ServiceProcess {
   metrics::ProcessCollector process_metrics_;
   Health health_;
   std::unique_ptr<Loop> loop_;
+  std::optional<ScrapeHooks> scrape_;
   std::unique_ptr<ProcessSignals> signals_;
   std::unique_ptr<AdminHttp> admin_;
   std::unique_ptr<GrpcNetwork> network_;

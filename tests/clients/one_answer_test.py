@@ -54,11 +54,11 @@ class OneAnswer(unittest.TestCase):
                     if name.startswith("attention"):
                         self.assertTransport(cluster, admin, "tcp")
                     if name.startswith("expert"):
-                        rows = cluster.published(admin, "bottega_expert_rows_total")
+                        rows = cluster.series(admin, "bottega_expert_rows_total")
                         self.assertGreater(sum(rows.values()), 0, f"{shape}: {name} computed nothing")
 
     def assertTransport(self, cluster, admin, transport):
-        rows = cluster.published(admin, 'bottega_exchange_rows_total{direction="received"')
+        rows = cluster.series(admin, 'bottega_exchange_rows_total{direction="received"')
         self.assertTrue(rows, "no exchange metrics")
         for key, value in rows.items():
             self.assertIn(f'transport="{transport}"', key)

@@ -1,4 +1,5 @@
-"""openai-python, unmodified, against one process and against a cluster: token ids as transformers gave.
+"""OpenAI's clients of PyPI and npm, unmodified, against one process and against a cluster: token
+ids as transformers gave.
 
 tests/golden/client/bottega-tiny.json holds greedy answers of transformers in float32 over the five
 reasoning modes. A first divergence is allowed only where the reference itself was undecided (gap of
@@ -6,13 +7,18 @@ its two best logits < 1e-4), in at most 1 of 50 prompts.
 """
 import concurrent.futures
 import json
+import pathlib
+import subprocess
+import sys
 import unittest
 
 import openai
 
 from cluster import ROOT, TINY, running
 
-GOLDEN = json.loads((ROOT / "tests/golden/client/bottega-tiny.json").read_text())
+GOLDEN_FILE = ROOT / "tests/golden/client/bottega-tiny.json"
+GOLDEN = json.loads(GOLDEN_FILE.read_text())
+CLIENTS = pathlib.Path(sys.prefix)  # what tests/clients/setup made
 UNDECIDED = 1e-4
 
 
@@ -34,14 +40,31 @@ def ask(client, case, stream):
     return ids, content or None, reasoning or None
 
 
+def ask_with_node(url, stream):
+    """All cases through npm's client: as `ask` returns them."""
+    command = [CLIENTS / "bin/node", ROOT / "tests/clients/openai_client.mjs", url + "/v1",
+               GOLDEN_FILE, str(int(stream))]
+    ran = subprocess.run(command, cwd=CLIENTS, capture_output=True, text=True, timeout=300)
+    if ran.returncode != 0:
+        raise RuntimeError(ran.stderr)
+    return [json.loads(line) for line in ran.stdout.splitlines()]
+
+
 class StockClient(unittest.TestCase):
     def check(self, url):
         client = openai.OpenAI(base_url=url + "/v1", api_key="none", max_retries=0, timeout=300)
         self.assertEqual([m.id for m in client.models.list()], ["bottega-tiny"])
-        undecided = 0
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             whole = list(pool.map(lambda case: ask(client, case, False), GOLDEN["cases"]))
             streamed = list(pool.map(lambda case: ask(client, case, True), GOLDEN["cases"]))
+        self.compare(whole, streamed)
+        print(f"{url}: {len(whole)} prompts, streamed and not")
+
+    def compare(self, whole, streamed):
+        """Both are the answers to all cases; they are the same, and what the reference gave."""
+        self.assertGreaterEqual(len(GOLDEN["cases"]), 50)
+        self.assertEqual((len(whole), len(streamed)), (len(GOLDEN["cases"]),) * 2)
+        undecided = 0
         for case, answer, pieces in zip(GOLDEN["cases"], whole, streamed):
             self.assertEqual(answer[0], pieces[0], case["messages"])
             self.assertEqual(answer[1] or None, pieces[1], case["messages"])
@@ -55,13 +78,12 @@ class StockClient(unittest.TestCase):
                             f"{case['messages']}: token {first}: {ours[first:first + 3]} for "
                             f"{theirs[first:first + 3]}")
             undecided += 1
-        self.assertGreaterEqual(len(GOLDEN["cases"]), 50)
         self.assertLessEqual(undecided, len(GOLDEN["cases"]) // 50)
-        print(f"{url}: {len(whole)} prompts, streamed and not, {undecided} undecided by the reference")
 
     def test_one_process(self):
         with running("serve", TINY, "--port", "0", "--weights", "f32", "--row-type", "f32") as one:
             self.check(one.url)
+            self.compare(ask_with_node(one.url, False), ask_with_node(one.url, True))
 
     def test_cluster(self):
         with running("up", TINY, "--port", "0", "--weights", "f32", "--row-type", "f32",

@@ -169,6 +169,8 @@ TEST_F(ExpertEngineTest, AReplyHasEveryEntryInTheOrderOfItsForward) {
   }
   EXPECT_TRUE(engine_->idle());
   EXPECT_EQ(engine_->stats().rows_decode, 6u);
+  EXPECT_EQ(engine_->expert_rows()[3], 2u);
+  EXPECT_EQ(engine_->expert_rows()[4], 0u);
 }
 
 TEST_F(ExpertEngineTest, WhatWaitsForALayerIsMerged) {

@@ -92,6 +92,7 @@ class ClusterWorld {
   bool CanDoWithout(uint32_t expert_worker) const;
 
   size_t frames_leased() const;
+  uint64_t gateway_term() const { return gateway_->session->table()->term; }
 
   Loop& loop() { return *loop_; }
   gateway::GatewayService& gateway() { return *gateway_->service; }

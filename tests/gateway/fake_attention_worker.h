@@ -68,6 +68,7 @@ class FakeAttentionWorker {
   std::vector<internal::v1::Submit> submits;
   std::vector<uint64_t> cancels;
   uint64_t tokens = 0;
+  uint64_t refused = 0;  // submits for which there was no room
   size_t live() const { return live_.size(); }
   // Called after each change of the above.
   std::function<void()> on_change = [] {};
@@ -86,6 +87,7 @@ class FakeAttentionWorker {
     auto stream = std::make_shared<Stream>(std::move(bytes));
     self->stream_ = stream;
     self->live_.clear();
+    self->seen_ = 0;
     internal::v1::AttentionMessage message;
     auto* hello = message.mutable_hello();
     hello->set_incarnation(kIncarnation.value);
@@ -110,10 +112,12 @@ class FakeAttentionWorker {
 
   void OnSubmit(Stream& stream, const internal::v1::Submit& submit) {
     submits.push_back(submit);
+    ++seen_;
     if (busy == 0 && live_.size() < options_.slots) {
       live_[submit.request_key()] = submit;
       return;
     }
+    ++refused;
     if (busy > 0) --busy;
     internal::v1::AttentionMessage message;
     auto* ended = message.mutable_step()->add_ended();
@@ -190,6 +194,7 @@ class FakeAttentionWorker {
     grants.set_free_slots(options_.slots - static_cast<uint32_t>(live_.size()));
     grants.set_free_kv_blocks(options_.blocks);
     grants.set_kv_block_tokens(16);
+    grants.set_submits_seen(seen_);
   }
 
   Loop& loop_;
@@ -198,6 +203,7 @@ class FakeAttentionWorker {
   const Script script_;
   std::shared_ptr<Stream> stream_;  // the newest
   std::map<uint64_t, internal::v1::Submit> live_;
+  uint64_t seen_ = 0;  // submits of this stream
 };
 
 }  // namespace bottega::gateway

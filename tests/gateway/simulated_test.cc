@@ -45,9 +45,14 @@ FakeAttentionWorker::Next Speak(const internal::v1::Submit& submit, uint32_t ind
 // killed and comes back.
 class World {
  public:
-  World(uint64_t seed, bool faults)
+  enum Faults { kNoFaults, kDelays, kDelaysAndResets };
+
+  World(uint64_t seed, Faults faults)
       : loop_(Loop::Simulated(seed)),
-        network_(*loop_, faults ? SeededFaults(*loop_, {.reset_probability = 0.003}) : nullptr) {
+        network_(*loop_,
+                 faults == kNoFaults
+                     ? nullptr
+                     : SeededFaults(*loop_, {.reset_probability = faults == kDelays ? 0 : 0.003})) {
     GatewayConfig config;
     config.text_threads = 0;
     service_ = std::make_unique<GatewayService>(context_, config, FakeModel());
@@ -129,7 +134,7 @@ TEST_F(SimulatedTest, FaultsChangeNoByte) {
   constexpr int kRequests = 10;
   std::vector<std::string> clean;
   {
-    World world(1, false);
+    World world(1, World::kNoFaults);
     std::vector<std::shared_ptr<KeptReply>> replies;
     for (int i = 0; i < kRequests; ++i) replies.push_back(world.Ask(i, false));
     world.Finish(replies);
@@ -141,7 +146,7 @@ TEST_F(SimulatedTest, FaultsChangeNoByte) {
   size_t migrated = 0, failed = 0;
   for (uint64_t seed = 1; seed <= 60; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
-    World world(seed, true);
+    World world(seed, World::kDelaysAndResets);
     std::vector<std::shared_ptr<KeptReply>> replies;
     for (int i = 0; i < kRequests; ++i) replies.push_back(world.Ask(i, false));
     world.loop().RunUntil(world.loop().Now() + 3ms);
@@ -165,10 +170,22 @@ TEST_F(SimulatedTest, FaultsChangeNoByte) {
   EXPECT_LT(failed, 30u);
 }
 
+// What a worker grants and what it is sent cross on the way; a slot is spent once all the same.
+TEST_F(SimulatedTest, OneGatewayIsNeverToldBusy) {
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    World world(seed, World::kDelays);
+    std::vector<std::shared_ptr<KeptReply>> replies;
+    for (int i = 0; i < 20; ++i) replies.push_back(world.Ask(i, false));
+    world.Finish(replies);
+    for (const auto& reply : replies) EXPECT_EQ(reply->status, 200) << reply->body;
+    EXPECT_EQ(world.worker(0).refused + world.worker(1).refused, 0u) << "seed " << seed;
+  }
+}
+
 TEST_F(SimulatedTest, ClientsThatLeaveAtAnyMomentLeaveNothing) {
   for (uint64_t seed = 1; seed <= 60; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
-    World world(seed, true);
+    World world(seed, World::kDelaysAndResets);
     std::vector<std::shared_ptr<KeptReply>> replies;
     for (int i = 0; i < 10; ++i) replies.push_back(world.Ask(i, i % 2 == 0));
     for (auto& reply : replies) {

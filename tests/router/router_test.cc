@@ -61,6 +61,11 @@ struct FakeWorker {
     callbacks.on_table = [this](TableSnapshot table) { tables.push_back(table); };
     callbacks.on_refused = [this](absl::Status why) { refused = why; };
     if (node.context.role == Role::kExpert) {
+      callbacks.expert_load = [this](const std::vector<ExpertRef>& told) {
+        std::vector<float> rows(told.size());
+        for (size_t i = 0; i < told.size(); ++i) rows[i] = told[i] == hot ? 1000.f : 0.f;
+        return rows;
+      };
       callbacks.on_assignment = [this](std::vector<ExpertRef> experts) {
         assigned.assign(experts.begin(), experts.end());
         ++assignments;
@@ -94,6 +99,7 @@ struct FakeWorker {
   int assignments = 0;
   Duration load_time = 20ms;
   bool stuck = false;
+  ExpertRef hot{LayerId{99}, ExpertId{0}};  // the one expert that is asked for
   absl::Status refused;
 };
 
@@ -377,6 +383,23 @@ TEST_F(RouterTest, ALateJoinerTakesExpertsWithoutAGap) {
   size_t held = 0;
   for (auto& [name, worker] : workers_) held += worker->held.size();
   EXPECT_EQ(held, 2u * 2 * kExperts) << "moved experts were unloaded";
+}
+
+TEST_F(RouterTest, AJoinerGetsTheHotExpertOrItsShareOfTheColdOnes) {
+  Join("attention-0", Role::kAttention);
+  for (int i = 0; i < 3; ++i) {
+    Join("expert-" + std::to_string(i)).hot = {.layer = LayerId{1}, .expert = ExpertId{3}};
+  }
+  Run(6s);
+  FakeWorker& late = Join("expert-3");
+  late.hot = {.layer = LayerId{1}, .expert = ExpertId{3}};
+  Run(1s);
+  for (uint16_t layer = 1; layer < kLayers; ++layer) {
+    size_t held = 0;
+    for (ExpertRef ref : late.held) held += ref.layer == LayerId{layer};
+    // Of 2 * kExperts copies on 4 workers.
+    EXPECT_TRUE(held >= kExperts / 4u || late.held.contains(late.hot)) << "layer " << layer;
+  }
 }
 
 TEST_F(RouterTest, ANewRouterRebuildsTheTableFromItsMembers) {

@@ -6,6 +6,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <thread>
+
+#include "core/service/scrape_hooks.h"
 #include "observability/metrics.h"
 
 namespace bottega {
@@ -108,6 +111,34 @@ TEST_F(AdminHttpTest, StopsUnderOpenConnections) {
   EXPECT_THAT(Get("/live"), HasSubstr("200"));
   server.reset();
   close(idle);
+}
+
+// What the loop counts is copied when it is asked for, on the loop's thread.
+TEST(ScrapeHooksTest, AScrapeShowsThePresent) {
+  const std::unique_ptr<Loop> loop = Loop::Real();
+  ScrapeHooks hooks(*loop);
+  prometheus::Registry registry;
+  prometheus::Gauge& gauge = metrics::AddGauge(registry, "bottega_test_rows", "Rows");
+  Health health;
+  auto server = AdminHttp::Start({.port = 0}, health, {&hooks, &registry});
+  ASSERT_TRUE(server.ok());
+  const int port = (*server)->port();
+  int rows = 7;  // of the loop's thread
+  ScrapeHooks::Hook kept = hooks.Add([&] { gauge.Set(rows++); });
+  {
+    const ScrapeHooks::Hook ended = hooks.Add([] { FAIL() << "its registration ended"; });
+  }
+  std::thread client([&] {
+    const std::string get = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    EXPECT_THAT(Talk(port, get), HasSubstr("bottega_test_rows 7"));
+    EXPECT_THAT(Talk(port, get), HasSubstr("bottega_test_rows 8"));
+    loop->Stop();
+  });
+  loop->Run();
+  client.join();
+  // A loop that does not run is not waited for longer than the patience: the last seen value.
+  EXPECT_THAT(Talk(port, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+              HasSubstr("bottega_test_rows 8"));
 }
 
 }  // namespace
