@@ -74,6 +74,8 @@ int RunBottega(int argc, const char* const* argv) {
   std::fprintf(stderr, "bottega: no command \"%s\"", argv[1]);
   if (EditDistance(name, nearest->name) <= 2) {
     std::fprintf(stderr, "; did you mean \"%s\"?", nearest->name.data());
+  } else {
+    std::fputs(".", stderr);
   }
   std::fputs(" `bottega --help` lists them.\n", stderr);
   return 2;
