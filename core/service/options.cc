@@ -125,8 +125,7 @@ absl::Status OptionTable::Set(Option& option, const std::vector<std::string>& va
         std::find(option.choices.begin(), option.choices.end(), value) == option.choices.end()) {
       std::vector<std::string> names = option.choices;
       std::erase(names, "");  // what an absent option stands for
-      return Invalid(
-          fmt::format("{}: \"{}\" is none of {}", where, value, fmt::join(names, ", ")));
+      return Invalid(fmt::format("{}: \"{}\" is none of {}", where, value, fmt::join(names, ", ")));
     }
   }
   if (option.ranged) {
