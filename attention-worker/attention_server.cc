@@ -8,6 +8,7 @@
 #include "attention-worker/ops/serve.h"
 #include "core/base/reason.h"
 #include "core/base/status.h"
+#include "core/service/transport_metrics.h"
 
 namespace bottega {
 namespace {
@@ -26,7 +27,7 @@ AttentionServer::AttentionServer(ServiceContext& context, AttentionConfig config
       model_(std::move(model)),
       cpu_(cpu),
       transport_(transport),
-      metrics_(context.metrics, model_->dir().filename().string(), transport.name()) {}
+      metrics_(context.metrics, model_->dir().filename().string()) {}
 
 // Its tasks use its members: they end first. Nothing is sent by that.
 AttentionServer::~AttentionServer() { context_.loop.Kill(context_.node); }
@@ -85,8 +86,9 @@ absl::Status AttentionServer::Start() {
   hello.set_protocol(kProtocol);
   hello.set_model_digest(model_->digest());
   hello.set_numerics_id(numerics_id());
-  hello.mutable_transport()->set_kind(transport_.name());
-  hello.mutable_transport()->set_address(transport_.address());
+  const TransportOffer offer = transport_.offer();
+  hello.mutable_offer()->mutable_kinds()->Assign(offer.kinds.begin(), offer.kinds.end());
+  hello.mutable_offer()->set_host(offer.host);
   links_ = std::make_unique<ExpertLinks>(context_, *dispatcher_, transport_, std::move(hello));
 
   const EngineOptions engine{
@@ -102,7 +104,8 @@ absl::Status AttentionServer::Start() {
   context_.loop.Spawn(context_.node, engine_->Run());
   if (context_.scrape != nullptr) {
     scrape_ = context_.scrape->Add([this] {
-      metrics_.Exchange(dispatcher_->stats(), dispatcher_->credits_in_use(), dispatcher_->peers());
+      metrics_.Exchange(dispatcher_->stats(), dispatcher_->credits_in_use());
+      CopyTransportMetrics(transport_, context_.metrics);
     });
   }
 

@@ -20,10 +20,8 @@ void RaiseTo(prometheus::Counter& counter, uint64_t value) {
 
 }  // namespace
 
-AttentionMetrics::AttentionMetrics(prometheus::Registry& r, const std::string& model,
-                                   const std::string& transport)
+AttentionMetrics::AttentionMetrics(prometheus::Registry& r, const std::string& model)
     : registry_(r),
-      transport_(transport),
       running_(AddGauge(r, "bottega_attention_requests_running", "Sequences that decode",
                         {{"model_name", model}})),
       waiting_(AddGauge(r, "bottega_attention_requests_waiting",
@@ -82,24 +80,20 @@ void AttentionMetrics::ExchangeWait(Duration waited) {
   exchange_wait_seconds_.Observe(Seconds(waited));
 }
 
-void AttentionMetrics::Exchange(const DispatcherStats& s, size_t credits_in_use, size_t peers) {
+void AttentionMetrics::Exchange(const DispatcherStats& s, size_t credits_in_use) {
   const auto raise = [&](const char* name, const char* help, metrics::Labels labels,
                          uint64_t value) {
     RaiseTo(AddCounter(registry_, name, help, labels), value);
   };
   const char* dispatches = "bottega_exchange_dispatches_total";
-  raise(dispatches, "Dispatches", {{"transport", transport_}, {"outcome", "ok"}},
-        s.dispatches - s.dispatches_missing);
-  raise(dispatches, "Dispatches", {{"transport", transport_}, {"outcome", "missing"}},
-        s.dispatches_missing);
-  const char* bytes = "bottega_exchange_bytes_total";
-  raise(bytes, "Bytes of frames", {{"transport", transport_}, {"direction", "sent"}}, s.bytes_sent);
-  raise(bytes, "Bytes of frames", {{"transport", transport_}, {"direction", "received"}},
-        s.bytes_received);
   const char* rows = "bottega_exchange_rows_total";
-  raise(rows, "Expert rows", {{"transport", transport_}, {"direction", "sent"}}, s.rows_sent);
-  raise(rows, "Expert rows", {{"transport", transport_}, {"direction", "received"}},
-        s.rows_received);
+  raise(dispatches, "Dispatches", {{"transport", "none"}, {"outcome", "missing"}},
+        s.dispatches_missing);
+  for (const auto& [kind, of] : s.kinds) {
+    raise(dispatches, "Dispatches", {{"transport", kind}, {"outcome", "ok"}}, of.dispatches);
+    raise(rows, "Expert rows", {{"transport", kind}, {"direction", "sent"}}, of.rows_sent);
+    raise(rows, "Expert rows", {{"transport", kind}, {"direction", "received"}}, of.rows_received);
+  }
   const std::pair<const char*, uint64_t> resends[] = {{"endpoint", s.resends_endpoint},
                                                       {"removed", s.resends_removed},
                                                       {"nack", s.resends_nack},
@@ -125,9 +119,6 @@ void AttentionMetrics::Exchange(const DispatcherStats& s, size_t credits_in_use,
   }
   AddGauge(registry_, "bottega_exchange_credits_in_use", "Rows in flight")
       .Set(static_cast<double>(credits_in_use));
-  AddGauge(registry_, "bottega_exchange_endpoints", "Open endpoints",
-           {{"transport", transport_}, {"state", "up"}})
-      .Set(static_cast<double>(peers));
 }
 
 }  // namespace bottega

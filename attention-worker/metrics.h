@@ -13,8 +13,7 @@ namespace bottega {
 // bottega_attention_* and this end's bottega_exchange_*, named in observability/metrics.md.
 class AttentionMetrics {
  public:
-  AttentionMetrics(prometheus::Registry& registry, const std::string& model_name,
-                   const std::string& transport);
+  AttentionMetrics(prometheus::Registry& registry, const std::string& model_name);
 
   // After each step: what it computed and how long it took.
   void Step(const StepBatch& batch, const std::vector<Scheduler::Share>& shares, Duration took);
@@ -22,11 +21,10 @@ class AttentionMetrics {
   void Abort(std::string_view reason);
   void ExchangeWait(Duration waited);
   // Brings the exchange's counters up to `stats`.
-  void Exchange(const DispatcherStats& stats, size_t credits_in_use, size_t peers);
+  void Exchange(const DispatcherStats& stats, size_t credits_in_use);
 
  private:
   prometheus::Registry& registry_;
-  std::string transport_;
   prometheus::Gauge& running_;
   prometheus::Gauge& waiting_;
   prometheus::Gauge& kv_usage_;

@@ -35,7 +35,7 @@ struct Options {
   int64_t expert_workers = 2;
   int64_t replication = 1;
   std::string kv_cache;
-  std::string exchange = "tcp";
+  std::string exchange = "auto";
   std::string exchange_devices = "lo";
   std::string log_file;
   Duration drain_timeout = std::chrono::seconds(5);
@@ -58,7 +58,8 @@ OptionTable Table(Options* o) {
       .Add("replication", &o->replication, "workers that hold each expert")
       .Range(1, 64)
       .Add("kv-cache", &o->kv_cache, "size of each attention worker's KV pool")
-      .Add("exchange", &o->exchange, "UCX transports of the data plane (UCX_TLS)")
+      .Add("exchange", &o->exchange,
+           "data plane: auto (shared memory), shm, tcp, or a UCX_TLS list")
       .Add("exchange-devices", &o->exchange_devices, "its network devices (UCX_NET_DEVICES)")
       .Add("log-file", &o->log_file, "where the processes' lines go (default: stderr)")
       .Add("drain-timeout", &o->drain_timeout, "how long live requests may finish at Ctrl-C");

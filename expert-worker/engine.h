@@ -29,8 +29,6 @@ struct ExpertStats {
   uint64_t dropped_stranger = 0;
   uint64_t dropped_corrupt = 0;
   uint64_t dropped_unpaired = 0;  // the pair's stream ended
-  uint64_t bytes_received = 0;
-  uint64_t bytes_sent = 0;
   uint64_t load_failures = 0;
 };
 
@@ -54,10 +52,12 @@ class ExpertEngine {
   // The data path, for as long as the node lives.
   Task<void> Run();
 
-  // An attention worker introduced itself: opens the endpoint back to it and makes the session key
-  // that all its frames must show.
+  // An attention worker introduced itself: opens an endpoint for it, of the first of `kinds` that
+  // can be opened, and makes the session key that all its frames must show.
   absl::StatusOr<std::shared_ptr<Pair>> AddPair(Incarnation attention, const std::string& name,
-                                                const std::string& transport_address);
+                                                const std::vector<std::string>& kinds);
+  // It told its own end. Until this is up, replies have nowhere to go.
+  absl::Status ConnectPair(const Pair& pair, const std::string& peer_address);
   void RemovePair(const std::shared_ptr<Pair>& pair);
 
   const ExpertSet& held() const { return held_; }
@@ -105,6 +105,7 @@ class ExpertEngine {
   void Nack(const FrameHeader& forward, const Pair& pair, FrameReason reason);
   void Answer(const FrameHeader& header, const Pair& pair);
 
+  absl::StatusOr<EndpointId> OpenFirst(const std::vector<std::string>& kinds, std::string* opened);
   void OnDown(EndpointId endpoint);
   void UnloadRetired();
   void Learn(size_t rows, Duration took);

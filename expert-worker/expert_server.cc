@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "core/base/status.h"
+#include "core/service/transport_metrics.h"
 #include "expert-worker/ops/connect.h"
 #include "expert-worker/packed_experts.h"
 
@@ -45,7 +46,7 @@ ExpertServer::ExpertServer(ServiceContext& context, ExpertConfig config, ExpertM
               [this](std::vector<ExpertRef> held) {
                 if (session_ != nullptr) session_->SetHeld(std::move(held));
               }),
-      metrics_(context.metrics, transport.name()) {}
+      metrics_(context.metrics) {}
 
 ExpertServer::ExpertServer(ServiceContext& context, ExpertConfig config,
                            std::shared_ptr<const PackedModel> model, Cpu cpu, Transport& transport)
@@ -60,7 +61,10 @@ absl::Status ExpertServer::Start() {
   context_.loop.Spawn(context_.node, loader_.Run());
   context_.loop.Spawn(context_.node, MeasureLoad());
   if (context_.scrape != nullptr) {
-    scrape_ = context_.scrape->Add([this] { metrics_.Update(engine_, loader_.missing()); });
+    scrape_ = context_.scrape->Add([this] {
+      metrics_.Update(engine_, loader_.missing());
+      CopyTransportMetrics(engine_.transport(), context_.metrics);
+    });
   }
   const PairTerms terms{kProtocol, model_.digest, model_.numerics_id};
   std::vector<std::pair<std::string, Network::Handler>> methods;

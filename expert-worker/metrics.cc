@@ -15,12 +15,11 @@ void RaiseTo(prometheus::Counter& counter, double value) {
   }
 }
 
-constexpr char kBytes[] = "bottega_exchange_bytes_total";
 constexpr char kDropped[] = "bottega_exchange_dropped_frames_total";
 
 }  // namespace
 
-ExpertMetrics::ExpertMetrics(prometheus::Registry& r, const std::string& transport)
+ExpertMetrics::ExpertMetrics(prometheus::Registry& r)
     : rows_decode_(
           AddCounter(r, "bottega_expert_rows_total", "Rows computed", {{"phase", "decode"}})),
       rows_prefill_(
@@ -32,16 +31,10 @@ ExpertMetrics::ExpertMetrics(prometheus::Registry& r, const std::string& transpo
       queue_rows_(AddGauge(r, "bottega_expert_queue_rows", "Rows here, waiting or in work")),
       experts_ready_(AddGauge(r, "bottega_expert_experts", "Experts", {{"state", "ready"}})),
       experts_loading_(AddGauge(r, "bottega_expert_experts", "Experts", {{"state", "loading"}})),
-      bytes_sent_(AddCounter(r, kBytes, "Bytes of frames",
-                             {{"transport", transport}, {"direction", "sent"}})),
-      bytes_received_(AddCounter(r, kBytes, "Bytes of frames",
-                                 {{"transport", transport}, {"direction", "received"}})),
       dropped_malformed_(AddCounter(r, kDropped, "Frames not used", {{"reason", "malformed"}})),
       dropped_incarnation_(AddCounter(r, kDropped, "Frames not used", {{"reason", "incarnation"}})),
       dropped_stranger_(AddCounter(r, kDropped, "Frames not used", {{"reason", "stranger"}})),
-      dropped_corrupt_(AddCounter(r, kDropped, "Frames not used", {{"reason", "corrupt"}})),
-      endpoints_(AddGauge(r, "bottega_exchange_endpoints", "Open endpoints",
-                          {{"transport", transport}, {"state", "up"}})) {}
+      dropped_corrupt_(AddCounter(r, kDropped, "Frames not used", {{"reason", "corrupt"}})) {}
 
 void ExpertMetrics::Update(ExpertEngine& engine, size_t missing) {
   const ExpertStats& s = engine.stats();
@@ -54,13 +47,10 @@ void ExpertMetrics::Update(ExpertEngine& engine, size_t missing) {
   queue_rows_.Set(static_cast<double>(engine.queued_rows()));
   experts_ready_.Set(static_cast<double>(engine.held().size()));
   experts_loading_.Set(static_cast<double>(missing));
-  RaiseTo(bytes_sent_, static_cast<double>(s.bytes_sent));
-  RaiseTo(bytes_received_, static_cast<double>(s.bytes_received));
   RaiseTo(dropped_malformed_, static_cast<double>(s.dropped_malformed));
   RaiseTo(dropped_incarnation_, static_cast<double>(s.dropped_incarnation));
   RaiseTo(dropped_stranger_, static_cast<double>(s.dropped_stranger + s.dropped_unpaired));
   RaiseTo(dropped_corrupt_, static_cast<double>(s.dropped_corrupt));
-  endpoints_.Set(static_cast<double>(engine.pairs()));
 }
 
 }  // namespace bottega

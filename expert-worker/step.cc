@@ -25,7 +25,6 @@ Task<void> ExpertEngine::Run() {
 
 // poll: the transport calls this between two items.
 void ExpertEngine::OnFrame(FrameBuffer frame) {
-  stats_.bytes_received += frame.size();
   std::shared_ptr<Pair> pair;
   const absl::StatusOr<FrameView> view =
       CheckFrame(frame.bytes(), options_.shape, context_.incarnation,
@@ -222,7 +221,6 @@ void ExpertEngine::Reply(Work& work) {
     SealFrame(header, {frame.data(), frame.size()});
     FAULT_CORRUPT(context_.faults, "ew.reply", absl::MakeSpan(frame.data(), frame.size()));
     if (absl::Status fault = FAULT_POINT(context_.faults, "ew.before_reply"); !fault.ok()) continue;
-    stats_.bytes_sent += frame.size();
     // A failure is the endpoint's, and the endpoint tells.
     absl::Status posted = transport_.Post(arrival.pair->endpoint, std::move(frame));
   }
@@ -241,7 +239,6 @@ void ExpertEngine::Answer(const FrameHeader& header, const Pair& pair) {
   absl::StatusOr<FrameBuffer> frame = transport_.Lease(sizeof header);
   if (!frame.ok()) return;  // silence: the other end asks again
   SealFrame(header, {frame->data(), frame->size()});
-  stats_.bytes_sent += frame->size();
   absl::Status posted = transport_.Post(pair.endpoint, *std::move(frame));
 }
 

@@ -242,13 +242,12 @@ bool Dispatcher::Impl::PostShare(ActiveDispatch& active, Peer& peer,
   WriteForward({active.request, shape.top_k}, entries, shape, header,
                {frame->data(), frame->size()});
 
-  const size_t bytes = frame->size();
-  if (absl::Status posted = transport_.Post(peer.endpoint, *std::move(frame)); !posted.ok()) {
+  if (absl::Status posted = transport_.Post(peer.info.endpoint, *std::move(frame)); !posted.ok()) {
     LosePeer(peer, Loss::kEndpoint, posted);
     return false;
   }
-  stats.bytes_sent += bytes;
   stats.rows_sent += rows;
+  peer.kind.rows_sent += rows;
 
   Flight& flight = in_flight_.Add(header.sequence);
   flight.header = header;
@@ -319,9 +318,7 @@ Dispatcher::Dispatcher(Loop& loop, Transport& transport, Incarnation self,
 Dispatcher::~Dispatcher() = default;
 
 void Dispatcher::UpdateTable(TableSnapshot table) { impl_->UpdateTable(std::move(table)); }
-absl::Status Dispatcher::AddPeer(MemberId member, const PeerInfo& info) {
-  return impl_->AddPeer(member, info);
-}
+void Dispatcher::AddPeer(MemberId member, const PeerInfo& info) { impl_->AddPeer(member, info); }
 void Dispatcher::RemovePeer(MemberId member, absl::Status why) { impl_->RemovePeer(member, why); }
 void Dispatcher::UpdateCost(MemberId member, const PeerCost& cost) {
   impl_->UpdateCost(member, cost);
@@ -343,6 +340,10 @@ size_t Dispatcher::peers() const { return impl_->peers.size(); }
 bool Dispatcher::IsSuspect(MemberId member) const {
   const Peer* peer = impl_->peers.Find(member);
   return peer != nullptr && peer->suspect;
+}
+bool Dispatcher::Reached(MemberId member) const {
+  const Peer* peer = impl_->peers.Find(member);
+  return peer != nullptr && peer->up;
 }
 
 }  // namespace bottega

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -28,7 +29,8 @@ struct PeerCost {
 struct PeerInfo {
   Incarnation incarnation;
   uint64_t session_key = 0;
-  std::string transport_address;
+  EndpointId endpoint;                     // connected, or about to be
+  std::string transport;                   // its kind
   uint32_t credits = limits::kCreditRows;  // rows in flight
   PeerCost cost;
 };
@@ -63,6 +65,13 @@ struct DispatcherOptions {
 
 // Plain counters; conventions 4 names them bottega_exchange_*.
 struct DispatcherStats {
+  // Of what went over one kind of transport. A dispatch counts where its last row came from.
+  struct Kind {
+    uint64_t dispatches = 0;
+    uint64_t rows_sent = 0;      // entries
+    uint64_t rows_received = 0;  // entries used
+  };
+  std::map<std::string, Kind> kinds;
   uint64_t dispatches = 0;
   uint64_t dispatches_missing = 0;  // ended with missing experts
   uint64_t resends_endpoint = 0;    // frames, by what made them necessary
@@ -83,8 +92,6 @@ struct DispatcherStats {
   uint64_t dropped_unknown = 0;  // late, duplicate, or of a forgotten dispatch
   uint64_t dropped_mismatch = 0;
   uint64_t peers_quarantined = 0;
-  uint64_t bytes_sent = 0;
-  uint64_t bytes_received = 0;
   uint64_t rows_sent = 0;      // entries
   uint64_t rows_received = 0;  // entries used
 
@@ -110,8 +117,9 @@ class Dispatcher {
 
   // The latest wins; an older (term, epoch) is ignored.
   void UpdateTable(TableSnapshot table);
-  // Replaces an earlier incarnation of the member. Fails if the transport cannot connect.
-  absl::Status AddPeer(MemberId member, const PeerInfo& info);
+  // Replaces an earlier session with the member. Owns info.endpoint from now on; the peer gets work
+  // once that is up.
+  void AddPeer(MemberId member, const PeerInfo& info);
   // The death signal: what was in flight there is resent at once. Unknown members are ignored.
   void RemovePeer(MemberId member, absl::Status why);
   void UpdateCost(MemberId member, const PeerCost& cost);
@@ -127,6 +135,8 @@ class Dispatcher {
   size_t credits_in_use() const;  // rows, all peers
   size_t peers() const;
   bool IsSuspect(MemberId member) const;
+  // The member is a peer, and frames have come through to it and back.
+  bool Reached(MemberId member) const;
 
  private:
   class Impl;

@@ -24,6 +24,7 @@ Dispatcher::Impl::Impl(Loop& loop, Transport& transport, Incarnation self,
       share_limits_(ShareLimitsFor(options_.shape)) {
   Transport::Events events;
   events.on_frame = [this](FrameBuffer frame) { OnFrame(std::move(frame)); };
+  events.on_up = [this](EndpointId endpoint) { OnUp(endpoint); };
   events.on_down = [this](EndpointId endpoint, absl::Status why) { OnDown(endpoint, why); };
   transport_.SetEvents(std::move(events));
 }
@@ -52,30 +53,24 @@ void Dispatcher::Impl::UpdateTable(TableSnapshot next) {
   Pump();
 }
 
-absl::Status Dispatcher::Impl::AddPeer(MemberId member, const PeerInfo& info) {
-  if (Peer* peer = peers.Find(member); peer != nullptr) {
-    if (peer->info.incarnation == info.incarnation && peer->info.session_key == info.session_key &&
-        !peer->down) {
-      peer->info.cost = info.cost;
-      return absl::OkStatus();
-    }
-    RemovePeer(member, absl::UnavailableError("replaced by a new session"));
-  }
-  absl::StatusOr<EndpointId> endpoint = transport_.Connect(info.transport_address);
-  if (!endpoint.ok()) return endpoint.status();
-  Peer& peer = peers.Add(member, info, *endpoint);
+void Dispatcher::Impl::AddPeer(MemberId member, const PeerInfo& info) {
+  RemovePeer(member, absl::UnavailableError("replaced by a new session"));
+  Peer& peer = peers.Add(member, info, stats.kinds[info.transport]);
   peer.quarantined =
       std::find(quarantined_.begin(), quarantined_.end(), info.incarnation) != quarantined_.end();
+}
+
+void Dispatcher::Impl::OnUp(EndpointId endpoint) {
+  if (Peer* peer = peers.FindEndpoint(endpoint); peer != nullptr) peer->up = true;
   dirty_ = true;
   Pump();
-  return absl::OkStatus();
 }
 
 void Dispatcher::Impl::RemovePeer(MemberId member, const absl::Status& why) {
   Peer* peer = peers.Find(member);
   if (peer == nullptr) return;
   if (!peer->down) LosePeer(*peer, Loss::kRemoved, why);
-  transport_.Close(peer->endpoint);
+  transport_.Close(peer->info.endpoint);
   peers.Remove(member);
   Pump();
 }
@@ -85,7 +80,6 @@ void Dispatcher::Impl::UpdateCost(MemberId member, const PeerCost& cost) {
 }
 
 void Dispatcher::Impl::OnFrame(FrameBuffer frame) {
-  stats.bytes_received += frame.size();
   const absl::StatusOr<FrameView> view =
       CheckFrame(frame.bytes(), options_.shape, self_,
                  [this](Incarnation sender, uint64_t key) { return peers.Knows(sender, key); });
@@ -152,7 +146,8 @@ void Dispatcher::Impl::OnUnusable(const FrameBuffer& frame, const absl::Status& 
 
 void Dispatcher::Impl::OnReply(uint64_t sequence, const FrameView& view) {
   const Flight flight = in_flight_.Take(sequence);
-  peers.Find(flight.member)->credits.Give(flight.header.entries);
+  Peer& peer = *peers.Find(flight.member);
+  peer.credits.Give(flight.header.entries);
   dirty_ = true;  // for who waits for credits
   if (flight.dispatch == nullptr) {
     ++stats.dropped_unknown;
@@ -176,6 +171,8 @@ void Dispatcher::Impl::OnReply(uint64_t sequence, const FrameView& view) {
     Finite(active, e);
   }
   stats.rows_received += used;
+  peer.kind.rows_received += used;
+  if (used > 0 && active.open == 0) ++peer.kind.dispatches;
   if (used > 0 && flight.hedge) ++stats.hedges_won;
   if (used == 0) ++stats.dropped_unknown;
   Trace(sequence << 16 | used);
@@ -266,7 +263,7 @@ void Dispatcher::Impl::SendProbe(Flight& flight, Peer& peer) {
   header.kind = static_cast<uint8_t>(FrameKind::kProbe);
   SealFrame(header, {frame->data(), frame->size()});
   ++flight.probes;
-  if (absl::Status posted = transport_.Post(peer.endpoint, *std::move(frame)); !posted.ok()) {
+  if (absl::Status posted = transport_.Post(peer.info.endpoint, *std::move(frame)); !posted.ok()) {
     LosePeer(peer, Loss::kEndpoint, posted);
   }
 }

@@ -52,7 +52,7 @@ class Dispatcher::Impl {
   ~Impl();
 
   void UpdateTable(TableSnapshot table);
-  absl::Status AddPeer(MemberId member, const PeerInfo& info);
+  void AddPeer(MemberId member, const PeerInfo& info);
   void RemovePeer(MemberId member, const absl::Status& why);
   void UpdateCost(MemberId member, const PeerCost& cost);
   Task<absl::StatusOr<DispatchResult>> Dispatch(DispatchRequest request, std::byte* reply_rows);
@@ -88,6 +88,7 @@ class Dispatcher::Impl {
   void OnReply(uint64_t sequence, const FrameView& view);
   void OnNack(uint64_t sequence, const FrameView& view);
   void OnAlive(uint64_t sequence, FrameReason reason);
+  void OnUp(EndpointId endpoint);
   void OnDown(EndpointId endpoint, const absl::Status& why);
   void OnTimers();
   void Clear(Peer& peer);  // of suspicion

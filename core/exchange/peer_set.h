@@ -11,20 +11,21 @@ namespace bottega {
 
 // One expert worker as the dispatcher sees it.
 struct Peer {
-  Peer(MemberId id, const PeerInfo& i, EndpointId e)
-      : member(id), info(i), endpoint(e), credits(i.credits) {}
+  Peer(MemberId id, const PeerInfo& i, DispatcherStats::Kind& k)
+      : member(id), info(i), kind(k), credits(i.credits) {}
 
   const MemberId member;
   PeerInfo info;
-  const EndpointId endpoint;
+  DispatcherStats::Kind& kind;  // of its transport
   Credits credits;
+  bool up = false;           // frames have come through
   bool down = false;         // the endpoint is lost; waits for AddPeer or RemovePeer
   bool suspect = false;      // overdue: no new work until it answers. Has a flight while so
   bool quarantined = false;  // returned rows that were not finite where a replica's were
   Time busy_until{};         // it said BUSY
 
   bool Usable(Time now) const {
-    return !down && !suspect && !quarantined && busy_until <= now && credits.free() > 0;
+    return up && !down && !suspect && !quarantined && busy_until <= now && credits.free() > 0;
   }
   // Service time of `rows` more rows sent now: its queue, what is on the way, and these.
   double PredictedUs(uint32_t rows) const {
@@ -39,7 +40,7 @@ class PeerSet {
   Peer* FindEndpoint(EndpointId endpoint);
   Peer* FindIncarnation(Incarnation incarnation);
   bool Knows(Incarnation incarnation, uint64_t session_key) const;
-  Peer& Add(MemberId member, const PeerInfo& info, EndpointId endpoint);
+  Peer& Add(MemberId member, const PeerInfo& info, DispatcherStats::Kind& kind);
   void Remove(MemberId member) { peers_.erase(member); }
 
   // Who can be sent work now, ascending by id; valid until the next call.

@@ -37,7 +37,8 @@ void AddWorkerOptions(OptionTable& table, WorkerOptions* o) {
   AddComputeOptions(table, &o->compute);
   AddProcessOptions(table, &o->process, "gRPC port");
   table.Add("router", &o->router, "host:port of the router")
-      .Add("exchange", &o->exchange, "UCX transports of the data plane (UCX_TLS)")
+      .Add("exchange", &o->exchange,
+           "data plane: auto (shared memory on one host, else TCP), shm, tcp, or a UCX_TLS list")
       .Add("exchange-devices", &o->exchange_devices, "its network devices (UCX_NET_DEVICES)");
 }
 
@@ -76,9 +77,9 @@ absl::StatusOr<std::unique_ptr<WorkerProcess>> WorkerProcess::Start(Role role,
                                                                     const WorkerOptions& options) {
   std::unique_ptr<WorkerProcess> worker(new WorkerProcess(options));
   ASSIGN_OR_RETURN(worker->process_, ServiceProcess::Start(role, options.process));
-  ASSIGN_OR_RETURN(worker->transport_, OpenUcxTransport(worker->process_->loop(),
-                                                        {.tls = options.exchange,
-                                                         .devices = options.exchange_devices}));
+  ASSIGN_OR_RETURN(worker->transport_, UcxTransport::Create(worker->process_->loop(),
+                                                            {.exchange = options.exchange,
+                                                             .devices = options.exchange_devices}));
   ASSIGN_OR_RETURN(worker->compute_, Compute::Make(options.compute));
   ASSIGN_OR_RETURN(worker->model_, OpenModel(options.model));
   worker->process_->SetNumericsId(

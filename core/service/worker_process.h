@@ -53,7 +53,7 @@ struct WorkerOptions {
   ModelOptions model;
   ComputeOptions compute;
   std::string router = "127.0.0.1:50061";
-  std::string exchange = "tcp";  // UCX_TLS
+  std::string exchange = "auto";  // UcxOptions
   std::string exchange_devices = "lo";
 };
 void AddWorkerOptions(OptionTable& table, WorkerOptions* options);

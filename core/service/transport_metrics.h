@@ -1,0 +1,13 @@
+#pragma once
+
+#include <prometheus/registry.h>
+
+#include "core/transport/transport.h"
+
+namespace bottega {
+
+// Copies what a transport counts into bottega_exchange_bytes_total and bottega_exchange_endpoints.
+// For a scrape hook of each role that has a transport.
+void CopyTransportMetrics(const Transport& transport, prometheus::Registry& registry);
+
+}  // namespace bottega
