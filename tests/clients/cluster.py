@@ -20,12 +20,13 @@ START_LIMIT_S = 120  # a hang limit, not a measurement
 class Cluster:
     """A running `bottega ...`; `lines` is what it has printed so far (stdout)."""
 
-    def __init__(self, *arguments: str):
+    def __init__(self, *arguments: str, environment: dict[str, str] | None = None):
         self.lines: list[str] = []
         self.errors: list[str] = []
         self._events: queue.Queue[str | None] = queue.Queue()
         self.process = subprocess.Popen(
             [str(BIN / "bottega"), *map(str, arguments)], text=True,
+            env=os.environ | (environment or {}),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self._readers = [threading.Thread(target=self._read, args=pair, daemon=True)
                          for pair in ((self.process.stdout, self.lines),
@@ -88,6 +89,11 @@ class Cluster:
         return {key: value for key, value in self.metrics(address).items()
                 if key.startswith(prefix)}
 
+    def transports(self, address: str) -> set[str]:
+        """Over which transports a worker's frames have come in so far."""
+        received = self.series(address, 'bottega_exchange_bytes_total{direction="received"')
+        return {re.search(r'transport="(\w+)"', key)[1] for key, value in received.items() if value > 0}
+
     def stop(self) -> int:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
@@ -103,8 +109,8 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running(*arguments: str):
-    cluster = Cluster(*arguments)
+def running(*arguments: str, environment: dict[str, str] | None = None):
+    cluster = Cluster(*arguments, environment=environment)
     try:
         yield cluster.wait_ready()
     finally:
