@@ -146,6 +146,7 @@ void AttentionServer::Join(const RouterSessionOptions& router,
           .on_table = [this](TableSnapshot table) { UpdateTable(std::move(table)); },
           .load =
               [this] { return static_cast<double>(config_.max_num_seqs - engine_->free_slots()); },
+          .endpoints = [this] { return EndpointsUp(transport_); },
           .on_refused = std::move(on_refused)});
   session_->Start();
 }

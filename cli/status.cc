@@ -85,19 +85,30 @@ char Cell(uint32_t layers, uint32_t of) {
   return static_cast<char>('0' + std::clamp<uint32_t>(layers * 10 / of, 1, 9));
 }
 
+// "shm 4" or "shm 3, tcp 1"; what nobody uses is not shown.
+std::string EndpointsText(const wire::MemberStatus& status) {
+  const std::map<std::string, uint32_t> kinds(status.endpoints().begin(), status.endpoints().end());
+  std::string text;
+  for (const auto& [kind, up] : kinds) {
+    if (up > 0) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", kind, up);
+  }
+  return text;
+}
+
 std::string MembersText(const wire::StatusReply& reply) {
-  std::string text =
-      fmt::format("{:<16} {:<10} {:<9} {:>9} {:>7} {:>11} {:>9}  {:<22} {}\n", "MEMBER", "ROLE",
-                  "STATE", "HEARTBEAT", "EPOCH", "EXPERTS", "LOAD", "CONTROL", "ADMIN");
+  std::string text = fmt::format("{:<16} {:<10} {:<9} {:>9} {:>7} {:>11} {:>9}  {:<14} {:<22} {}\n",
+                                 "MEMBER", "ROLE", "STATE", "HEARTBEAT", "EPOCH", "EXPERTS", "LOAD",
+                                 "EXCHANGE", "CONTROL", "ADMIN");
   for (const wire::Member& member : reply.table().members()) {
     const wire::MemberStatus* status = FindStatus(reply, member.id());
     if (status == nullptr) continue;
     const bool expert = member.role() == wire::ROLE_EXPERT;
-    text += fmt::format("{:<16} {:<10} {:<9} {:>6} ms {:>7} {:>11} {:>9.1f}  {:<22} {}\n",
+    text += fmt::format("{:<16} {:<10} {:<9} {:>6} ms {:>7} {:>11} {:>9.1f}  {:<14} {:<22} {}\n",
                         member.name(), RoleName(member.role()), StateName(member.state()),
                         status->heartbeat_age_ms(), status->acked_epoch(),
                         expert ? fmt::format("{}/{}", status->held(), status->assigned()) : "",
-                        status->load(), member.control_address(), member.admin_address());
+                        status->load(), EndpointsText(*status), member.control_address(),
+                        member.admin_address());
   }
   return text;
 }
@@ -228,6 +239,8 @@ std::string StatusJson(const wire::StatusReply& reply) {
       entry["experts_assigned"] = status->assigned();
       entry["experts_capacity"] = status->capacity();
       entry["load"] = status->load();
+      entry["endpoints"] =
+          std::map<std::string, uint32_t>(status->endpoints().begin(), status->endpoints().end());
     }
     json["members"].push_back(std::move(entry));
   }

@@ -109,6 +109,7 @@ void ExpertServer::Join(const RouterSessionOptions& router,
           .on_assignment = [this](std::vector<ExpertRef> experts) { Assign(std::move(experts)); },
           .load = [this] { return rows_per_second_; },
           .expert_load = [this](const std::vector<ExpertRef>& held) { return ExpertLoad(held); },
+          .endpoints = [this] { return EndpointsUp(engine_.transport()); },
           .on_refused = std::move(on_refused)});
   session_->Start();
 }

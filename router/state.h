@@ -29,6 +29,7 @@ struct MemberRecord {
   bool brought_table = false;  // it came with a table of an earlier router
   bool table_due = false;      // it was not sent `table` while the return window is open
   double load = 0;
+  std::map<std::string, uint32_t> endpoints;  // of the data plane, up, by kind
   bool drain_wanted = false;
   uint64_t draining_since = 0;  // first epoch that shows it as draining; 0: not yet
   bool leave_sent = false;

@@ -109,6 +109,10 @@ absl::Status RouterSession::State::SendHeartbeat() {
   heartbeat->set_acked_term(acked_term);
   heartbeat->set_acked_epoch(acked_epoch);
   if (callbacks.load) heartbeat->set_load(callbacks.load());
+  if (callbacks.endpoints) {
+    for (const auto& [kind, up] : callbacks.endpoints())
+      (*heartbeat->mutable_endpoints())[kind] = up;
+  }
   if (held_changed) {
     heartbeat->set_held_changed(true);
     EncodeExperts(held, heartbeat->mutable_held());

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -44,6 +45,8 @@ class RouterSession {
     std::function<double()> load;
     // Rows a second of each of `held`, in that order; may be empty. Asked every 2 s.
     std::function<std::vector<float>(const std::vector<ExpertRef>& held)> expert_load;
+    // Endpoints of the data plane that are up, by kind of transport; may be empty.
+    std::function<std::map<std::string, uint32_t>()> endpoints;
     // Moves while the process gets work done; empty: the loop's turns.
     std::function<uint64_t()> progress;
     // The router refuses this member for good (digest, protocol): the process ends with `why`.

@@ -26,4 +26,12 @@ void CopyTransportMetrics(const Transport& transport, prometheus::Registry& regi
   }
 }
 
+std::map<std::string, uint32_t> EndpointsUp(const Transport& transport) {
+  std::map<std::string, uint32_t> up;
+  for (const TransportKindStats& kind : transport.stats()) {
+    up[kind.kind] = static_cast<uint32_t>(kind.up);
+  }
+  return up;
+}
+
 }  // namespace bottega

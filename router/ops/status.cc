@@ -23,6 +23,7 @@ internal::v1::StatusReply Status(const RouterState& state) {
     member->set_assigned(std::count(record.assigned.begin(), record.assigned.end(), true));
     member->set_capacity(record.capacity);
     member->set_load(record.load);
+    member->mutable_endpoints()->insert(record.endpoints.begin(), record.endpoints.end());
   }
   return reply;
 }
