@@ -107,6 +107,12 @@ class Actions:
             pool = [self.chooser.choice(pool)] if pool else []
         return pool, list(words[2:])
 
+    def _group(self, words: str, other: str = "") -> list[str]:
+        if words == "rest":
+            return [n for n in self.cell.processes if n not in other.split(",")]
+        return [n for one in words.split(",") for n in self.cell.processes
+                if one in (n, role_of(n)) or (one == "worker" and role_of(n) in ("aw", "ew"))]
+
     # Processes.
 
     def do_sleep(self, duration):
@@ -169,8 +175,15 @@ class Actions:
             time.sleep(0.02)
 
     def do_arm(self, name, plan):
-        for one in self._who([name])[0]:
-            arm(self.cell.processes[one].admin, plan)
+        for one in self._group(name):
+            process, lives = self.cell.processes[one], self.cell.processes[one].lives
+            arm(process.admin, plan)
+
+            def disarm(process=process, lives=lives):
+                if process.lives == lives and process.child:
+                    for part in plan.split(","):
+                        _admin(process.admin, "DELETE", "/faults?" + part.split("=")[0])
+            self._undo.append(disarm)
 
     def do_limit(self, name, what, number):
         pid = self.cell.processes[name].pid
@@ -228,12 +241,6 @@ class Actions:
             self._undo.append(back)
 
     # The network; only in namespaces.
-
-    def _group(self, words: str, other: str = "") -> list[str]:
-        if words == "rest":
-            return [n for n in self.cell.processes if n not in other.split(",")]
-        return [n for one in words.split(",")
-                for n in self.cell.processes if n == one or role_of(n) == one]
 
     def do_cut(self, left, *right):
         self.network.drop(self._group(left), self._group(right[-1], left), right[0] == "->")

@@ -47,10 +47,10 @@ def _sockets(pid: int) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _held(pid: int, known_ports: set[int]) -> Held:
+def _held(pid: int, known_ports: set[int], sockets: dict[str, tuple[int, int]]) -> Held:
     with open(f"/proc/{pid}/status") as status:
         kib = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
-    sockets, fds, links = _sockets(pid), {}, 0
+    fds, links = {}, 0
     for number in os.listdir(f"/proc/{pid}/fd"):
         try:
             what = os.readlink(f"/proc/{pid}/fd/{number}")
@@ -66,10 +66,14 @@ def _held(pid: int, known_ports: set[int]) -> Held:
 
 def held(cell: Cell) -> dict[str, Held]:
     """Of every process that lives."""
-    found = {}
+    found, networks = {}, {}
     for name in cell.alive():
+        pid = cell.processes[name].pid
         try:
-            found[name] = _held(cell.processes[name].pid, cell.ports())
+            network = os.readlink(f"/proc/{pid}/ns/net")
+            if network not in networks:
+                networks[network] = _sockets(pid)
+            found[name] = _held(pid, cell.ports(), networks[network])
         except (OSError, StopIteration):
             pass  # it has just died
     return found

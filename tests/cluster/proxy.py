@@ -11,7 +11,7 @@ the rules let pass. Commands come as lines on stdin, each is answered by one lin
 
     latency=200ms jitter=50ms   each piece is late by latency +- jitter, order is kept
     rate=125000                 bytes a second
-    slice=1                     written in pieces of so many bytes
+    slice=1                     the first 64 bytes of a piece are written so many at a time
     coalesce=5ms                pieces are kept and written together
     hang                        nothing is read any more; connections stay open
     hole=out | hole=in          bytes in that direction are swallowed (out: away from this host)
@@ -32,6 +32,7 @@ import time
 SO_ORIGINAL_DST = 80
 SO_MARK = 36
 MARK = 7
+SLICED = 64  # bytes: more would measure this program, not the cluster
 BUFFERED_MAX = 1 << 20  # bytes of one direction; then its source is not read
 READ_MAX = 1 << 16
 
@@ -124,8 +125,14 @@ class Pipe:
         self.due = max(self.due, due)
         if faults.rate:
             self.due += len(data) / faults.rate
-        self.pieces.append((self.due, data))
-        self.buffered += len(data)
+        if faults.slice:
+            for at in range(0, min(len(data), SLICED), faults.slice):
+                self.pieces.append((self.due, data[at:min(at + faults.slice, SLICED)]))
+            self.buffered += min(len(data), SLICED)
+            data = data[SLICED:]
+        if data:
+            self.pieces.append((self.due, data))
+            self.buffered += len(data)
 
 
 class Connection:
@@ -226,21 +233,20 @@ class Proxy:
             out.due = max(out.due, time.monotonic() + faults.slowclose)
 
     def pump(self, connection: Connection, now: float):
-        faults = self.faults if self.faults.meant(connection) else Faults()
         try:
             for pipe in connection.pipes:
-                self.write(pipe, faults, now)
+                self.write(pipe, now)
         except OSError:
             return self.drop(connection, reset=True)
         if all(pipe.closed for pipe in connection.pipes):
             return self.drop(connection, reset=False)
         self.watch(connection)
 
-    def write(self, pipe: Pipe, faults: Faults, now: float):
+    def write(self, pipe: Pipe, now: float):
         while pipe.pieces and pipe.pieces[0][0] <= now:
             due, data = pipe.pieces[0]
             try:
-                sent = pipe.sink.send(data[:faults.slice or len(data)])
+                sent = pipe.sink.send(data)
             except BlockingIOError:
                 return
             pipe.buffered -= sent

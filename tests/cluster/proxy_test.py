@@ -44,6 +44,13 @@ class Relay(unittest.TestCase):
         sizes = {len(data) for _, data in self.take(["duplicate=500"], bytes(100), 100)}
         self.assertEqual(sizes, {100, 200})
 
+    def test_slices_and_loses_nothing(self):
+        data = bytes(range(200))
+        pieces = self.take(["slice=1"], data)
+        self.assertEqual(b"".join(piece for _, piece in pieces), data)
+        self.assertEqual({len(piece) for _, piece in pieces}, {1, 136})
+        self.assertEqual(self.take(["slice=3"], b"abcd"), [(100.0, b"abc"), (100.0, b"d")])
+
     def test_meant_for_one_peer_or_port(self):
         control = Connection(None, None, "10.0.0.2", 5000, True)
         self.assertTrue(Faults.read(["hang", "to=10.0.0.2"]).meant(control))
