@@ -45,6 +45,7 @@ class LiveRequest {
     std::unique_ptr<Choice> choice;
     Admission::Place place;
     int migrations = 0;
+    bool replayed = false;  // after an internal error of a worker
     bool running = false;
     std::optional<Time> last_token;
     std::optional<Time> lost_at;

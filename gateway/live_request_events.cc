@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
+#include "core/base/fault_point.h"
 #include "core/base/reason.h"
 #include "gateway/live_request.h"
 
@@ -87,6 +89,9 @@ absl::Status LiveRequest::OnToken(Sequence& sequence, const GeneratedToken& toke
     if (!by_worker) gateway_.workers().Forget(sequence.key, true);
     sequence.running = false;
   }
+  if (absl::Status fault = FAULT_POINT(gateway_.context().faults, "gw.before_flush"); !fault.ok()) {
+    return fault;
+  }
   Deliver(*delta);
   return writer_->broken() ? ClientGone() : absl::OkStatus();
 }
@@ -148,6 +153,11 @@ absl::Status LiveRequest::OnEnded(int index, const RequestEvent& event) {
   const Reason reason = ReasonNamed(ended.reason());
   // A worker that empties itself: its sequences go on elsewhere.
   if (reason == Reason::kDraining) return Migrate(index, absl::UnavailableError(ended.message()));
+  // Logits that are no numbers, say. Memory or a processor may have erred: once more, elsewhere if
+  // there is an elsewhere. A request that brings it about by itself meets it again.
+  if (reason == Reason::kInternalError && !std::exchange(sequence.replayed, true)) {
+    return Migrate(index, absl::InternalError(ended.message()));
+  }
   return MakeError(reason, ended.message().empty() ? RowOf(reason).name : ended.message());
 }
 

@@ -2,12 +2,15 @@
 
 #include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
+#include <grpcpp/server_posix.h>
 
 #include <map>
 #include <vector>
 
 #include "core/base/limits.h"
+#include "core/base/status.h"
 #include "core/service/grpc_stream.h"
+#include "core/service/listener.h"
 
 namespace bottega {
 
@@ -19,6 +22,7 @@ using grpc_internal::StreamCore;
 
 namespace {
 
+constexpr int kConnectTimeoutMs = 2000;
 constexpr int kKeepaliveMs = 1000;
 constexpr int kKeepaliveTimeoutMs = 500;
 constexpr int kPingIntervalLeastMs = 100;  // else GOAWAY too_many_pings after ~4 s
@@ -34,6 +38,8 @@ grpc::ChannelArguments ClientArguments() {
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  // A channel that is gone leaves its connect under way: this bounds it, 20 s by default.
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kConnectTimeoutMs);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // a connection per stream
   arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kWindowBytes);
@@ -54,7 +60,6 @@ void SetServerArguments(grpc::ServerBuilder& builder) {
                              kPingIntervalLeastMs);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kWindowBytes);
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a busy port is an error
   builder.SetMaxReceiveMessageSize(static_cast<int>(limits::kControlMessageBytesMax));
 }
 
@@ -73,6 +78,7 @@ struct GrpcNetwork::State : std::enable_shared_from_this<GrpcNetwork::State> {
   struct Server {
     std::unique_ptr<Service> service;
     std::unique_ptr<grpc::Server> server;
+    std::unique_ptr<Listener> listener;  // goes first: it gives connections to the server
   };
 
   void Add(const std::shared_ptr<StreamCore>& stream) {
@@ -192,14 +198,14 @@ absl::StatusOr<std::string> GrpcNetwork::Serve(
   server.service = std::make_unique<State::Service>(*state_, self, std::move(methods));
   grpc::ServerBuilder builder;
   SetServerArguments(builder);
-  int port = 0;
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
   builder.RegisterCallbackGenericService(server.service.get());
   server.server = builder.BuildAndStart();
-  if (server.server == nullptr || port == 0) {
-    return absl::UnavailableError("cannot listen on " + address +
-                                  " (in use, or not an address of this machine)");
-  }
+  if (server.server == nullptr) return absl::InternalError("gRPC does not start");
+  ASSIGN_OR_RETURN(server.listener, Listener::Open(state_->loop, self, address,
+                                                   [grpc = server.server.get()](int fd) {
+                                                     grpc::AddInsecureChannelFromFd(grpc, fd);
+                                                   }));
+  const int port = server.listener->port();
   state_->servers.emplace(self, std::move(server));
   return address.substr(0, colon + 1) + std::to_string(port);
 }
