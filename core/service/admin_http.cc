@@ -7,6 +7,7 @@
 #include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <chrono>
@@ -24,6 +25,7 @@ namespace http = beast::http;
 using asio::ip::tcp;
 
 constexpr auto kConnectionTimeout = std::chrono::seconds(10);
+constexpr auto kAcceptPause = std::chrono::milliseconds(100);
 constexpr size_t kAdminHeaderBytesMax = 8 << 10;
 
 struct Answer {
@@ -58,7 +60,11 @@ struct AdminHttp::Server {
 
   Server(const AdminHttpOptions& options, const Health& health,
          std::vector<prometheus::Collectable*> metrics)
-      : options(options), health(health), metrics(std::move(metrics)), acceptor(io) {}
+      : options(options),
+        health(health),
+        metrics(std::move(metrics)),
+        acceptor(io),
+        accept_again(io) {}
 
   absl::Status Listen();
   void Accept();
@@ -69,6 +75,7 @@ struct AdminHttp::Server {
   const std::vector<prometheus::Collectable*> metrics;
   asio::io_context io{1};
   tcp::acceptor acceptor;
+  asio::steady_timer accept_again;
   int port = 0;
   size_t connections = 0;  // of the io thread
   std::thread thread;
@@ -145,7 +152,13 @@ absl::Status AdminHttp::Server::Listen() {
 void AdminHttp::Server::Accept() {
   acceptor.async_accept([this](beast::error_code error, tcp::socket socket) {
     if (error == asio::error::operation_aborted) return;
-    if (!error && connections < limits::kAdminConnectionsMax) {
+    if (error) {
+      // Out of fds: at once would spin, since the connection stays in the kernel's queue.
+      accept_again.expires_after(kAcceptPause);
+      accept_again.async_wait([this](beast::error_code) { Accept(); });
+      return;
+    }
+    if (connections < limits::kAdminConnectionsMax) {
       std::make_shared<Connection>(*this, std::move(socket))->Read();
     }
     Accept();
