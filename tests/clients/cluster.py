@@ -17,6 +17,18 @@ TINY = pathlib.Path(os.environ.get("BOTTEGA_MODEL", ROOT / "tests/fixtures/botte
 START_LIMIT_S = 120  # a hang limit, not a measurement
 
 
+def scrape(address: str) -> dict[str, float]:
+    """Sum of each series by `name{labels}` of a process' /metrics."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as answer:
+        text = answer.read().decode()
+    series = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            name, value = line.rsplit(" ", 1)
+            series[name] = series.get(name, 0) + float(value)
+    return series
+
+
 class Cluster:
     """A running `bottega ...`; `lines` is what it has printed so far (stdout)."""
 
@@ -73,15 +85,7 @@ class Cluster:
         return found
 
     def metrics(self, address: str) -> dict[str, float]:
-        """Sum of each series by `name{labels}` of a process' /metrics."""
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as answer:
-            text = answer.read().decode()
-        series = {}
-        for line in text.splitlines():
-            if line and not line.startswith("#"):
-                name, value = line.rsplit(" ", 1)
-                series[name] = series.get(name, 0) + float(value)
-        return series
+        return scrape(address)
 
     def series(self, address: str, prefix: str) -> dict[str, float]:
         """The series that begin with `prefix`."""
