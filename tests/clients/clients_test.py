@@ -1,4 +1,4 @@
-"""Clients that misbehave, against live processes: C1, C4, C5, C7, C8, C9, C11, N12, W22.
+"""Clients that misbehave, against live processes: C1, C4, C5, C7, C8, C9, C11, N12, N13, W22.
 
 In every case the rest of the cluster's answers are those of the calm run, to the byte, and afterwards
 nothing is left: no sequence, no KV block, no connection. Times are printed; only 20 times the target fails.
@@ -15,6 +15,7 @@ import socket
 import subprocess
 import time
 import unittest
+import urllib.error
 import urllib.request
 
 from cluster import BIN, TINY, post, running
@@ -332,6 +333,53 @@ class Clients(unittest.TestCase):
                 break
             data += chunk
         return data
+
+
+class AtStart(unittest.TestCase):
+    def test_n13_a_router_that_is_not_there(self):
+        """Refused, silent or no name at all: the process lives, says that it is not ready, takes the
+        router when it comes, and ends when told to."""
+        with contextlib.ExitStack() as stack:
+            silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            refused = self.free_port()
+            routers = (f"127.0.0.1:{refused}", f"127.0.0.1:{silent.getsockname()[1]}",
+                       "no-such-host.invalid:50061")
+            started = []
+            for router in routers:
+                admin = self.free_port()
+                arguments = [BIN / "bottega-gateway", TINY, "--port", "0", "--admin-port", str(admin),
+                             "--router", router, "--name", f"gateway-{admin}"]
+                process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
+                stack.callback(process.kill)
+                started.append((process, f"http://127.0.0.1:{admin}"))
+            for _, admin in started:
+                wait_until(lambda: self.get(admin + "/live") == 200)
+                self.assertEqual(self.get(admin + "/ready"), 503)
+            late = subprocess.Popen([BIN / "bottega-router", "--port", str(refused), "--admin-port", "0"],
+                                    stderr=subprocess.DEVNULL)
+            stack.callback(late.kill)
+            wait_until(lambda: "gateway-" in subprocess.run(
+                [BIN / "bottega", "status", "--router", routers[0]], capture_output=True, text=True,
+                timeout=60).stdout)
+            for process, _ in [*started, (late, "")]:
+                process.send_signal(signal.SIGTERM)
+                self.assertEqual(process.wait(timeout=60), 0)
+
+    @staticmethod
+    def free_port() -> int:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            return taken.getsockname()[1]
+
+    @staticmethod
+    def get(url: str) -> int:
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+        except OSError:
+            return 0
 
 
 if __name__ == "__main__":
