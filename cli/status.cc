@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "cli/limits_report.h"
 #include "core/base/status.h"
 #include "core/service/grpc_network.h"
 #include "core/service/options.h"
@@ -141,6 +142,7 @@ struct Options {
   std::string router = "127.0.0.1:50061";
   bool json = false;
   bool watch = false;
+  bool limits = false;
   Duration interval = std::chrono::seconds(1);
   Duration timeout = std::chrono::seconds(2);
 };
@@ -260,9 +262,14 @@ int RunStatus(int argc, const char* const* argv) {
   table.Add("router", &options.router, "host:port of the router, or of several by commas")
       .Add("json", &options.json, "print one JSON object")
       .Add("watch", &options.watch, "go on until interrupted")
+      .Add("limits", &options.limits, "print the limits of a cluster and what happens past them")
       .Add("interval", &options.interval, "how often --watch asks")
       .Add("timeout", &options.timeout, "how long to wait for an answer");
   if (std::optional<int> code = ParseOrExit(table, argc, argv, nullptr)) return *code;
+  if (options.limits) {
+    std::fputs(LimitsText().c_str(), stdout);
+    return 0;
+  }
   std::unique_ptr<Loop> loop = Loop::Real();
   absl::Status end;
   {

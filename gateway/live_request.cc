@@ -181,6 +181,8 @@ void LiveRequest::Route(int index, bool at_head) {
 }
 
 void LiveRequest::Submit(int index, MemberId worker) {
+  // Past its deadline it is not executed, even if its turn comes before its end is noticed.
+  if (gateway_.context().loop.Now() >= deadline_) return;
   Sequence& sequence = sequences_[index];
   const std::optional<AnswerIdentity> identity = gateway_.workers().IdentityOf(worker);
   absl::Status sent = absl::UnavailableError("");

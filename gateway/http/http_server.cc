@@ -21,14 +21,14 @@ namespace {
 using boost::asio::ip::tcp;
 using boost::system::error_code;
 
-constexpr size_t kReservedFds = 256;  // for everything that is no client's connection
+// For everything that is no client's connection; half of them where there are few.
+constexpr size_t kReservedFds = 256;
 constexpr Duration kAcceptPause = std::chrono::milliseconds(100);
 
 size_t ConnectionsMax(size_t wanted) {
   rlimit fds{};
   if (getrlimit(RLIMIT_NOFILE, &fds) != 0) return wanted;
-  const size_t free = fds.rlim_cur > kReservedFds ? fds.rlim_cur - kReservedFds : 1;
-  return std::min(wanted, free);
+  return std::min(wanted, fds.rlim_cur - std::min(kReservedFds, fds.rlim_cur / 2));
 }
 
 }  // namespace
