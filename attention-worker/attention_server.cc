@@ -101,8 +101,11 @@ absl::Status AttentionServer::Start() {
                                   engine, [this](const StepEvents& events) { Publish(events); }));
   context_.loop.Spawn(context_.node, engine_->Run());
   if (context_.scrape != nullptr) {
-    scrape_ = context_.scrape->Add([this] {
-      metrics_.Exchange(dispatcher_->stats(), dispatcher_->credits_in_use(), dispatcher_->peers());
+    AttentionMetrics::PeerName peer_name;
+    if (config_.detailed_metrics) peer_name = [this](MemberId member) { return NameOf(member); };
+    scrape_ = context_.scrape->Add([this, peer_name] {
+      metrics_.Publish(engine_->scheduler());
+      metrics_.Publish(*dispatcher_, peer_name);
     });
   }
 
@@ -151,6 +154,11 @@ void AttentionServer::UpdateTable(TableSnapshot table) {
   table_ = std::move(table);
   dispatcher_->UpdateTable(table_);
   links_->UpdateTable(table_);
+}
+
+std::string AttentionServer::NameOf(MemberId member) const {
+  const Member* found = table_ == nullptr ? nullptr : table_->Find(member);
+  return found == nullptr ? "other" : found->name;
 }
 
 bool AttentionServer::ready() const {

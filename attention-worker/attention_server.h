@@ -46,6 +46,7 @@ class AttentionServer {
   using GatewayStream = MessageStream<internal::v1::AttentionMessage, internal::v1::GatewayMessage>;
 
   absl::Status SizePool();
+  std::string NameOf(MemberId member) const;
   void Publish(const StepEvents& events);
   // A gateway's stream, owned by its handler.
   struct Gateway {

@@ -27,6 +27,7 @@ Engine::Engine(Loop& loop, Cpu cpu, const PackedModel& model, const AttentionWei
       model_(model),
       experts_(experts),
       metrics_(metrics),
+      stage_(loop, metrics),
       options_(std::move(options)),
       on_events_(std::move(on_events)),
       block_(cpu, model, weights, options_.row_type),
@@ -39,7 +40,9 @@ Engine::Engine(Loop& loop, Cpu cpu, const PackedModel& model, const AttentionWei
       work_(loop) {}
 
 absl::Status Engine::Submit(SequenceSpec spec) {
+  const SequenceKey key = spec.key;
   RETURN_IF_ERROR(scheduler_.Add(std::move(spec)));
+  scheduler_.Find(key)->submitted = loop_.Now();
   work_.Wake();
   return absl::OkStatus();
 }
@@ -62,12 +65,12 @@ Task<void> Engine::Run() {
     ExpireDeadlines();
     Flush(freed);
     const Shares shares = scheduler_.Pick(batch_);
-    metrics_.Pool(scheduler_);
     if (shares.empty()) {
       absl::Status woken = co_await work_.Wait(NextDeadline());
       continue;
     }
     const Time start = loop_.Now();
+    Begun(shares);
     absl::Status done = co_await Step(shares);
     metrics_.Step(batch_, shares, loop_.Now() - start);
     if (done.ok()) {
@@ -81,6 +84,26 @@ Task<void> Engine::Run() {
     Flush(false);
     co_await loop_.Yield();
   }
+}
+
+// Waiting is over for those whose first step this is.
+void Engine::Begun(const Shares& shares) {
+  for (const auto& share : shares) {
+    Sequence& sequence = *share.sequence;
+    if (sequence.started) continue;
+    sequence.started = loop_.Now();
+    metrics_.Queued(*sequence.started - sequence.submitted);
+  }
+}
+
+// A token of `sequence` is out.
+void Engine::Measure(Sequence& sequence, bool last) const {
+  const Time now = loop_.Now();
+  if (!sequence.first_token) {
+    sequence.first_token = now;
+    metrics_.Prefilled(now - *sequence.started);
+  }
+  if (last) metrics_.Decoded(now - *sequence.first_token);
 }
 
 bool Engine::ApplyCancels() {

@@ -58,6 +58,7 @@ class Engine {
   int32_t free_blocks() const { return scheduler_.free_blocks(); }
   int32_t total_blocks() const { return scheduler_.total_blocks(); }
   bool idle() const { return scheduler_.empty(); }
+  const Scheduler& scheduler() const { return scheduler_; }
 
  private:
   using Shares = std::vector<Scheduler::Share>;
@@ -71,6 +72,8 @@ class Engine {
   Task<absl::Status> Experts(int layer, FramePhase phase);
   void Sample(const Shares& shares);
   void Emit(const Shares& shares);
+  void Begun(const Shares& shares);
+  void Measure(Sequence& sequence, bool last) const;
   void FailTokens(const std::vector<int32_t>& tokens, const absl::Status& why);
   void TraceRows(const Shares& shares, int layer, std::string_view stage, const void* rows,
                  size_t row_bytes) const;
@@ -86,6 +89,7 @@ class Engine {
   const PackedModel& model_;
   Dispatcher& experts_;
   AttentionMetrics& metrics_;
+  StageClock stage_;
   const EngineOptions options_;
   const OnEvents on_events_;
 

@@ -37,6 +37,7 @@ struct Options {
   GatewayOptions gateway;
   ByteCount kv_cache;
   AttentionConfig attention;
+  std::string moe_metrics = "basic";
 };
 
 OptionTable Table(Options* o) {
@@ -48,6 +49,7 @@ OptionTable Table(Options* o) {
   AddProcessOptions(table, &o->process, "HTTP port");
   AddGatewayOptions(table, &o->gateway);
   AddAttentionOptions(table, &o->attention, &o->kv_cache);
+  AddMoeMetricsOption(table, &o->moe_metrics);
   return table;
 }
 
@@ -95,6 +97,7 @@ absl::Status Serve(const Options& options) {
   ExpertConfig expert_config;
   expert_config.listen = "expert:0";
   expert_config.row_type = compute->row_type();
+  expert_config.detailed_metrics = options.moe_metrics == "detailed";
   ExpertServer expert(expert_context, expert_config, model, compute->cpu(), *expert_end);
   RETURN_IF_ERROR(expert.Start());
   expert.Join(join, refused);
@@ -105,6 +108,7 @@ absl::Status Serve(const Options& options) {
   attention_config.listen = "attention:0";
   attention_config.row_type = compute->row_type();
   attention_config.kv_bytes = options.kv_cache.value;
+  attention_config.detailed_metrics = expert_config.detailed_metrics;
   AttentionServer attention(attention_context, attention_config, model, compute->cpu(),
                             *attention_end);
   RETURN_IF_ERROR(attention.Start());

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/prometheus_targets.h"
 #include "cli/supervisor.h"
 #include "core/base/reason.h"
 #include "core/base/status.h"
@@ -37,6 +38,8 @@ struct Options {
   std::string kv_cache;
   std::string exchange = "tcp";
   std::string exchange_devices = "lo";
+  std::string moe_metrics = "basic";
+  std::string prometheus_targets;
   std::string log_file;
   Duration drain_timeout = std::chrono::seconds(5);
 };
@@ -60,8 +63,11 @@ OptionTable Table(Options* o) {
       .Add("kv-cache", &o->kv_cache, "size of each attention worker's KV pool")
       .Add("exchange", &o->exchange, "UCX transports of the data plane (UCX_TLS)")
       .Add("exchange-devices", &o->exchange_devices, "its network devices (UCX_NET_DEVICES)")
+      .Add("prometheus-targets", &o->prometheus_targets,
+           "file to write with what Prometheus scrapes (observability/prometheus)")
       .Add("log-file", &o->log_file, "where the processes' lines go (default: stderr)")
       .Add("drain-timeout", &o->drain_timeout, "how long live requests may finish at Ctrl-C");
+  AddMoeMetricsOption(table, &o->moe_metrics);
   return table;
 }
 
@@ -169,7 +175,8 @@ std::vector<std::string> LocalCluster::WorkerArguments(const char* program) cons
                                         "--row-type",         o_.compute.row_type,
                                         "--threads",          std::to_string(o_.compute.threads),
                                         "--exchange",         o_.exchange,
-                                        "--exchange-devices", o_.exchange_devices};
+                                        "--exchange-devices", o_.exchange_devices,
+                                        "--moe-metrics",      o_.moe_metrics};
   if (!o_.compute.isa.empty()) arguments.insert(arguments.end(), {"--isa", o_.compute.isa});
   return arguments;
 }
@@ -235,6 +242,9 @@ absl::Status LocalCluster::Start() {
     setvbuf(log_, nullptr, _IOLBF, 0);
   }
   ASSIGN_OR_RETURN(std::vector<ProcessPlan> plans, Plan());
+  if (!o_.prometheus_targets.empty()) {
+    RETURN_IF_ERROR(WritePrometheusTargets(o_.prometheus_targets, plans));
+  }
   std::printf("router    %s\n", router_address_.c_str());
   supervisor_ = std::make_unique<Supervisor>(loop_, kSelf, std::move(plans), SupervisorEvents());
   supervisor_->Start();

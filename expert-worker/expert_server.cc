@@ -45,7 +45,7 @@ ExpertServer::ExpertServer(ServiceContext& context, ExpertConfig config, ExpertM
               [this](std::vector<ExpertRef> held) {
                 if (session_ != nullptr) session_->SetHeld(std::move(held));
               }),
-      metrics_(context.metrics, transport.name()) {}
+      metrics_(context.metrics, transport.name(), model_.shape, config_.detailed_metrics) {}
 
 ExpertServer::ExpertServer(ServiceContext& context, ExpertConfig config,
                            std::shared_ptr<const PackedModel> model, Cpu cpu, Transport& transport)
@@ -56,6 +56,7 @@ ExpertServer::ExpertServer(ServiceContext& context, ExpertConfig config,
 ExpertServer::~ExpertServer() { context_.loop.Kill(context_.node); }
 
 absl::Status ExpertServer::Start() {
+  if (config_.detailed_metrics) RETURN_IF_ERROR(ExpertMetrics::CheckDetailed(model_.shape));
   context_.loop.Spawn(context_.node, engine_.Run());
   context_.loop.Spawn(context_.node, loader_.Run());
   context_.loop.Spawn(context_.node, MeasureLoad());

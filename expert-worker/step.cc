@@ -8,6 +8,10 @@ namespace bottega {
 
 using namespace std::chrono_literals;
 
+namespace {
+double Seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
+}  // namespace
+
 Task<void> ExpertEngine::Run() {
   while (true) {
     UnloadRetired();
@@ -95,10 +99,12 @@ void ExpertEngine::Admit(FrameBuffer frame, const FrameView& view,
 // merge → compute, in items of at most item_time → reply. Decode goes between the items of prefill.
 Task<void> ExpertEngine::RunWork(FramePhase phase) {
   Work work;
+  const Time begun = context_.loop.Now();
   if (!Gather(phase, &work)) {
     co_await context_.loop.Sleep(1ms);  // no memory for replies: some are on their way out
     co_return;
   }
+  Measure(work, begun);
   size_t done = 0;
   while (done < work.rows.size()) {
     const Time start = context_.loop.Now();
@@ -153,6 +159,22 @@ bool ExpertEngine::Gather(FramePhase phase, Work* work) {
   return !(starved && work->arrivals.empty());
 }
 
+// What came together, and how long it had waited.
+void ExpertEngine::Measure(const Work& work, Time begun) {
+  if (work.rows.empty()) return;
+  for (const Arrival& arrival : work.arrivals) {
+    stats_.queue.Observe(Seconds(begun - arrival.arrived));
+  }
+  size_t experts = 0, most = 0;
+  for (size_t i = 0, end = 0; i < work.rows.size(); i = end, ++experts) {
+    while (end < work.rows.size() && work.rows[end].expert == work.rows[i].expert) ++end;
+    most = std::max(most, end - i);
+  }
+  const double rows = static_cast<double>(work.rows.size());
+  stats_.rows.Observe(rows);
+  stats_.imbalance.Observe(static_cast<double>(most * experts) / rows);
+}
+
 // Queued work may have outlived its asker, its deadline or its expert.
 bool ExpertEngine::StillWanted(const Arrival& arrival) {
   const FrameHeader& header = arrival.view.header;
@@ -198,10 +220,15 @@ size_t ExpertEngine::RunSlice(const Work& work, size_t first) {
     i = end;
   }
   compute_.Run(work.layer, groups_);
+  const ExpertCompute::Times times = compute_.LastTimes();
+  stats_.gather.Observe(Seconds(times.gather));
+  stats_.gate_up.Observe(Seconds(times.gate_up));
+  stats_.down.Observe(Seconds(times.down));
   return count;
 }
 
 void ExpertEngine::Reply(Work& work) {
+  const Time begin = context_.loop.Now();
   ++stats_.steps;
   stats_.step_rows = work.rows.size();
   for (size_t i = 0; i < work.arrivals.size(); ++i) {
@@ -226,6 +253,7 @@ void ExpertEngine::Reply(Work& work) {
     // A failure is the endpoint's, and the endpoint tells.
     absl::Status posted = transport_.Post(arrival.pair->endpoint, std::move(frame));
   }
+  stats_.reply.Observe(Seconds(context_.loop.Now() - begin));
 }
 
 void ExpertEngine::Nack(const FrameHeader& forward, const Pair& pair, FrameReason reason) {

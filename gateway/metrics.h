@@ -15,10 +15,10 @@ class GatewayMetrics {
 
   // Labels come from closed sets: route patterns, HTTP codes, reasons of core/base/reason.h.
   void Request(const std::string& route, int code);
-  void Rejected(const std::string& reason);
-  void Finished(const std::string& reason);
-  void StreamError(const std::string& code);
-  void Failover(const std::string& outcome);
+  void Rejected(const std::string& reason) { Rejections(reason).Increment(); }
+  void Finished(const std::string& reason) { Finishes(reason).Increment(); }
+  void StreamError(const std::string& code) { StreamErrors(code).Increment(); }
+  void Failover(const std::string& outcome) { Failovers(outcome).Increment(); }
   prometheus::Histogram& Stage(const std::string& stage);
 
   prometheus::Counter& prompt_tokens;
@@ -40,6 +40,11 @@ class GatewayMetrics {
   prometheus::Histogram& detokenize_seconds;  // stage_seconds, of one token
 
  private:
+  prometheus::Counter& Rejections(const std::string& reason);
+  prometheus::Counter& Finishes(const std::string& reason);
+  prometheus::Counter& StreamErrors(const std::string& code);
+  prometheus::Counter& Failovers(const std::string& outcome);
+
   prometheus::Registry& registry_;
   const std::string model_;
 };

@@ -69,6 +69,7 @@ ActiveDispatch* Dispatcher::Impl::Begin(const DispatchRequest& request, std::byt
   active->reply_rows = reply_rows;
   active->end = std::min(request.deadline, loop_.Now() + options_.expert_wait);
   active->wakes_at = Time::min();
+  active->first_reply.reset();
   active->parts = 0;
   active->open = active->waiting = static_cast<uint32_t>(entries);
   active->state.assign(entries, EntryState::kWaiting);
@@ -340,6 +341,18 @@ size_t Dispatcher::credits_in_use() const {
   return rows;
 }
 size_t Dispatcher::peers() const { return impl_->peers.size(); }
+std::vector<PeerView> Dispatcher::PeerViews() const {
+  std::vector<PeerView> views;
+  for (const auto& [member, peer] : impl_->peers.all()) {
+    views.push_back({.member = member,
+                     .state = peer.quarantined ? PeerView::State::kQuarantined
+                              : peer.down      ? PeerView::State::kDown
+                              : peer.suspect   ? PeerView::State::kSuspect
+                                               : PeerView::State::kUp,
+                     .round_trip = &peer.round_trip});
+  }
+  return views;
+}
 bool Dispatcher::IsSuspect(MemberId member) const {
   const Peer* peer = impl_->peers.Find(member);
   return peer != nullptr && peer->suspect;

@@ -152,7 +152,8 @@ void Dispatcher::Impl::OnUnusable(const FrameBuffer& frame, const absl::Status& 
 
 void Dispatcher::Impl::OnReply(uint64_t sequence, const FrameView& view) {
   const Flight flight = in_flight_.Take(sequence);
-  peers.Find(flight.member)->credits.Give(flight.header.entries);
+  Peer& peer = *peers.Find(flight.member);
+  peer.credits.Give(flight.header.entries);
   dirty_ = true;  // for who waits for credits
   if (flight.dispatch == nullptr) {
     ++stats.dropped_unknown;
@@ -178,7 +179,17 @@ void Dispatcher::Impl::OnReply(uint64_t sequence, const FrameView& view) {
   stats.rows_received += used;
   if (used > 0 && flight.hedge) ++stats.hedges_won;
   if (used == 0) ++stats.dropped_unknown;
+  if (used > 0) MeasureReply(flight, active, peer);
   Trace(sequence << 16 | used);
+}
+
+void Dispatcher::Impl::MeasureReply(const Flight& flight, ActiveDispatch& active, Peer& peer) {
+  const auto seconds = [](Duration d) { return std::chrono::duration<double>(d).count(); };
+  const Time now = loop_.Now();
+  stats.round_trip.Observe(seconds(now - flight.posted));
+  peer.round_trip.Observe(seconds(now - flight.posted));
+  if (!active.first_reply) active.first_reply = now;
+  if (active.open == 0) stats.wait_last_peer.Observe(seconds(now - *active.first_reply));
 }
 
 void Dispatcher::Impl::OnNack(uint64_t sequence, const FrameView& view) {

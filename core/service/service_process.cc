@@ -15,6 +15,7 @@ constexpr NodeId kSelf{1};
 constexpr Duration kStatusInterval = std::chrono::milliseconds(25);
 constexpr Duration kReadyStatusInterval = std::chrono::milliseconds(500);
 constexpr char kVersion[] = "0.1.0";
+constexpr char kRevision[] = BOTTEGA_REVISION;
 
 std::string RoleName(Role role) {
   switch (role) {
@@ -74,6 +75,7 @@ absl::Status ServiceProcess::Open(Role role) {
   if (options_.name.empty()) options_.name = fmt::format("{}-{}", RoleName(role), getpid());
   RETURN_IF_ERROR(faults_.Arm(options_.faults));
   loop_ = Loop::Real();
+  started_ = loop_->Now();
   scrape_.emplace(*loop_);
   signals_ = std::make_unique<ProcessSignals>(*loop_, [this](int) {
     draining_ = true;
@@ -107,7 +109,7 @@ std::string ServiceProcess::listen() const {
 
 void ServiceProcess::SetNumericsId(const std::string& numerics_id) {
   common_.emplace(registry_, metrics::BuildInfo{.version = kVersion,
-                                                .revision = "",
+                                                .revision = kRevision,
                                                 .role = RoleName(context_->role),
                                                 .numerics_id = numerics_id});
   common_->CountLines(context_->log);
@@ -137,8 +139,14 @@ Task<void> ServiceProcess::DrainThenStop() {
 }
 
 Task<void> ServiceProcess::WatchStatus() {
+  bool was_ready = false;
   while (!draining_) {
     const std::string now = status_();
+    if (now == "ready" && !std::exchange(was_ready, true)) {
+      common_->load_progress_ratio.Set(1);
+      common_->model_load_seconds.Set(
+          std::chrono::duration<double>(loop_->Now() - started_).count());
+    }
     if (now == "ready") {
       health_.SetReady();
     } else {

@@ -80,6 +80,7 @@ class ServiceProcess {
   std::function<std::string()> status_;
   absl::Status end_;
   bool draining_ = false;
+  Time started_{};
 };
 
 }  // namespace bottega

@@ -71,6 +71,54 @@ TEST(Buckets, Ascend) {
   EXPECT_EQ(metrics::TokenBuckets(1), std::vector<double>{1});
 }
 
+// The values of a scrape: (cumulative count of each bucket, sum).
+std::pair<std::vector<uint64_t>, double> Scraped(prometheus::Histogram& series) {
+  std::vector<uint64_t> counts;
+  const prometheus::ClientMetric::Histogram shown = series.Collect().histogram;
+  for (const auto& bucket : shown.bucket) counts.push_back(bucket.cumulative_count);
+  return {counts, shown.sample_sum};
+}
+
+TEST(HistogramSeries, ShowsWhatTheLoopCountedAsTheLibraryWould) {
+  prometheus::Registry registry;
+  const std::vector<double> bounds{1, 2, 5};
+  prometheus::Histogram& shown = metrics::AddHistogram(registry, "shown", "", bounds);
+  prometheus::Histogram& expected = metrics::AddHistogram(registry, "expected", "", bounds);
+  metrics::HistogramSeries series(shown);
+  metrics::LoopHistogram counted(bounds);
+  for (int scrape = 0; scrape < 3; ++scrape) {
+    for (double value : {0.5, 1.0, 1.5, 2.0, 4.0, 5.0, 9.0}) {  // bounds belong to their bucket
+      counted.Observe(value);
+      expected.Observe(value);
+    }
+    series.RaiseTo(counted);
+    EXPECT_EQ(Scraped(shown), Scraped(expected));
+  }
+  series.RaiseTo(counted);  // nothing new
+  EXPECT_EQ(Scraped(shown), Scraped(expected));
+}
+
+TEST(HistogramSeries, ASourceThatBeganAnewAddsToWhatWas) {
+  prometheus::Registry registry;
+  prometheus::Histogram& shown = metrics::AddHistogram(registry, "shown", "", {1});
+  metrics::HistogramSeries series(shown);
+  metrics::LoopHistogram first({1}), second({1});
+  first.Observe(3);
+  first.Observe(4);
+  second.Observe(7);
+  series.RaiseTo(first);
+  series.RaiseTo(second);
+  EXPECT_EQ(Scraped(shown), std::pair(std::vector<uint64_t>{0, 3}, 14.0));
+}
+
+TEST(RaiseTo, NeverTakesACounterBack) {
+  prometheus::Registry registry;
+  prometheus::Counter& counter = metrics::AddCounter(registry, "c_total", "");
+  metrics::RaiseTo(counter, 5);
+  metrics::RaiseTo(counter, 3);
+  EXPECT_EQ(counter.Value(), 5);
+}
+
 TEST(ProcessCollector, ReadsThisProcess) {
   std::map<std::string, double> values;
   for (const auto& family : metrics::ProcessCollector().Collect()) {
