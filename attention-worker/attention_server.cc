@@ -60,6 +60,7 @@ absl::Status AttentionServer::SizePool() {
                     wanted, kKvBlockPositions, block_bytes));
   }
   kv_blocks_ = static_cast<int32_t>(blocks);
+  metrics_.vllm().Pool(kKvBlockPositions, kv_blocks_);
   return absl::OkStatus();
 }
 
@@ -76,6 +77,7 @@ absl::Status AttentionServer::Start() {
                    .top_k = static_cast<uint32_t>(model.experts_per_token),
                    .hidden = static_cast<uint32_t>(model.hidden_size),
                    .row_type = config_.row_type};
+  options.flight = context_.flight;
   options.on_peer_lost = [this](MemberId member, const absl::Status&) { links_->PeerLost(member); };
   dispatcher_ = std::make_unique<Dispatcher>(context_.loop, transport_, context_.incarnation,
                                              std::move(options));
@@ -95,7 +97,8 @@ absl::Status AttentionServer::Start() {
                  .prefill_tokens = static_cast<int32_t>(config_.prefill_tokens),
                  .max_length = static_cast<int32_t>(max_model_len_)},
       .kv_blocks = kv_blocks_,
-      .trace = trace_.get()};
+      .trace = trace_.get(),
+      .flight = context_.flight};
   ASSIGN_OR_RETURN(engine_,
                    Engine::Create(context_.loop, cpu_, *model_, weights_, *dispatcher_, metrics_,
                                   engine, [this](const StepEvents& events) { Publish(events); }));

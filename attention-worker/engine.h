@@ -31,6 +31,7 @@ struct EngineOptions {
   SchedulerLimits limits;
   int32_t kv_blocks = 0;
   HashTrace* trace = nullptr;  // --hash-trace; outlives the engine
+  FlightRecorder* flight = nullptr;
 };
 
 // Continuous batching over one model: takes sequences, runs steps while there are any, hands out
@@ -73,7 +74,8 @@ class Engine {
   void Sample(const Shares& shares);
   void Emit(const Shares& shares);
   void Begun(const Shares& shares);
-  void Measure(Sequence& sequence, bool last) const;
+  void Measure(Sequence& sequence, Finish finish) const;
+  void Record(FlightKind kind, const Sequence& sequence, uint64_t a, uint64_t b) const;
   void FailTokens(const std::vector<int32_t>& tokens, const absl::Status& why);
   void TraceRows(const Shares& shares, int layer, std::string_view stage, const void* rows,
                  size_t row_bytes) const;

@@ -1,5 +1,7 @@
 #include "attention-worker/metrics.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -60,8 +62,8 @@ AttentionMetrics::AttentionMetrics(prometheus::Registry& r, const std::string& m
                                "A frame's posting to its reply", metrics::FineBuckets(),
                                {{"transport", transport}})),
       wait_last_peer_(AddHistogram(r, "bottega_exchange_wait_last_peer_seconds",
-                                   "A dispatch's first reply to its last",
-                                   metrics::FineBuckets())) {
+                                   "A dispatch's first reply to its last", metrics::FineBuckets())),
+      vllm_(r, model) {
   for (const char* stage : kStageNames) {
     stages_.emplace_back(r, "bottega_attention_stage_seconds", "Duration of a stage of a step",
                          metrics::FineBuckets(), metrics::Labels{{"stage", stage}});
@@ -80,6 +82,7 @@ void AttentionMetrics::Step(const StepBatch& batch, const std::vector<Scheduler:
   (decode ? decode_step_seconds_ : prefill_step_seconds_).Observe(Seconds(took));
   batch_tokens_.Observe(static_cast<double>(batch.tokens()));
   batch_requests_.Observe(static_cast<double>(shares.size()));
+  vllm_.Step(batch.tokens());
   generation_tokens_.Increment(static_cast<double>(batch.sampled.size()));
   if (decode) return;
   for (const Scheduler::Share& share : shares) {
@@ -93,6 +96,18 @@ void AttentionMetrics::Abort(std::string_view reason) {
       .Increment();
 }
 
+std::string AttentionMetrics::BusyLine(const Scheduler& scheduler, Duration span) {
+  const double prompts = prompt_computed_.Value() + prompt_replayed_.Value();
+  const double in = prompts - std::exchange(told_in_, prompts);
+  const double out =
+      generation_tokens_.Value() - std::exchange(told_out_, generation_tokens_.Value());
+  if (in + out == 0 && scheduler.empty()) return "";
+  Publish(scheduler);
+  return fmt::format("{:.1f} tokens/s in, {:.1f} out; {} running, {} waiting; KV {:.0f} %",
+                     in / Seconds(span), out / Seconds(span), running_.Value(), waiting_.Value(),
+                     100 * kv_usage_.Value());
+}
+
 void AttentionMetrics::Publish(const Scheduler& scheduler) {
   int decoding = 0;
   for (const auto& [order, sequence] : scheduler.sequences()) decoding += sequence->decoding();
@@ -103,6 +118,7 @@ void AttentionMetrics::Publish(const Scheduler& scheduler) {
   kv_used_.Set(used);
   kv_usage_.Set(static_cast<double>(used) / std::max(1, scheduler.total_blocks()));
   RaiseTo(preemptions_, static_cast<double>(scheduler.preemptions()));
+  vllm_.Publish(scheduler, decoding, kv_usage_.Value());
   for (metrics::LoopSeries& stage : stages_) stage.Publish();
   for (metrics::LoopSeries* series :
        {&decode_step_seconds_, &prefill_step_seconds_, &batch_tokens_, &batch_requests_,

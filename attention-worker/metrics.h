@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "attention-worker/scheduler.h"
+#include "attention-worker/vllm_metrics.h"
 #include "core/base/loop.h"
 #include "core/exchange/dispatch.h"
 #include "observability/metrics.h"
@@ -38,6 +39,10 @@ class AttentionMetrics {
   void Prefilled(Duration took) { prefill_seconds_.Observe(Seconds(took)); }
   void Decoded(Duration took) { decode_seconds_.Observe(Seconds(took)); }
   void Abort(std::string_view reason);
+  VllmMetrics& vllm() { return vllm_; }
+
+  // For the log: what was done in the `span` since the last call; "" if nothing.
+  std::string BusyLine(const Scheduler& scheduler, Duration span);
 
   void Publish(const Scheduler& scheduler);
   void Publish(const Dispatcher& dispatcher, const PeerName& peer_name);
@@ -69,6 +74,8 @@ class AttentionMetrics {
   metrics::HistogramSeries round_trip_;
   metrics::HistogramSeries wait_last_peer_;
   std::map<std::string, metrics::HistogramSeries> peer_round_trip_;  // by name
+  VllmMetrics vllm_;
+  double told_in_ = 0, told_out_ = 0;  // tokens
 };
 
 // Times the stages of a step, one after the other.

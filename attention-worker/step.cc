@@ -20,7 +20,6 @@ Task<absl::Status> Engine::Step(const Shares& shares) {
   const FramePhase phase =
       shares.front().sequence->decoding() ? FramePhase::kDecode : FramePhase::kPrefill;
   failed_.clear();
-  ++step_key_;
 
   stage_.Begin();
   block_.Embed(batch_, scratch_);
@@ -145,7 +144,7 @@ void Engine::Emit(const Shares& shares) {
     } else if (sequence.generated() >= spec.max_tokens) {
       event.finish = Finish::kLength;
     }
-    Measure(sequence, event.finish != Finish::kNone);
+    Measure(sequence, event.finish);
     if (event.finish != Finish::kNone) scheduler_.Remove(spec.key);
     events_.tokens.push_back(std::move(event));
   }

@@ -66,7 +66,8 @@ ServiceContext ContextOf(const ServiceContext& process, Role role, NodeId node, 
                         .incarnation = NewIncarnation(),
                         .name = name,
                         .log = Logger(name, name),
-                        .scrape = process.scrape};
+                        .scrape = process.scrape,
+                        .flight = process.flight};
 }
 
 absl::Status Serve(const Options& options) {
@@ -128,6 +129,7 @@ absl::Status Serve(const Options& options) {
   const auto session =
       JoinRouter(gateway_context, gateway, process->admin_address(), join, refused);
   std::printf("admin     %s\n", process->admin_address().c_str());
+  process->ReportWith([&](Duration span) { return gateway.BusyLine(span); });
   bool announced = false;
   const absl::Status end =
       process->Run([&](Time deadline) { return gateway.Drain(deadline); },

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <vector>
@@ -144,6 +145,8 @@ struct Options {
   Duration timeout = std::chrono::seconds(2);
 };
 
+using OnReply = std::function<absl::Status(const wire::StatusReply&)>;
+
 absl::Status Print(const Options& options, const wire::StatusReply& reply) {
   std::string text = options.json ? StatusJson(reply) : StatusText(reply);
   if (options.watch && !options.json && isatty(STDOUT_FILENO) != 0) text = "\033[H\033[J" + text;
@@ -152,7 +155,8 @@ absl::Status Print(const Options& options, const wire::StatusReply& reply) {
   return absl::OkStatus();
 }
 
-Task<absl::Status> Ask(Loop* loop, Network* network, const Options* options) {
+Task<absl::Status> Ask(Loop* loop, Network* network, const Options* options,
+                       const OnReply* on_reply) {
   const Time deadline = loop->Now() + options->timeout;
   absl::StatusOr<std::unique_ptr<ByteStream>> bytes = co_await network->Connect(
       kSelf, options->router, "/bottega.internal.v1.Cluster/Status", deadline);
@@ -166,16 +170,28 @@ Task<absl::Status> Ask(Loop* loop, Network* network, const Options* options) {
     const Time reply_by = loop->Now() + options->timeout;
     absl::StatusOr<wire::StatusReply> reply = co_await stream.Receive(reply_by);
     if (!reply.ok()) co_return reply.status();
-    CO_RETURN_IF_ERROR(Print(*options, *reply));
+    CO_RETURN_IF_ERROR((*on_reply)(*reply));
     if (options->watch) co_await loop->Sleep(options->interval);
   } while (options->watch);
   stream.Close(absl::OkStatus());
   co_return absl::OkStatus();
 }
 
-Task<void> AskAndStop(Loop* loop, Network* network, const Options* options, absl::Status* out) {
-  *out = co_await Ask(loop, network, options);
+Task<void> AskAndStop(Loop* loop, Network* network, const Options* options, const OnReply* on_reply,
+                      absl::Status* out) {
+  *out = co_await Ask(loop, network, options, on_reply);
   loop->Stop();
+}
+
+absl::Status AskAll(const Options& options, const OnReply& on_reply) {
+  std::unique_ptr<Loop> loop = Loop::Real();
+  absl::Status end;
+  {
+    GrpcNetwork network(*loop);
+    loop->Spawn(kSelf, AskAndStop(loop.get(), &network, &options, &on_reply, &end));
+    loop->Run();
+  }
+  return end;
 }
 
 }  // namespace
@@ -254,14 +270,18 @@ int RunStatus(int argc, const char* const* argv) {
       .Add("interval", &options.interval, "how often --watch asks")
       .Add("timeout", &options.timeout, "how long to wait for an answer");
   if (std::optional<int> code = ParseOrExit(table, argc, argv, nullptr)) return *code;
-  std::unique_ptr<Loop> loop = Loop::Real();
-  absl::Status end;
-  {
-    GrpcNetwork network(*loop);
-    loop->Spawn(kSelf, AskAndStop(loop.get(), &network, &options, &end));
-    loop->Run();
-  }
-  return ExitCode(end);
+  return ExitCode(AskAll(
+      options, [&options](const wire::StatusReply& reply) { return Print(options, reply); }));
+}
+
+absl::StatusOr<wire::StatusReply> AskRouter(const std::string& router, Duration timeout) {
+  wire::StatusReply answer;
+  const Options options{.router = router, .timeout = timeout};
+  RETURN_IF_ERROR(AskAll(options, [&answer](const wire::StatusReply& reply) {
+    answer = reply;
+    return absl::OkStatus();
+  }));
+  return answer;
 }
 
 }  // namespace bottega

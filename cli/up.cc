@@ -40,6 +40,7 @@ struct Options {
   std::string exchange_devices = "lo";
   std::string moe_metrics = "basic";
   std::string prometheus_targets;
+  std::string flight_dir;
   std::string log_file;
   Duration drain_timeout = std::chrono::seconds(5);
 };
@@ -65,6 +66,8 @@ OptionTable Table(Options* o) {
       .Add("exchange-devices", &o->exchange_devices, "its network devices (UCX_NET_DEVICES)")
       .Add("prometheus-targets", &o->prometheus_targets,
            "file to write with what Prometheus scrapes (observability/prometheus)")
+      .Add("flight-dir", &o->flight_dir,
+           "where a process that dies leaves its last events (default: with its log lines)")
       .Add("log-file", &o->log_file, "where the processes' lines go (default: stderr)")
       .Add("drain-timeout", &o->drain_timeout, "how long live requests may finish at Ctrl-C");
   AddMoeMetricsOption(table, &o->moe_metrics);
@@ -225,8 +228,10 @@ absl::StatusOr<std::vector<ProcessPlan>> LocalCluster::Plan() {
   for (ProcessPlan& plan : plans) {
     ASSIGN_OR_RETURN(const int admin_port, ports_.Take());
     plan.admin_address = fmt::format("127.0.0.1:{}", admin_port);
-    plan.arguments.insert(plan.arguments.end(), {"--name", plan.name, "--admin-port",
-                                                 std::to_string(admin_port), "--die-with-parent"});
+    plan.arguments.insert(plan.arguments.end(),
+                          {"--name", plan.name, "--admin-port", std::to_string(admin_port),
+                           "--log-format", isatty(fileno(log_)) != 0 ? "text" : "json",
+                           "--flight-dir", o_.flight_dir, "--die-with-parent"});
   }
   ports_.Release();
   return plans;

@@ -134,6 +134,18 @@ std::vector<float> ExpertServer::ExpertLoad(const std::vector<ExpertRef>& held) 
   return load;
 }
 
+std::string ExpertServer::BusyLine(Duration span) {
+  const ExpertStats& stats = engine_.stats();
+  const uint64_t all = stats.rows_decode + stats.rows_prefill;
+  const uint64_t rows = all - std::exchange(told_work_, all);
+  const Duration busy = stats.busy - std::exchange(told_busy_, stats.busy);
+  if (rows == 0) return "";
+  const auto seconds = [](Duration d) { return std::chrono::duration<double>(d).count(); };
+  return fmt::format("{:.0f} rows/s, busy {:.0f} %; {} rows waiting, {} experts held",
+                     static_cast<double>(rows) / seconds(span), 100 * seconds(busy) / seconds(span),
+                     engine_.queued_rows(), engine_.held().size());
+}
+
 bool ExpertServer::ready() const {
   if (table_ == nullptr || !loader_.assigned() || loader_.missing() > 0) return false;
   return std::any_of(table_->members.begin(), table_->members.end(), [this](const Member& member) {

@@ -250,6 +250,12 @@ void ExpertEngine::Reply(Work& work) {
     FAULT_CORRUPT(context_.faults, "ew.reply", absl::MakeSpan(frame.data(), frame.size()));
     if (absl::Status fault = FAULT_POINT(context_.faults, "ew.before_reply"); !fault.ok()) continue;
     stats_.bytes_sent += frame.size();
+    const Duration here = context_.loop.Now() - arrival.arrived;
+    Note(context_.flight, {.kind = FlightKind::kComputed,
+                           .key = forward.request_key,
+                           .layer = forward.layer,
+                           .a = forward.entries,
+                           .b = static_cast<uint64_t>(here / 1us)});
     // A failure is the endpoint's, and the endpoint tells.
     absl::Status posted = transport_.Post(arrival.pair->endpoint, std::move(frame));
   }

@@ -45,6 +45,8 @@ void GatewayServer::Stop() {
 }
 
 std::string GatewayServer::status() const { return service_->status(); }
+std::string GatewayServer::BusyLine(Duration span) { return service_->metrics().BusyLine(span); }
+
 size_t GatewayServer::live_requests() const { return service_->gate().inside(); }
 
 }  // namespace bottega

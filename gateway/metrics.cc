@@ -1,5 +1,10 @@
 #include "gateway/metrics.h"
 
+#include <fmt/format.h>
+
+#include <chrono>
+#include <utility>
+
 #include "core/base/reason.h"
 
 namespace bottega::gateway {
@@ -63,6 +68,17 @@ GatewayMetrics::GatewayMetrics(prometheus::Registry& r, const std::string& model
   for (const char* reason : {"stop", "length", "tool_calls"}) Finishes(reason);
   for (const char* outcome : {"resumed", "gave_up"}) Failovers(outcome);
   for (const char* stage : {"parse", "render", "tokenize", "admit"}) Stage(stage);
+}
+
+std::string GatewayMetrics::BusyLine(Duration span) {
+  const double in = prompt_tokens.Value() - std::exchange(told_in_, prompt_tokens.Value());
+  const double out =
+      generation_tokens.Value() - std::exchange(told_out_, generation_tokens.Value());
+  if (in + out + requests_running.Value() + queue_depth.Value() == 0) return "";
+  const double seconds = std::chrono::duration<double>(span).count();
+  return fmt::format("{:.1f} tokens/s in, {:.1f} out; {} running, {} waiting; KV {:.0f} %",
+                     in / seconds, out / seconds, requests_running.Value(), queue_depth.Value(),
+                     100 * kv_usage_ratio.Value());
 }
 
 // The library finds an existing series of the same labels, so these make one series each.

@@ -3,6 +3,7 @@
 #include <map>
 #include <string>
 
+#include "core/base/time.h"
 #include "observability/metrics.h"
 
 namespace bottega::gateway {
@@ -20,6 +21,8 @@ class GatewayMetrics {
   void StreamError(const std::string& code) { StreamErrors(code).Increment(); }
   void Failover(const std::string& outcome) { Failovers(outcome).Increment(); }
   prometheus::Histogram& Stage(const std::string& stage);
+  // For the log: what was done in the `span` since the last call; "" if nothing.
+  std::string BusyLine(Duration span);
 
   prometheus::Counter& prompt_tokens;
   prometheus::Counter& generation_tokens;
@@ -47,6 +50,7 @@ class GatewayMetrics {
 
   prometheus::Registry& registry_;
   const std::string model_;
+  double told_in_ = 0, told_out_ = 0;  // tokens
 };
 
 }  // namespace bottega::gateway

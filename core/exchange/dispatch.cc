@@ -40,7 +40,13 @@ Task<absl::StatusOr<DispatchResult>> Dispatcher::Impl::Dispatch(DispatchRequest 
     OnTimers();
   }
   DispatchResult result = ResultOf(*active);
-  if (!result.missing.empty()) ++stats.dispatches_missing;
+  if (!result.missing.empty()) {
+    ++stats.dispatches_missing;
+    Note(options_.flight, {.kind = FlightKind::kMissing,
+                           .key = request.request_key,
+                           .layer = request.layer.value,
+                           .a = result.missing.size()});
+  }
   co_return result;
 }
 
@@ -271,6 +277,7 @@ bool Dispatcher::Impl::PostShare(ActiveDispatch& active, Peer& peer,
     --active.waiting;
   }
   Trace(header.sequence << 16 | peer.member.value);
+  Record(FlightKind::kSent, flight, header.sequence, rows);
   return true;
 }
 

@@ -13,6 +13,7 @@
 #include "core/cluster/table.h"
 #include "core/exchange/exchange_layout.h"
 #include "core/transport/transport.h"
+#include "observability/flight_recorder.h"
 #include "observability/histogram.h"
 
 namespace bottega {
@@ -57,6 +58,7 @@ struct DispatcherOptions {
   ExchangeShape shape;
   Duration expert_wait = std::chrono::seconds(10);  // for a replica to (re)appear
   Duration hedge_floor = std::chrono::milliseconds(50);
+  FlightRecorder* flight = nullptr;
   // The endpoint of a peer is lost: whoever owns the pair stream pairs again. Not called for
   // RemovePeer.
   std::function<void(MemberId, const absl::Status&)> on_peer_lost;

@@ -105,6 +105,8 @@ class Dispatcher::Impl {
   // the rest waiting.
   void MeasureReply(const Flight& flight, ActiveDispatch& active, Peer& peer);
   void Trace(uint64_t value);
+  // Of `flight`, whose step and layer it belongs to.
+  void Record(FlightKind kind, const Flight& flight, uint64_t a, uint64_t b);
 
   Loop& loop_;
   Transport& transport_;

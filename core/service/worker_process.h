@@ -99,6 +99,7 @@ class WorkerProcess {
 template <class Server>
 absl::Status RunWorker(WorkerProcess& process, Server& server) {
   RETURN_IF_ERROR(server.Start());
+  process.process().ReportWith([&server](Duration span) { return server.BusyLine(span); });
   server.Join(process.router(), [&process](absl::Status why) { process.Fail(std::move(why)); });
   const absl::Status end = process.Run([&server](Time deadline) { return server.Drain(deadline); },
                                        [&server] { return server.ready(); });

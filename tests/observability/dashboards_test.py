@@ -117,10 +117,10 @@ class Alerts(Expressions):
 class MetricsPage(unittest.TestCase):
     def test_names_say_unit_and_kind(self):
         for name, (kind, _) in metrics_md().items():
-            if name.startswith("process_"):
+            if name.startswith(("process_", "vllm:")):  # names that others chose
                 continue
             self.assertEqual(name.endswith("_total"), kind == "counter", name)
-            self.assertTrue(re.fullmatch(r"(bottega_|vllm:)[a-z][a-z0-9_]*", name), name)
+            self.assertTrue(re.fullmatch(r"bottega_[a-z][a-z0-9_]*", name), name)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ void Collect(const std::string& text, const std::string& before, const std::stri
              const std::string& prefix, std::set<std::string>* names) {
   for (size_t at = 0; (at = text.find(before, at)) != std::string::npos;) {
     at += before.size();
-    const size_t end = text.find_first_not_of("abcdefghijklmnopqrstuvwxyz_", at);
+    const size_t end = text.find_first_not_of("abcdefghijklmnopqrstuvwxyz_0123456789", at);
     if (end == std::string::npos || text.compare(end, after.size(), after) != 0 || end == at) {
       continue;
     }
@@ -39,6 +39,7 @@ std::set<std::string> InSources() {
       const std::string text = ReadFile(entry.path());
       Collect(text, "\"bottega_", "\"", "bottega_", &names);
       Collect(text, "\"process_", "\"", "process_", &names);
+      Collect(text, "\"vllm:", "\"", "vllm:", &names);
       if (std::string(folder) == "gateway") {
         Collect(text, "Name(\"", "\"", "bottega_gateway_", &names);
       }
@@ -53,6 +54,7 @@ TEST(MetricsMd, ListsExactlyTheMetricsOfTheSources) {
   const std::string text = ReadFile("observability/metrics.md");
   Collect(text, "`bottega_", "`", "bottega_", &listed);
   Collect(text, "`process_", "`", "process_", &listed);
+  Collect(text, "`vllm:", "`", "vllm:", &listed);
   const std::set<std::string> used = InSources();
   ASSERT_GT(used.size(), 30u) << "run from the source tree";
   for (const std::string& name : used) EXPECT_TRUE(listed.contains(name)) << name << " not listed";

@@ -17,7 +17,7 @@ def metrics_md() -> dict[str, tuple[str, set[str]]]:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if not line.startswith("| `"):
             continue
-        for name in re.findall(r"`([a-z_:]+)`", cells[0]):
+        for name in re.findall(r"`([a-z_:0-9]+)`", cells[0]):
             found[name] = (KINDS[cells[1][0]], set(cells[2].strip("`").split()))
     return found
 
