@@ -60,6 +60,7 @@ absl::Status AttentionServer::SizePool() {
                     wanted, kKvBlockPositions, block_bytes));
   }
   kv_blocks_ = static_cast<int32_t>(blocks);
+  metrics_.vllm().Pool(kKvBlockPositions, kv_blocks_);
   return absl::OkStatus();
 }
 
@@ -76,6 +77,7 @@ absl::Status AttentionServer::Start() {
                    .top_k = static_cast<uint32_t>(model.experts_per_token),
                    .hidden = static_cast<uint32_t>(model.hidden_size),
                    .row_type = config_.row_type};
+  options.flight = context_.flight;
   options.on_peer_lost = [this](MemberId member, const absl::Status&) { links_->PeerLost(member); };
   dispatcher_ = std::make_unique<Dispatcher>(context_.loop, transport_, context_.incarnation,
                                              std::move(options));
@@ -96,14 +98,18 @@ absl::Status AttentionServer::Start() {
                  .max_length = static_cast<int32_t>(max_model_len_)},
       .kv_blocks = kv_blocks_,
       .trace = trace_.get(),
-      .faults = &context_.faults};
+      .faults = &context_.faults,
+      .flight = context_.flight};
   ASSIGN_OR_RETURN(engine_,
                    Engine::Create(context_.loop, cpu_, *model_, weights_, *dispatcher_, metrics_,
                                   engine, [this](const StepEvents& events) { Publish(events); }));
   context_.loop.Spawn(context_.node, engine_->Run());
   if (context_.scrape != nullptr) {
-    scrape_ = context_.scrape->Add([this] {
-      metrics_.Exchange(dispatcher_->stats(), dispatcher_->credits_in_use(), dispatcher_->peers());
+    AttentionMetrics::PeerName peer_name;
+    if (config_.detailed_metrics) peer_name = [this](MemberId member) { return NameOf(member); };
+    scrape_ = context_.scrape->Add([this, peer_name] {
+      metrics_.Publish(engine_->scheduler());
+      metrics_.Publish(*dispatcher_, peer_name);
     });
   }
 
@@ -152,6 +158,11 @@ void AttentionServer::UpdateTable(TableSnapshot table) {
   table_ = std::move(table);
   dispatcher_->UpdateTable(table_);
   links_->UpdateTable(table_);
+}
+
+std::string AttentionServer::NameOf(MemberId member) const {
+  const Member* found = table_ == nullptr ? nullptr : table_->Find(member);
+  return found == nullptr ? "other" : found->name;
 }
 
 bool AttentionServer::ready() const {

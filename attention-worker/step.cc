@@ -24,23 +24,30 @@ Task<absl::Status> Engine::Step(const Shares& shares) {
   ++step_key_;
   if (options_.faults != nullptr) CO_RETURN_IF_ERROR(FAULT_POINT(*options_.faults, "aw.step"));
 
+  stage_.Begin();
   block_.Embed(batch_, scratch_);
+  stage_.Done(StepStage::kEmbed);
   TraceRows(shares, -1, "embed", scratch_.x.data(), model.hidden_size * sizeof(float));
   for (int layer = 0; layer < model.num_layers; ++layer) {
     block_.Attend(layer, batch_, kv_.layer(layer), scratch_);
+    stage_.Done(StepStage::kAttend);
     TraceRows(shares, layer, "attend", scratch_.x.data(), model.hidden_size * sizeof(float));
     if (model.is_moe_layer[layer]) {
       absl::Status routed = co_await Experts(layer, phase);
       if (!routed.ok()) co_return routed;
       block_.Combine(tokens, scratch_);
+      stage_.Done(StepStage::kCombine);
     } else {
       block_.Dense(layer, tokens, scratch_);
       co_await loop_.Yield();
+      stage_.Begin();
     }
     TraceRows(shares, layer, "ffn", scratch_.x.data(), model.hidden_size * sizeof(float));
   }
   block_.Logits(batch_, scratch_);
+  stage_.Done(StepStage::kLmHead);
   Sample(shares);
+  stage_.Done(StepStage::kSample);
   co_return absl::OkStatus();
 }
 
@@ -65,10 +72,10 @@ Task<absl::Status> Engine::Experts(int layer, FramePhase phase) {
                                 .tokens = static_cast<int32_t>(tokens),
                                 .rows = scratch_.rows.data(),
                                 .experts = scratch_.expert_ids.As<uint16_t>().data()};
-  const Time start = loop_.Now();
+  stage_.Done(StepStage::kGate);
   absl::StatusOr<DispatchResult> result =
       co_await experts_.Dispatch(request, scratch_.replies.data());
-  metrics_.ExchangeWait(loop_.Now() - start);
+  stage_.Done(StepStage::kExchangeWait);
   if (!result.ok()) co_return result.status();
   if (!result->failed_tokens.empty()) {
     FailTokens(
@@ -144,6 +151,7 @@ void Engine::Emit(const Shares& shares) {
     } else if (sequence.generated() >= spec.max_tokens) {
       event.finish = Finish::kLength;
     }
+    Measure(sequence, event.finish);
     if (event.finish != Finish::kNone) scheduler_.Remove(spec.key);
     events_.tokens.push_back(std::move(event));
   }

@@ -63,8 +63,8 @@ class Planner {
 
   absl::Status Add(Role role, const std::string& name, std::vector<std::string> arguments) {
     ASSIGN_OR_RETURN(const int admin_port, ports_.Take());
-    Append(arguments,
-           {"--die-with-parent", "--name", name, "--admin-port", std::to_string(admin_port)});
+    Append(arguments, {"--die-with-parent", "--log-format", o_.log_format, "--flight-dir",
+                       o_.flight_dir, "--name", name, "--admin-port", std::to_string(admin_port)});
     plan_.processes.push_back({.role = role,
                                .name = name,
                                .arguments = std::move(arguments),
@@ -95,7 +95,8 @@ class Planner {
                                           "--row-type",         o_.compute.row_type,
                                           "--threads",          std::to_string(o_.compute.threads),
                                           "--exchange",         o_.exchange,
-                                          "--exchange-devices", o_.exchange_devices};
+                                          "--exchange-devices", o_.exchange_devices,
+                                          "--moe-metrics",      o_.moe_metrics};
     if (!o_.compute.isa.empty()) Append(arguments, {"--isa", o_.compute.isa});
     return arguments;
   }

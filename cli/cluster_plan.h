@@ -27,6 +27,10 @@ struct UpOptions {
   std::string kv_cache;
   std::string exchange = "tcp";
   std::string exchange_devices = "lo";
+  std::string moe_metrics = "basic";
+  std::string prometheus_targets;
+  std::string flight_dir;
+  std::string log_format = "json";  // of the processes' lines
   std::string log_file;
   Duration drain_timeout = std::chrono::seconds(5);
 };

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <vector>
@@ -147,6 +148,8 @@ struct Options {
   Duration timeout = std::chrono::seconds(2);
 };
 
+using OnReply = std::function<absl::Status(const wire::StatusReply&)>;
+
 absl::Status Print(const Options& options, const wire::StatusReply& reply) {
   std::string text = options.json ? StatusJson(reply) : StatusText(reply);
   if (options.watch && !options.json && isatty(STDOUT_FILENO) != 0) text = "\033[H\033[J" + text;
@@ -155,7 +158,8 @@ absl::Status Print(const Options& options, const wire::StatusReply& reply) {
   return absl::OkStatus();
 }
 
-Task<absl::Status> Ask(Loop* loop, Network* network, const Options* options, std::string router) {
+Task<absl::Status> Ask(Loop* loop, Network* network, const Options* options, std::string router,
+                       const OnReply* on_reply) {
   const Time deadline = loop->Now() + options->timeout;
   absl::StatusOr<std::unique_ptr<ByteStream>> bytes =
       co_await network->Connect(kSelf, router, "/bottega.internal.v1.Cluster/Status", deadline);
@@ -172,7 +176,7 @@ Task<absl::Status> Ask(Loop* loop, Network* network, const Options* options, std
     if (reply->standby()) {
       co_return absl::UnavailableError(fmt::format("the router at {} stands by", router));
     }
-    CO_RETURN_IF_ERROR(Print(*options, *reply));
+    CO_RETURN_IF_ERROR((*on_reply)(*reply));
     if (options->watch) co_await loop->Sleep(options->interval);
   } while (options->watch);
   stream.Close(absl::OkStatus());
@@ -180,13 +184,25 @@ Task<absl::Status> Ask(Loop* loop, Network* network, const Options* options, std
 }
 
 // The one that writes, of several.
-Task<void> AskAndStop(Loop* loop, Network* network, const Options* options, absl::Status* out) {
+Task<void> AskAndStop(Loop* loop, Network* network, const Options* options, const OnReply* on_reply,
+                      absl::Status* out) {
   const std::vector<std::string> routers = RouterAddresses(options->router);
   for (const std::string& router : routers) {
-    *out = co_await Ask(loop, network, options, router);
+    *out = co_await Ask(loop, network, options, router, on_reply);
     if (!absl::IsUnavailable(*out)) break;
   }
   loop->Stop();
+}
+
+absl::Status AskAll(const Options& options, const OnReply& on_reply) {
+  std::unique_ptr<Loop> loop = Loop::Real();
+  absl::Status end;
+  {
+    GrpcNetwork network(*loop);
+    loop->Spawn(kSelf, AskAndStop(loop.get(), &network, &options, &on_reply, &end));
+    loop->Run();
+  }
+  return end;
 }
 
 }  // namespace
@@ -270,14 +286,18 @@ int RunStatus(int argc, const char* const* argv) {
     std::fputs(LimitsText().c_str(), stdout);
     return 0;
   }
-  std::unique_ptr<Loop> loop = Loop::Real();
-  absl::Status end;
-  {
-    GrpcNetwork network(*loop);
-    loop->Spawn(kSelf, AskAndStop(loop.get(), &network, &options, &end));
-    loop->Run();
-  }
-  return ExitCode(end);
+  return ExitCode(AskAll(
+      options, [&options](const wire::StatusReply& reply) { return Print(options, reply); }));
+}
+
+absl::StatusOr<wire::StatusReply> AskRouter(const std::string& router, Duration timeout) {
+  wire::StatusReply answer;
+  const Options options{.router = router, .timeout = timeout};
+  RETURN_IF_ERROR(AskAll(options, [&answer](const wire::StatusReply& reply) {
+    answer = reply;
+    return absl::OkStatus();
+  }));
+  return answer;
 }
 
 }  // namespace bottega

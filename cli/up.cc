@@ -14,6 +14,7 @@
 
 #include "cli/cluster_plan.h"
 #include "cli/local_ports.h"
+#include "cli/prometheus_targets.h"
 #include "cli/rolling_restart.h"
 #include "cli/supervisor.h"
 #include "core/base/reason.h"
@@ -52,8 +53,13 @@ OptionTable Table(UpOptions* o) {
       .Add("kv-cache", &o->kv_cache, "size of each attention worker's KV pool")
       .Add("exchange", &o->exchange, "UCX transports of the data plane (UCX_TLS)")
       .Add("exchange-devices", &o->exchange_devices, "its network devices (UCX_NET_DEVICES)")
+      .Add("prometheus-targets", &o->prometheus_targets,
+           "file to write with what Prometheus scrapes (observability/prometheus)")
+      .Add("flight-dir", &o->flight_dir,
+           "where a process that dies leaves its last events (default: with its log lines)")
       .Add("log-file", &o->log_file, "where the processes' lines go (default: stderr)")
       .Add("drain-timeout", &o->drain_timeout, "how long live requests may finish at Ctrl-C");
+  AddMoeMetricsOption(table, &o->moe_metrics);
   return table;
 }
 
@@ -114,6 +120,7 @@ class LocalCluster {
 
  private:
   Supervisor::Events SupervisorEvents();
+  absl::Status WriteTargets() const;
   bool AllReady() const;
   Task<void> AnnounceReady();
   Task<void> RollAll();
@@ -148,6 +155,7 @@ absl::Status LocalCluster::Start() {
   std::printf("router    %s\n", plan.routers.c_str());
   supervisor_ =
       std::make_unique<Supervisor>(loop_, kSelf, std::move(plan.processes), SupervisorEvents());
+  RETURN_IF_ERROR(WriteTargets());
   supervisor_->Start();
   loop_.Spawn(kSelf, AnnounceReady());
   return absl::OkStatus();
@@ -155,10 +163,14 @@ absl::Status LocalCluster::Start() {
 
 Supervisor::Events LocalCluster::SupervisorEvents() {
   Supervisor::Events events;
-  events.on_start = [](const ProcessPlan& plan, pid_t pid) {
+  events.on_start = [this](const ProcessPlan& plan, pid_t pid) {
     std::printf("started   %-12s pid %d admin %s\n", plan.name.c_str(), pid,
                 plan.admin_address.c_str());
     std::fflush(stdout);
+    // A rolling restart moves processes to other admin ports.
+    if (absl::Status written = WriteTargets(); !written.ok()) {
+      std::fprintf(stderr, "bottega up: %s\n", std::string(written.message()).c_str());
+    }
   };
   events.on_line = [this](const ProcessPlan& plan, std::string_view line) {
     fmt::print(log_, "[{}] {}\n", plan.name, line);
@@ -179,6 +191,13 @@ Supervisor::Events LocalCluster::SupervisorEvents() {
     Interrupt();
   };
   return events;
+}
+
+absl::Status LocalCluster::WriteTargets() const {
+  if (o_.prometheus_targets.empty()) return absl::OkStatus();
+  std::vector<ProcessPlan> plans;
+  for (const auto& [id, plan] : supervisor_->processes()) plans.push_back(plan);
+  return WritePrometheusTargets(o_.prometheus_targets, plans);
 }
 
 // A client may connect, and every gateway hears.
@@ -258,6 +277,7 @@ int RunUp(int argc, const char* const* argv) {
   std::vector<std::string> positional;
   if (std::optional<int> code = ParseOrExit(table, argc, argv, &positional)) return *code;
   if (!positional.empty()) options.model.dir = positional.front();
+  if (options.log_file.empty() && isatty(STDERR_FILENO) != 0) options.log_format = "text";
   int exit_code = 0;
   const absl::Status status = Run(options, &exit_code);
   return status.ok() ? exit_code : ExitCode(status);

@@ -45,7 +45,7 @@ ExpertServer::ExpertServer(ServiceContext& context, ExpertConfig config, ExpertM
               [this](std::vector<ExpertRef> held) {
                 if (session_ != nullptr) session_->SetHeld(std::move(held));
               }),
-      metrics_(context.metrics, transport.name()) {}
+      metrics_(context.metrics, transport.name(), model_.shape, config_.detailed_metrics) {}
 
 ExpertServer::ExpertServer(ServiceContext& context, ExpertConfig config,
                            std::shared_ptr<const PackedModel> model, Cpu cpu, Transport& transport)
@@ -56,6 +56,7 @@ ExpertServer::ExpertServer(ServiceContext& context, ExpertConfig config,
 ExpertServer::~ExpertServer() { context_.loop.Kill(context_.node); }
 
 absl::Status ExpertServer::Start() {
+  if (config_.detailed_metrics) RETURN_IF_ERROR(ExpertMetrics::CheckDetailed(model_.shape));
   context_.loop.Spawn(context_.node, engine_.Run());
   context_.loop.Spawn(context_.node, loader_.Run());
   context_.loop.Spawn(context_.node, MeasureLoad());
@@ -131,6 +132,18 @@ std::vector<float> ExpertServer::ExpertLoad(const std::vector<ExpertRef>& held) 
   }
   told_rows_ = rows;
   return load;
+}
+
+std::string ExpertServer::BusyLine(Duration span) {
+  const ExpertStats& stats = engine_.stats();
+  const uint64_t all = stats.rows_decode + stats.rows_prefill;
+  const uint64_t rows = all - std::exchange(told_work_, all);
+  const Duration busy = stats.busy - std::exchange(told_busy_, stats.busy);
+  if (rows == 0) return "";
+  const auto seconds = [](Duration d) { return std::chrono::duration<double>(d).count(); };
+  return fmt::format("{:.0f} rows/s, busy {:.0f} %; {} rows waiting, {} experts held",
+                     static_cast<double>(rows) / seconds(span), 100 * seconds(busy) / seconds(span),
+                     engine_.queued_rows(), engine_.held().size());
 }
 
 bool ExpertServer::ready() const {

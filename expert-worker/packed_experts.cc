@@ -35,4 +35,9 @@ void PackedExperts::Run(LayerId layer, absl::Span<const ExpertRows> rows) {
   block_.Run(groups_);
 }
 
+ExpertCompute::Times PackedExperts::LastTimes() const {
+  const ExpertBlockTimes& times = block_.last_times();
+  return {.gather = times.gather, .gate_up = times.gate_up, .down = times.down};
+}
+
 }  // namespace bottega

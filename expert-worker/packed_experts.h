@@ -19,6 +19,7 @@ class PackedExperts final : public ExpertCompute {
   absl::Status Load(LayerId layer, ExpertId expert) override;
   void Unload(LayerId layer, ExpertId expert) override;
   void Run(LayerId layer, absl::Span<const ExpertRows> rows) override;
+  Times LastTimes() const override;
 
  private:
   std::unique_ptr<ExpertWeights>& At(LayerId layer, ExpertId expert) {

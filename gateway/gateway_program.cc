@@ -50,6 +50,7 @@ absl::Status Serve(const Options& options) {
   const auto session = JoinRouter(process->context(), server, process->admin_address(),
                                   {.router_address = options.router},
                                   [&](absl::Status why) { process->Fail(std::move(why)); });
+  process->ReportWith([&](Duration span) { return server.BusyLine(span); });
   const absl::Status end = process->Run([&](Time deadline) { return server.Drain(deadline); },
                                         [&] { return server.status(); });
   session->Stop();

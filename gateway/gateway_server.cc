@@ -61,6 +61,9 @@ std::string GatewayServer::status() const {
   const std::string status = service_->status();
   return status == "ready" && !listening_ ? "loading" : status;
 }
+
+std::string GatewayServer::BusyLine(Duration span) { return service_->metrics().BusyLine(span); }
+
 size_t GatewayServer::live_requests() const { return service_->gate().inside(); }
 
 }  // namespace bottega

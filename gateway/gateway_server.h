@@ -43,6 +43,8 @@ class GatewayServer {
   // What /ready says: "ready", "loading", "no_worker", "experts_unavailable", "draining".
   std::string status() const;
   size_t live_requests() const;
+  // For the log: what was done in the `span` since the last call; "" if nothing.
+  std::string BusyLine(Duration span);
   // The way in for callers without HTTP.
   gateway::GatewayService& service() { return *service_; }
 

@@ -103,7 +103,9 @@ void LiveRequest::ObserveToken(Sequence& sequence) {
     any_token_ = true;
     metrics.time_to_first_token.Observe(Seconds(now - arrived_));
   }
-  if (sequence.last_token) {
+  if (!sequence.last_token) {
+    Record(FlightKind::kFirstToken, static_cast<uint64_t>(&sequence - sequences_.data()), 0);
+  } else {
     metrics.inter_token_latency.Observe(Seconds(now - *sequence.last_token));
   }
   if (sequence.lost_at) {
@@ -176,6 +178,7 @@ absl::Status LiveRequest::Migrate(int index, const absl::Status& why) {
       fmt::format("attention worker lost at token {}: {}", sequence.choice->log().size(),
                   std::string(why.message())),
       http_.request_id);
+  Record(FlightKind::kLost, static_cast<uint64_t>(index), sequence.choice->log().size());
   if (!sequence.lost_at) sequence.lost_at = gateway_.context().loop.Now();
   sequence.choice->log().NewOwner();
   Route(index, true);

@@ -39,7 +39,12 @@ Metrics::Metrics(prometheus::Registry& registry)
                         .Name("bottega_router_expert_moves_total")
                         .Help("Experts that came to serve on a worker, or left it.")
                         .Register(registry)) {
+  for (const char* outcome : {"loaded", "unloaded"}) ExpertsMoved(outcome, 0);
   for (int role = 0; role < 4; ++role) {
+    for (const char* change : {"joined", "suspected", "recovered", "left", "died"}) {
+      member_changes_.Add(
+          {{"role", std::string(Name(static_cast<Role>(role)))}, {"change", change}});
+    }
     const std::string name(Name(static_cast<Role>(role)));
     for (int state = 0; state < 5; ++state) {
       members_[role][state] = &AddGauge(

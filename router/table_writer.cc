@@ -272,6 +272,8 @@ void WriteTable(RouterState& state) {
     next.epoch = ++state.epoch;
     if (!first) NoteRetired(state, *state.table, next);
     state.table = std::make_shared<const ClusterTable>(std::move(next));
+    state.context.log.SetEpoch(state.epoch);
+    Note(state.context.flight, {.kind = FlightKind::kTable, .a = state.epoch, .b = state.term});
     PushTable(state);
   }
   if (!state.ReturnWindowOpen()) {

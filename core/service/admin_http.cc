@@ -194,9 +194,14 @@ Answer AdminHttp::Server::Route(std::string_view method, std::string_view target
   if (method != "GET" && method != "HEAD") {
     return {http::status::method_not_allowed, "text/plain", "only GET\n"};
   }
-  target = target.substr(0, target.find('?'));
+  const size_t mark = std::min(target.find('?'), target.size());
+  const std::string_view query = target.substr(std::min(mark + 1, target.size()));
+  target = target.substr(0, mark);
   if (target == "/metrics") {
     return {http::status::ok, "text/plain; version=0.0.4; charset=utf-8", Scrape(metrics)};
+  }
+  if (target == "/flight" && options.flight) {
+    return {http::status::ok, "application/json", options.flight(query)};
   }
   if (target == "/version") return {http::status::ok, "application/json", options.version_json};
   const Health::Snapshot now = health.Read();
@@ -209,7 +214,8 @@ Answer AdminHttp::Server::Route(std::string_view method, std::string_view target
     return {http::status::service_unavailable, "application/json",
             fmt::format(R"({{"status":"{}","progress":{:.2f}}})", now.status, now.progress)};
   }
-  return {http::status::not_found, "text/plain", "/live /ready /health /ping /version /metrics\n"};
+  return {http::status::not_found, "text/plain",
+          "/live /ready /health /ping /version /metrics /flight\n"};
 }
 
 void Health::SetLive(bool live) {

@@ -172,6 +172,7 @@ absl::Status RouterSession::State::TakeTable(const wire::ClusterTable& wire_tabl
     return absl::OkStatus();
   }
   table = std::make_shared<const ClusterTable>(*std::move(decoded));
+  context.log.SetEpoch(table->epoch);
   if (callbacks.on_table) callbacks.on_table(table);
   if (std::pair(table->term, table->epoch) > std::pair(acked_term, acked_epoch)) {
     acked_term = table->term;

@@ -32,6 +32,11 @@ void AddComputeOptions(OptionTable& table, ComputeOptions* o) {
       .Range(0, 1024);
 }
 
+void AddMoeMetricsOption(OptionTable& table, std::string* moe_metrics) {
+  table.Add("moe-metrics", moe_metrics, "detailed: also rows by layer and expert, times by peer")
+      .OneOf({"basic", "detailed"});
+}
+
 void AddWorkerOptions(OptionTable& table, WorkerOptions* o) {
   table.Positional("DIR", 0, 1);
   AddModelOptions(table, &o->model);
@@ -40,6 +45,7 @@ void AddWorkerOptions(OptionTable& table, WorkerOptions* o) {
   table.Add("router", &o->router, "host:port of the router, or of several by commas")
       .Add("exchange", &o->exchange, "UCX transports of the data plane (UCX_TLS)")
       .Add("exchange-devices", &o->exchange_devices, "its network devices (UCX_NET_DEVICES)");
+  AddMoeMetricsOption(table, &o->moe_metrics);
 }
 
 absl::StatusOr<std::shared_ptr<const PackedModel>> OpenModel(const ModelOptions& options) {
