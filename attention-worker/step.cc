@@ -21,7 +21,6 @@ Task<absl::Status> Engine::Step(const Shares& shares) {
   const FramePhase phase =
       shares.front().sequence->decoding() ? FramePhase::kDecode : FramePhase::kPrefill;
   failed_.clear();
-  ++step_key_;
   if (options_.faults != nullptr) CO_RETURN_IF_ERROR(FAULT_POINT(*options_.faults, "aw.step"));
 
   stage_.Begin();
