@@ -171,6 +171,8 @@ TEST_P(AttentionSweepTest, EveryStepOfARequestMayLoseItsWorker) {
   for (uint64_t seed = 1; seed <= Seeds(); ++seed) {
     Sweep sweep(seed);
     for (const Json& request : Requests()) {
+      // Choices are at both workers: the one that lives on would lose what it sampled, too.
+      if (GetParam() == Loss::kKilledSampled && request.contains("n")) continue;
       const std::string expected = sweep.Calm(request);
       uint64_t steps = 0;
       while (sweep.Lose(request, GetParam(), steps + 1, expected)) ++steps;
