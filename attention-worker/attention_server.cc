@@ -8,11 +8,11 @@
 #include "attention-worker/ops/serve.h"
 #include "core/base/reason.h"
 #include "core/base/status.h"
+#include "core/cluster/protocol.h"
 
 namespace bottega {
 namespace {
 
-constexpr uint32_t kProtocol = 1;
 // Without --kv-cache: enough for a few long conversations, and little beside the weights.
 constexpr uint64_t kDefaultKvBytes = uint64_t{1} << 30;
 

@@ -87,7 +87,8 @@ absl::Status Serve(const Options& options) {
   router_config.liveness.suspect_after = router_config.liveness.dead_after = std::chrono::hours(24);
   RouterServer router(router_context, router_config);
   RETURN_IF_ERROR(router.Start());
-  const RouterSessionOptions join{.router_address = router.address()};
+  const RouterSessionOptions join{.router_address = router.address(),
+                                  .silence_max = std::chrono::hours(24)};
   const auto refused = [&process](absl::Status why) { process->Fail(std::move(why)); };
 
   ServiceContext expert_context =

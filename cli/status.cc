@@ -13,6 +13,7 @@
 #include "core/service/grpc_network.h"
 #include "core/service/options.h"
 #include "core/service/process.h"
+#include "core/service/router_session.h"
 #include "core/service/service_process.h"
 
 namespace bottega {
@@ -152,13 +153,13 @@ absl::Status Print(const Options& options, const wire::StatusReply& reply) {
   return absl::OkStatus();
 }
 
-Task<absl::Status> Ask(Loop* loop, Network* network, const Options* options) {
+Task<absl::Status> Ask(Loop* loop, Network* network, const Options* options, std::string router) {
   const Time deadline = loop->Now() + options->timeout;
-  absl::StatusOr<std::unique_ptr<ByteStream>> bytes = co_await network->Connect(
-      kSelf, options->router, "/bottega.internal.v1.Cluster/Status", deadline);
+  absl::StatusOr<std::unique_ptr<ByteStream>> bytes =
+      co_await network->Connect(kSelf, router, "/bottega.internal.v1.Cluster/Status", deadline);
   if (!bytes.ok()) {
-    co_return absl::UnavailableError(fmt::format("no router at {} ({})", options->router,
-                                                 std::string(bytes.status().message())));
+    co_return absl::UnavailableError(
+        fmt::format("no router at {} ({})", router, std::string(bytes.status().message())));
   }
   MessageStream<wire::StatusRequest, wire::StatusReply> stream(*std::move(bytes));
   do {
@@ -166,6 +167,9 @@ Task<absl::Status> Ask(Loop* loop, Network* network, const Options* options) {
     const Time reply_by = loop->Now() + options->timeout;
     absl::StatusOr<wire::StatusReply> reply = co_await stream.Receive(reply_by);
     if (!reply.ok()) co_return reply.status();
+    if (reply->standby()) {
+      co_return absl::UnavailableError(fmt::format("the router at {} stands by", router));
+    }
     CO_RETURN_IF_ERROR(Print(*options, *reply));
     if (options->watch) co_await loop->Sleep(options->interval);
   } while (options->watch);
@@ -173,8 +177,13 @@ Task<absl::Status> Ask(Loop* loop, Network* network, const Options* options) {
   co_return absl::OkStatus();
 }
 
+// The one that writes, of several.
 Task<void> AskAndStop(Loop* loop, Network* network, const Options* options, absl::Status* out) {
-  *out = co_await Ask(loop, network, options);
+  const std::vector<std::string> routers = RouterAddresses(options->router);
+  for (const std::string& router : routers) {
+    *out = co_await Ask(loop, network, options, router);
+    if (!absl::IsUnavailable(*out)) break;
+  }
   loop->Stop();
 }
 
@@ -248,7 +257,7 @@ int RunStatus(int argc, const char* const* argv) {
   Options options;
   OptionTable table("bottega status",
                     "Shows the members of a cluster and who serves which experts.");
-  table.Add("router", &options.router, "address of the router")
+  table.Add("router", &options.router, "host:port of the router, or of several by commas")
       .Add("json", &options.json, "print one JSON object")
       .Add("watch", &options.watch, "go on until interrupted")
       .Add("interval", &options.interval, "how often --watch asks")

@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "core/base/status.h"
+#include "core/cluster/protocol.h"
 #include "expert-worker/ops/connect.h"
 #include "expert-worker/packed_experts.h"
 
@@ -13,7 +14,6 @@ namespace bottega {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr uint32_t kProtocol = 1;
 constexpr Duration kLoadInterval = 500ms;
 
 }  // namespace

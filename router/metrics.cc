@@ -32,7 +32,8 @@ Metrics::Metrics(prometheus::Registry& registry)
                                      "Computing a placement.", metrics::FineBuckets())),
       member_changes_(prometheus::BuildCounter()
                           .Name("bottega_router_member_changes_total")
-                          .Help("Members that joined, were suspected, recovered, left, died.")
+                          .Help("Members that joined, were suspected, recovered, left, died, were "
+                                "replaced, were refused.")
                           .Register(registry)),
       expert_moves_(prometheus::BuildCounter()
                         .Name("bottega_router_expert_moves_total")
@@ -51,8 +52,18 @@ Metrics::Metrics(prometheus::Registry& registry)
   }
 }
 
-void Metrics::MemberChanged(Role role, const char* change) {
-  member_changes_.Add({{"role", std::string(Name(role))}, {"change", change}}).Increment();
+prometheus::Counter& Metrics::Changes(Role role, const char* change) {
+  return member_changes_.Add({{"role", std::string(Name(role))}, {"change", change}});
+}
+
+void Metrics::Clear() {
+  for (prometheus::Gauge* gauge : {&table_epoch, &is_leader, &watchers, &experts_unassigned,
+                                   &expert_replicas_min, &load_imbalance_ratio}) {
+    gauge->Set(0);
+  }
+  for (auto& role : members_) {
+    for (prometheus::Gauge* gauge : role) gauge->Set(0);
+  }
 }
 
 void Metrics::ExpertsMoved(const char* outcome, double count) {

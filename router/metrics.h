@@ -24,13 +24,18 @@ struct Metrics {
   prometheus::Gauge& Members(Role role, MemberState state) {
     return *members_[static_cast<int>(role)][static_cast<int>(state)];
   }
-  // change: joined, suspected, recovered, left, died, refused
-  void MemberChanged(Role role, const char* change);
+  // change: joined, suspected, recovered, left, died, replaced, refused
+  void MemberChanged(Role role, const char* change) { Changes(role, change).Increment(); }
+  double MemberChanges(Role role, const char* change) { return Changes(role, change).Value(); }
   // reason: placement; outcome: loaded, unloaded
   void ExpertsMoved(const char* outcome, double count);
+  // A standby has no members and no table.
+  void Clear();
   prometheus::Histogram& HeartbeatGap(Role role) { return *heartbeat_gap_[static_cast<int>(role)]; }
 
  private:
+  prometheus::Counter& Changes(Role role, const char* change);
+
   prometheus::Gauge* members_[4][5];
   prometheus::Histogram* heartbeat_gap_[4];
   prometheus::Family<prometheus::Counter>& member_changes_;

@@ -186,7 +186,6 @@ void LetLeave(RouterState& state) {
 
 void ExportGauges(RouterState& state) {
   state.metrics.table_epoch.Set(static_cast<double>(state.epoch));
-  state.metrics.is_leader.Set(1);
   double watchers = 0, counts[4][5] = {};
   for (const auto& [id, record] : state.members) {
     watchers += record.stream != nullptr;
@@ -262,6 +261,7 @@ std::vector<bool> MakeAssignment(const RouterState& state, MemberId id) {
 }
 
 void WriteTable(RouterState& state) {
+  if (!state.MayWrite()) return;
   const Time now = state.context.loop.Now();
   if (state.place_at && *state.place_at <= now) PlaceNow(state);
   UpdateMemberStates(state);

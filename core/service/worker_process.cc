@@ -36,7 +36,7 @@ void AddWorkerOptions(OptionTable& table, WorkerOptions* o) {
   AddModelOptions(table, &o->model);
   AddComputeOptions(table, &o->compute);
   AddProcessOptions(table, &o->process, "gRPC port");
-  table.Add("router", &o->router, "host:port of the router")
+  table.Add("router", &o->router, "host:port of the router, or of several by commas")
       .Add("exchange", &o->exchange, "UCX transports of the data plane (UCX_TLS)")
       .Add("exchange-devices", &o->exchange_devices, "its network devices (UCX_NET_DEVICES)");
 }

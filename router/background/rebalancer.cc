@@ -49,6 +49,7 @@ Task<void> RunRebalancer(std::shared_ptr<RouterState> state) {
   Time due = loop.Now() + state->config.rebalance_interval;
   while (!state->stopping) {
     co_await loop.Sleep(kLoadInterval);
+    if (!state->MayWrite()) continue;
     SmoothLoad(*state);
     if (loop.Now() < due) continue;
     due = loop.Now() + state->config.rebalance_interval;

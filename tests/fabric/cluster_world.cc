@@ -102,8 +102,8 @@ void ClusterWorld::StartRouter() {
   RouterConfig config;
   config.listen = kRouterAddress;
   config.replication = options_.replication;
-  config.term = 1 + lives_;  // no wall clock in here
-  router_->server = std::make_unique<RouterServer>(router_->process->context, config);
+  router_->server = std::make_unique<RouterServer>(router_->process->context, config,
+                                                   SoleLease(1 + lives_));  // no wall clock in here
   CHECK(router_->server->Start().ok());
 }
 
