@@ -64,6 +64,11 @@ class Cluster:
     def url(self) -> str:
         return self.find(r"^ready +(\S+)").group(1)
 
+    @property
+    def routers(self) -> str:
+        """host:port of each router, by commas."""
+        return self.find(r"^router +(\S+:\d+\S*)").group(1)
+
     def members(self) -> dict[str, tuple[int, str]]:
         """name -> (pid, admin host:port), the latest start of each."""
         found = {}
