@@ -13,6 +13,7 @@
 
 #include "core/service/local_network.h"
 #include "core/service/router_session.h"
+#include "router/metrics.h"
 #include "router/router_server.h"
 
 // Routers with members that are only sessions, in one thread, on a virtual clock.
