@@ -50,7 +50,8 @@ ExpertServer::ExpertServer(ServiceContext& context, ExpertConfig config, ExpertM
 ExpertServer::ExpertServer(ServiceContext& context, ExpertConfig config,
                            std::shared_ptr<const PackedModel> model, Cpu cpu, Transport& transport)
     : ExpertServer(context, config, DescribeExperts(*model, config.row_type),
-                   std::make_unique<PackedExperts>(model, cpu, config.row_type), transport) {}
+                   std::make_unique<PackedExperts>(model, cpu, config.row_type, &context.faults),
+                   transport) {}
 
 // Its tasks use its members: they end first. Nothing is sent by that.
 ExpertServer::~ExpertServer() { context_.loop.Kill(context_.node); }

@@ -24,6 +24,7 @@ struct RouterConfig {
   Duration rebalance_interval = std::chrono::seconds(30);
   // Measured load moves experts only when the busiest worker of a layer is this factor over fair.
   double rebalance_threshold = 1.25;
+  bool replicate_hot = true;  // hot experts get extra replicas where there is room
   Duration register_timeout = std::chrono::seconds(5);
 };
 

@@ -5,6 +5,11 @@ namespace bottega::router {
 using metrics::AddGauge;
 using metrics::AddHistogram;
 
+std::string_view Name(MoveReason reason) {
+  constexpr std::string_view kNames[] = {"return", "join", "drain", "death", "load"};
+  return kNames[static_cast<int>(reason)];
+}
+
 std::string_view Name(Role role) {
   constexpr std::string_view kNames[] = {"gateway", "router", "attention", "expert"};
   return kNames[static_cast<int>(role)];
@@ -71,8 +76,8 @@ void Metrics::Clear() {
   }
 }
 
-void Metrics::ExpertsMoved(const char* outcome, double count) {
-  expert_moves_.Add({{"reason", "placement"}, {"outcome", outcome}}).Increment(count);
+void Metrics::ExpertsMoved(MoveReason reason, const char* outcome) {
+  expert_moves_.Add({{"reason", std::string(Name(reason))}, {"outcome", outcome}}).Increment();
 }
 
 }  // namespace bottega::router

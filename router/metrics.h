@@ -5,6 +5,16 @@
 
 namespace bottega::router {
 
+// Why experts are placed anew, and so why one is loaded or unloaded.
+enum class MoveReason : uint8_t {
+  kReturn,  // no placement: its worker held it already, or came back
+  kJoin,    // an expert worker joined
+  kDrain,   // one asked to leave
+  kDeath,   // one is gone
+  kLoad,    // measured load
+};
+
+std::string_view Name(MoveReason reason);
 std::string_view Name(Role role);
 std::string_view Name(MemberState state);
 
@@ -27,8 +37,8 @@ struct Metrics {
   // change: joined, suspected, recovered, left, died, replaced, refused
   void MemberChanged(Role role, const char* change) { Changes(role, change).Increment(); }
   double MemberChanges(Role role, const char* change) { return Changes(role, change).Value(); }
-  // reason: placement; outcome: loaded, unloaded
-  void ExpertsMoved(const char* outcome, double count);
+  // reason: a MoveReason; outcome: loaded, unloaded
+  void ExpertsMoved(MoveReason reason, const char* outcome);
   // A standby has no members and no table.
   void Clear();
   prometheus::Histogram& HeartbeatGap(Role role) { return *heartbeat_gap_[static_cast<int>(role)]; }

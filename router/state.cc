@@ -18,7 +18,8 @@ RouterState::RouterState(ServiceContext& context, RouterConfig config_in, Metric
       judge(context.loop),
       ended(context.loop) {}
 
-void RouterState::PlaceWithin(Duration delay) {
+void RouterState::PlaceWithin(Duration delay, MoveReason why) {
+  place_why = why;
   const Time now = context.loop.Now();
   if (delay == Duration::zero()) {
     place_at = now;
@@ -43,7 +44,7 @@ void RemoveMember(RouterState& state, MemberId id, const char* change) {
   state.members.erase(id);
   std::erase_if(state.retiring, [&](const auto& entry) { return entry.first.second == id; });
   if (role == Role::kExpert) {
-    state.PlaceWithin(Duration::zero());
+    state.PlaceWithin(Duration::zero(), MoveReason::kDeath);
   } else {
     state.Touch();  // readers that are gone acknowledge nothing more
   }

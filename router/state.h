@@ -70,9 +70,11 @@ struct RouterState {
   TableSnapshot table;                        // nullptr before the first worker
   std::vector<std::vector<MemberId>> wanted;  // [key] holders, as last placed
   std::vector<double> load;                   // [key] rows a second, smoothed; empty: none yet
+  std::vector<MoveReason> why_wanted;         // [key] reason of the last change of `wanted`
   std::optional<Time> place_at;               // when to place anew; empty: no reason to
-  Time place_not_before{};                    // the return window of a new router
-  Time place_asked{};                         // since when, for a place_at that is put off
+  MoveReason place_why = MoveReason::kReturn;
+  Time place_not_before{};  // the return window of a new router
+  Time place_asked{};       // since when, for a place_at that is put off
   // A replica that left the table, and the first epoch without it: its worker keeps it until every
   // attention worker reads that epoch or a later one.
   std::map<std::pair<ExpertKey, MemberId>, uint64_t> retiring;
@@ -104,7 +106,7 @@ struct RouterState {
   bool ReturnWindowOpen() const { return context.loop.Now() < place_not_before; }
   // At once for a zero `delay`; else so much after the last such call. Never before
   // place_not_before.
-  void PlaceWithin(Duration delay);
+  void PlaceWithin(Duration delay, MoveReason why);
 };
 
 // The member is gone: out of the table at once, its experts are placed elsewhere.

@@ -180,7 +180,7 @@ absl::StatusOr<MemberId> Register(RouterState& state, const internal::v1::Regist
   if (record.member.role == Role::kExpert) {
     NoteExperts(state, request, held, &record);
     if (before) ForgetWhatItLetGo(*before, &record);
-    if (!before) state.PlaceWithin(state.config.settle);
+    if (!before) state.PlaceWithin(state.config.settle, MoveReason::kJoin);
   }
   if (!before) {
     state.context.log.Info(fmt::format("{} {} joined as {} with {} experts",

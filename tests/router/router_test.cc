@@ -249,6 +249,30 @@ TEST_F(RouterTest, AJoinerGetsTheHotExpertOrItsShareOfTheColdOnes) {
   }
 }
 
+// The whole of W11's other half: measured load alone moves and replicates, by tables only.
+TEST_F(RouterTest, AHotExpertIsReplicatedWhileItServesAndTheReasonIsCounted) {
+  FakeWorker& reader = Join("attention-0", Role::kAttention);
+  for (int i = 0; i < 4; ++i) {
+    Join("expert-" + std::to_string(i)).hot = {.layer = LayerId{1}, .expert = ExpertId{3}};
+  }
+  Run(2s);
+  const size_t hot = kExperts + 3;
+  ASSERT_EQ(router_->table()->replicas[hot].size(), 2u);
+  EXPECT_EQ(Moves("join", "loaded"), 2 * 2 * kExperts);
+  Run(35s);  // past the rebalancer's interval
+  EXPECT_GT(router_->table()->replicas[hot].size(), 2u);
+  EXPECT_EQ(reader.session->table()->replicas, router_->table()->replicas);
+  EXPECT_GE(LeastReplicas(), 2u);
+  EXPECT_GT(Moves("load", "loaded"), 0);
+  const double loads = Moves("load", "loaded");
+  Run(120s);
+  EXPECT_EQ(Moves("load", "loaded"), loads) << "the same load moves nothing more";
+  Kill("expert-2");
+  Run(2s);
+  EXPECT_GT(Moves("death", "loaded"), 0);
+  EXPECT_GT(Moves("death", "unloaded") + Moves("load", "unloaded") + Moves("join", "unloaded"), 0);
+}
+
 TEST_F(RouterTest, ANewRouterRebuildsTheTableFromItsMembers) {
   FakeWorker& reader = Join("attention-0", Role::kAttention);
   for (int i = 0; i < 4; ++i) Join("expert-" + std::to_string(i));

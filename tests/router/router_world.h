@@ -249,6 +249,18 @@ struct World {
   double MemberChanges(Role role, const char* change) {
     return router::Metrics(router_node_->registry).MemberChanges(role, change);
   }
+  double Moves(const char* reason, const char* outcome) {
+    for (const auto& family : router_node_->registry.Collect()) {
+      if (family.name != "bottega_router_expert_moves_total") continue;
+      for (const auto& metric : family.metric) {
+        size_t same = 0;
+        for (const auto& label : metric.label)
+          same += label.value == reason || label.value == outcome;
+        if (same == 2) return metric.counter.value;
+      }
+    }
+    return 0;
+  }
   size_t LeastReplicas() { return LeastReplicas(router_->table()); }
   static size_t LeastReplicas(const TableSnapshot& table) {
     if (table == nullptr) return 0;
