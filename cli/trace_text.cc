@@ -178,14 +178,14 @@ std::string TraceText(std::vector<TraceEvent> events, const Names& names) {
       Steps& steps = workers[e.process];
       ++steps.timed;
       steps.tokens += e.Get("tokens");
-      steps.us += e.Get("us");
-      steps.us_max = std::max(steps.us_max, e.Get("us"));
+      steps.us += e.Get("took_us");
+      steps.us_max = std::max(steps.us_max, e.Get("took_us"));
     } else if (e.event == "reply") {
       Frames& frames = pairs[{e.process, NameOf(names, e.peer)}];
       ++frames.count;
       frames.rows += e.Get("rows");
-      frames.us += e.Get("us");
-      frames.us_max = std::max(frames.us_max, e.Get("us"));
+      frames.us += e.Get("took_us");
+      frames.us_max = std::max(frames.us_max, e.Get("took_us"));
     }
     const std::string line = Describe(e, names);
     if (line.empty()) continue;

@@ -40,10 +40,10 @@ constexpr KindRow kKinds[kFlightKinds] = {
     {FlightKind::kReady, "ready", "", ""},
     {FlightKind::kDraining, "draining", "", ""},
     {FlightKind::kInStep, "in_step", "step", "tokens"},
-    {FlightKind::kStep, "step", "tokens", "us"},
+    {FlightKind::kStep, "step", "tokens", "took_us"},
     {FlightKind::kSent, "sent", "sequence", "rows"},
-    {FlightKind::kReply, "reply", "rows", "us"},
-    {FlightKind::kComputed, "computed", "rows", "us"},
+    {FlightKind::kReply, "reply", "rows", "took_us"},
+    {FlightKind::kComputed, "computed", "rows", "took_us"},
 };
 
 bool OfDataPath(FlightKind kind) { return kind >= FlightKind::kInStep; }
@@ -54,10 +54,9 @@ int64_t ClockNs(clockid_t clock) {
   return int64_t{ts.tv_sec} * 1'000'000'000 + ts.tv_nsec;
 }
 
-// Monotonic times are comparable within a machine, wall clock times between machines too.
-int64_t ToUnixUs(int64_t monotonic_ns) {
-  return (monotonic_ns + ClockNs(CLOCK_REALTIME) - ClockNs(CLOCK_MONOTONIC)) / 1000;
-}
+// Monotonic times are comparable within a machine, wall clock times between machines too. Read once
+// for all events that are told together: they keep their order.
+int64_t UnixMinusMonotonicNs() { return ClockNs(CLOCK_REALTIME) - ClockNs(CLOCK_MONOTONIC); }
 
 // Text for a signal handler: no allocation, no locale, no stdio.
 class SafeWriter {
@@ -218,13 +217,15 @@ std::string FlightRecorder::Json(std::string_view process, const FlightQuery& qu
     if (c == '"' || c == '\\' || static_cast<unsigned char>(c) < 0x20) c = '_';
   }
   std::string json = fmt::format(R"({{"process":"{}","events":[)", name);
+  const int64_t unix_ns = UnixMinusMonotonicNs();
   const char* comma = "";
   for (const FlightEvent& event : Read(query)) {
     const FlightNote& note = event.note;
     const KindRow& row = kKinds[static_cast<int>(note.kind)];
     fmt::format_to(std::back_inserter(json),
                    R"({}{{"us":{},"event":"{}","key":"{:016x}","peer":{},"layer":{})", comma,
-                   ToUnixUs(event.monotonic_ns), row.name, note.key, note.peer, note.layer);
+                   (event.monotonic_ns + unix_ns) / 1000, row.name, note.key, note.peer,
+                   note.layer);
     for (const auto& [name, value] : {std::pair{row.a, note.a}, std::pair{row.b, note.b}}) {
       if (*name != '\0') fmt::format_to(std::back_inserter(json), R"(,"{}":{})", name, value);
     }
@@ -236,6 +237,7 @@ std::string FlightRecorder::Json(std::string_view process, const FlightQuery& qu
 
 void FlightRecorder::Dump(int fd, size_t most) const {
   SafeWriter out(fd);
+  const int64_t unix_ns = UnixMinusMonotonicNs();
   for (const Ring* ring : {&requests_, &steps_}) {
     out.Text(ring == &requests_ ? "== requests and members\n" : "== data path\n");
     const uint64_t end = ring->next.load(std::memory_order_acquire);
@@ -244,7 +246,7 @@ void FlightRecorder::Dump(int fd, size_t most) const {
       FlightEvent event;
       if (!ring->Read(at, &event)) continue;
       const KindRow& row = kKinds[static_cast<int>(event.note.kind)];
-      out.Number(static_cast<uint64_t>(ToUnixUs(event.monotonic_ns)));
+      out.Number(static_cast<uint64_t>((event.monotonic_ns + unix_ns) / 1000));
       out.Text(" ");
       out.Text(row.name);
       out.Field("key", event.note.key, 16);

@@ -44,7 +44,10 @@ Metrics::Metrics(prometheus::Registry& registry)
                         .Name("bottega_router_expert_moves_total")
                         .Help("Experts that came to serve on a worker, or left it.")
                         .Register(registry)) {
-  for (const char* outcome : {"loaded", "unloaded"}) ExpertsMoved(outcome, 0);
+  for (const MoveReason reason : {MoveReason::kReturn, MoveReason::kJoin, MoveReason::kDrain,
+                                  MoveReason::kDeath, MoveReason::kLoad}) {
+    for (const char* outcome : {"loaded", "unloaded"}) Moves(reason, outcome);
+  }
   for (int role = 0; role < 4; ++role) {
     for (const char* change : {"joined", "suspected", "recovered", "left", "died"}) {
       member_changes_.Add(
@@ -76,8 +79,8 @@ void Metrics::Clear() {
   }
 }
 
-void Metrics::ExpertsMoved(MoveReason reason, const char* outcome) {
-  expert_moves_.Add({{"reason", std::string(Name(reason))}, {"outcome", outcome}}).Increment();
+prometheus::Counter& Metrics::Moves(MoveReason reason, const char* outcome) {
+  return expert_moves_.Add({{"reason", std::string(Name(reason))}, {"outcome", outcome}});
 }
 
 }  // namespace bottega::router

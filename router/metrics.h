@@ -38,13 +38,14 @@ struct Metrics {
   void MemberChanged(Role role, const char* change) { Changes(role, change).Increment(); }
   double MemberChanges(Role role, const char* change) { return Changes(role, change).Value(); }
   // reason: a MoveReason; outcome: loaded, unloaded
-  void ExpertsMoved(MoveReason reason, const char* outcome);
+  void ExpertMoved(MoveReason reason, const char* outcome) { Moves(reason, outcome).Increment(); }
   // A standby has no members and no table.
   void Clear();
   prometheus::Histogram& HeartbeatGap(Role role) { return *heartbeat_gap_[static_cast<int>(role)]; }
 
  private:
   prometheus::Counter& Changes(Role role, const char* change);
+  prometheus::Counter& Moves(MoveReason reason, const char* outcome);
 
   prometheus::Gauge* members_[4][5];
   prometheus::Histogram* heartbeat_gap_[4];

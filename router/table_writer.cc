@@ -111,12 +111,12 @@ void NoteRetired(RouterState& state, const ClusterTable& before, const ClusterTa
         key < state.why_wanted.size() ? state.why_wanted[key] : MoveReason::kReturn;
     for (MemberId id : before.replicas[key]) {
       if (std::binary_search(after.replicas[key].begin(), after.replicas[key].end(), id)) continue;
-      state.metrics.ExpertsMoved(why, "unloaded");
+      state.metrics.ExpertMoved(why, "unloaded");
       if (state.Find(id) != nullptr) state.retiring[{key, id}] = after.epoch;
     }
     for (MemberId id : after.replicas[key]) {
       if (!std::binary_search(before.replicas[key].begin(), before.replicas[key].end(), id)) {
-        state.metrics.ExpertsMoved(why, "loaded");
+        state.metrics.ExpertMoved(why, "loaded");
       }
       state.retiring.erase({key, id});
     }
