@@ -8,12 +8,12 @@
 #include "attention-worker/ops/serve.h"
 #include "core/base/reason.h"
 #include "core/base/status.h"
+#include "core/cluster/protocol.h"
 #include "core/service/transport_metrics.h"
 
 namespace bottega {
 namespace {
 
-constexpr uint32_t kProtocol = 1;
 // Without --kv-cache: enough for a few long conversations, and little beside the weights.
 constexpr uint64_t kDefaultKvBytes = uint64_t{1} << 30;
 
@@ -61,6 +61,7 @@ absl::Status AttentionServer::SizePool() {
                     wanted, kKvBlockPositions, block_bytes));
   }
   kv_blocks_ = static_cast<int32_t>(blocks);
+  metrics_.vllm().Pool(kKvBlockPositions, kv_blocks_);
   return absl::OkStatus();
 }
 
@@ -77,6 +78,7 @@ absl::Status AttentionServer::Start() {
                    .top_k = static_cast<uint32_t>(model.experts_per_token),
                    .hidden = static_cast<uint32_t>(model.hidden_size),
                    .row_type = config_.row_type};
+  options.flight = context_.flight;
   options.on_peer_lost = [this](MemberId member, const absl::Status&) { links_->PeerLost(member); };
   dispatcher_ = std::make_unique<Dispatcher>(context_.loop, transport_, context_.incarnation,
                                              std::move(options));
@@ -97,15 +99,20 @@ absl::Status AttentionServer::Start() {
                  .prefill_tokens = static_cast<int32_t>(config_.prefill_tokens),
                  .max_length = static_cast<int32_t>(max_model_len_)},
       .kv_blocks = kv_blocks_,
-      .trace = trace_.get()};
+      .trace = trace_.get(),
+      .faults = &context_.faults,
+      .flight = context_.flight};
   ASSIGN_OR_RETURN(engine_,
                    Engine::Create(context_.loop, cpu_, *model_, weights_, *dispatcher_, metrics_,
                                   engine, [this](const StepEvents& events) { Publish(events); }));
   context_.loop.Spawn(context_.node, engine_->Run());
   if (context_.scrape != nullptr) {
-    scrape_ = context_.scrape->Add([this] {
-      metrics_.Exchange(dispatcher_->stats(), dispatcher_->credits_in_use());
-      CopyTransportMetrics(transport_, context_.metrics);
+    AttentionMetrics::PeerName peer_name;
+    if (config_.detailed_metrics) peer_name = [this](MemberId member) { return NameOf(member); };
+    scrape_ = context_.scrape->Add([this, peer_name] {
+      metrics_.Publish(engine_->scheduler());
+      metrics_.Publish(*dispatcher_, peer_name);
+      CopyTransportBytes(transport_, context_.metrics);
     });
   }
 
@@ -157,6 +164,11 @@ void AttentionServer::UpdateTable(TableSnapshot table) {
   links_->UpdateTable(table_);
 }
 
+std::string AttentionServer::NameOf(MemberId member) const {
+  const Member* found = table_ == nullptr ? nullptr : table_->Find(member);
+  return found == nullptr ? "other" : found->name;
+}
+
 bool AttentionServer::ready() const {
   if (table_ == nullptr) return false;
   const bool listed =
@@ -206,6 +218,9 @@ internal::v1::Grants AttentionServer::GrantsNow(const Gateway& gateway) const {
 
 // One message a gateway and step. Every gateway hears of the grants, whoever's tokens they were.
 void AttentionServer::Publish(const StepEvents& events) {
+  if (!events.tokens.empty()) {
+    if (absl::Status lost = FAULT_POINT(context_.faults, "aw.before_emit"); !lost.ok()) return;
+  }
   std::map<OwnerId, internal::v1::AttentionMessage> messages;
   for (const auto& [owner, gateway] : gateways_) {
     *messages[owner].mutable_step()->mutable_grants() = GrantsNow(gateway);

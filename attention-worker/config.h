@@ -17,7 +17,8 @@ struct AttentionConfig {
   int64_t max_model_len = 0;           // 0: what the model offers and the pool holds
   int64_t max_num_seqs = limits::kRunningRequestsMax;
   int64_t prefill_tokens = limits::kPrefillChunkTokens;
-  std::string hash_trace;  // file; empty: none
+  std::string hash_trace;         // file; empty: none
+  bool detailed_metrics = false;  // --moe-metrics=detailed: by expert worker
 };
 
 }  // namespace bottega

@@ -12,6 +12,7 @@
 #include "attention-worker/metrics.h"
 #include "attention-worker/scheduler.h"
 #include "attention-worker/sequence.h"
+#include "core/base/fault_point.h"
 #include "core/base/loop.h"
 #include "core/exchange/dispatch.h"
 #include "core/kernels/sample.h"
@@ -30,7 +31,9 @@ struct EngineOptions {
   DType row_type = DType::kBF16;
   SchedulerLimits limits;
   int32_t kv_blocks = 0;
-  HashTrace* trace = nullptr;  // --hash-trace; outlives the engine
+  HashTrace* trace = nullptr;     // --hash-trace; outlives the engine
+  FaultPoints* faults = nullptr;  // likewise; null: none
+  FlightRecorder* flight = nullptr;
 };
 
 // Continuous batching over one model: takes sequences, runs steps while there are any, hands out
@@ -58,6 +61,7 @@ class Engine {
   int32_t free_blocks() const { return scheduler_.free_blocks(); }
   int32_t total_blocks() const { return scheduler_.total_blocks(); }
   bool idle() const { return scheduler_.empty(); }
+  const Scheduler& scheduler() const { return scheduler_; }
 
  private:
   using Shares = std::vector<Scheduler::Share>;
@@ -71,6 +75,9 @@ class Engine {
   Task<absl::Status> Experts(int layer, FramePhase phase);
   void Sample(const Shares& shares);
   void Emit(const Shares& shares);
+  void Begun(const Shares& shares);
+  void Measure(Sequence& sequence, Finish finish) const;
+  void Record(FlightKind kind, const Sequence& sequence, uint64_t a, uint64_t b) const;
   void FailTokens(const std::vector<int32_t>& tokens, const absl::Status& why);
   void TraceRows(const Shares& shares, int layer, std::string_view stage, const void* rows,
                  size_t row_bytes) const;
@@ -86,6 +93,7 @@ class Engine {
   const PackedModel& model_;
   Dispatcher& experts_;
   AttentionMetrics& metrics_;
+  StageClock stage_;
   const EngineOptions options_;
   const OnEvents on_events_;
 

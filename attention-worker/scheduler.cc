@@ -34,6 +34,7 @@ absl::Status Scheduler::Add(SequenceSpec spec) {
   sequence->tokens = spec.prompt_ids;
   sequence->tokens.insert(sequence->tokens.end(), spec.resume_tokens.begin(),
                           spec.resume_tokens.end());
+  sequence->replays = !spec.resume_tokens.empty();
   sequence->spec = std::move(spec);
   orders_[sequence->spec.key] = sequence->order;
   sequences_.emplace(sequence->order, std::move(sequence));
@@ -126,6 +127,7 @@ bool Scheduler::PreemptYoungerThan(uint64_t order) {
   for (auto it = sequences_.rbegin(); it != sequences_.rend() && it->first > order; ++it) {
     if (it->second->blocks.empty()) continue;
     FreeBlocks(*it->second);
+    it->second->replays = true;
     ++preemptions_;
     return true;
   }

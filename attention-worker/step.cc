@@ -11,6 +11,7 @@
 #include "core/base/crc32c.h"
 #include "core/base/limits.h"
 #include "core/base/reason.h"
+#include "core/base/status.h"
 
 namespace bottega {
 
@@ -20,25 +21,32 @@ Task<absl::Status> Engine::Step(const Shares& shares) {
   const FramePhase phase =
       shares.front().sequence->decoding() ? FramePhase::kDecode : FramePhase::kPrefill;
   failed_.clear();
-  ++step_key_;
+  if (options_.faults != nullptr) CO_RETURN_IF_ERROR(FAULT_POINT(*options_.faults, "aw.step"));
 
+  stage_.Begin();
   block_.Embed(batch_, scratch_);
+  stage_.Done(StepStage::kEmbed);
   TraceRows(shares, -1, "embed", scratch_.x.data(), model.hidden_size * sizeof(float));
   for (int layer = 0; layer < model.num_layers; ++layer) {
     block_.Attend(layer, batch_, kv_.layer(layer), scratch_);
+    stage_.Done(StepStage::kAttend);
     TraceRows(shares, layer, "attend", scratch_.x.data(), model.hidden_size * sizeof(float));
     if (model.is_moe_layer[layer]) {
       absl::Status routed = co_await Experts(layer, phase);
       if (!routed.ok()) co_return routed;
       block_.Combine(tokens, scratch_);
+      stage_.Done(StepStage::kCombine);
     } else {
       block_.Dense(layer, tokens, scratch_);
       co_await loop_.Yield();
+      stage_.Begin();
     }
     TraceRows(shares, layer, "ffn", scratch_.x.data(), model.hidden_size * sizeof(float));
   }
   block_.Logits(batch_, scratch_);
+  stage_.Done(StepStage::kLmHead);
   Sample(shares);
+  stage_.Done(StepStage::kSample);
   co_return absl::OkStatus();
 }
 
@@ -63,10 +71,10 @@ Task<absl::Status> Engine::Experts(int layer, FramePhase phase) {
                                 .tokens = static_cast<int32_t>(tokens),
                                 .rows = scratch_.rows.data(),
                                 .experts = scratch_.expert_ids.As<uint16_t>().data()};
-  const Time start = loop_.Now();
+  stage_.Done(StepStage::kGate);
   absl::StatusOr<DispatchResult> result =
       co_await experts_.Dispatch(request, scratch_.replies.data());
-  metrics_.ExchangeWait(loop_.Now() - start);
+  stage_.Done(StepStage::kExchangeWait);
   if (!result.ok()) co_return result.status();
   if (!result->failed_tokens.empty()) {
     FailTokens(
@@ -93,6 +101,10 @@ void Engine::Sample(const Shares& shares) {
       for (const auto* ids : {&model.eos_ids, &spec.stop_token_ids}) {
         for (int32_t id : *ids) logits[id] = -std::numeric_limits<float>::infinity();
       }
+    }
+    if (options_.faults != nullptr) {
+      FAULT_CORRUPT(*options_.faults, "aw.logits",
+                    absl::MakeSpan(reinterpret_cast<std::byte*>(logits), 2 * sizeof(float)));
     }
     rows_.push_back({.logits = logits,
                      .params = spec.sampling,
@@ -138,6 +150,7 @@ void Engine::Emit(const Shares& shares) {
     } else if (sequence.generated() >= spec.max_tokens) {
       event.finish = Finish::kLength;
     }
+    Measure(sequence, event.finish);
     if (event.finish != Finish::kNone) scheduler_.Remove(spec.key);
     events_.tokens.push_back(std::move(event));
   }

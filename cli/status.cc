@@ -5,14 +5,17 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "cli/limits_report.h"
 #include "core/base/status.h"
 #include "core/service/grpc_network.h"
 #include "core/service/options.h"
 #include "core/service/process.h"
+#include "core/service/router_session.h"
 #include "core/service/service_process.h"
 
 namespace bottega {
@@ -151,9 +154,12 @@ struct Options {
   std::string router = "127.0.0.1:50061";
   bool json = false;
   bool watch = false;
+  bool limits = false;
   Duration interval = std::chrono::seconds(1);
   Duration timeout = std::chrono::seconds(2);
 };
+
+using OnReply = std::function<absl::Status(const wire::StatusReply&)>;
 
 absl::Status Print(const Options& options, const wire::StatusReply& reply) {
   std::string text = options.json ? StatusJson(reply) : StatusText(reply);
@@ -163,13 +169,14 @@ absl::Status Print(const Options& options, const wire::StatusReply& reply) {
   return absl::OkStatus();
 }
 
-Task<absl::Status> Ask(Loop* loop, Network* network, const Options* options) {
+Task<absl::Status> Ask(Loop* loop, Network* network, const Options* options, std::string router,
+                       const OnReply* on_reply) {
   const Time deadline = loop->Now() + options->timeout;
-  absl::StatusOr<std::unique_ptr<ByteStream>> bytes = co_await network->Connect(
-      kSelf, options->router, "/bottega.internal.v1.Cluster/Status", deadline);
+  absl::StatusOr<std::unique_ptr<ByteStream>> bytes =
+      co_await network->Connect(kSelf, router, "/bottega.internal.v1.Cluster/Status", deadline);
   if (!bytes.ok()) {
-    co_return absl::UnavailableError(fmt::format("no router at {} ({})", options->router,
-                                                 std::string(bytes.status().message())));
+    co_return absl::UnavailableError(
+        fmt::format("no router at {} ({})", router, std::string(bytes.status().message())));
   }
   MessageStream<wire::StatusRequest, wire::StatusReply> stream(*std::move(bytes));
   do {
@@ -177,16 +184,36 @@ Task<absl::Status> Ask(Loop* loop, Network* network, const Options* options) {
     const Time reply_by = loop->Now() + options->timeout;
     absl::StatusOr<wire::StatusReply> reply = co_await stream.Receive(reply_by);
     if (!reply.ok()) co_return reply.status();
-    CO_RETURN_IF_ERROR(Print(*options, *reply));
+    if (reply->standby()) {
+      co_return absl::UnavailableError(fmt::format("the router at {} stands by", router));
+    }
+    CO_RETURN_IF_ERROR((*on_reply)(*reply));
     if (options->watch) co_await loop->Sleep(options->interval);
   } while (options->watch);
   stream.Close(absl::OkStatus());
   co_return absl::OkStatus();
 }
 
-Task<void> AskAndStop(Loop* loop, Network* network, const Options* options, absl::Status* out) {
-  *out = co_await Ask(loop, network, options);
+// The one that writes, of several.
+Task<void> AskAndStop(Loop* loop, Network* network, const Options* options, const OnReply* on_reply,
+                      absl::Status* out) {
+  const std::vector<std::string> routers = RouterAddresses(options->router);
+  for (const std::string& router : routers) {
+    *out = co_await Ask(loop, network, options, router, on_reply);
+    if (!absl::IsUnavailable(*out)) break;
+  }
   loop->Stop();
+}
+
+absl::Status AskAll(const Options& options, const OnReply& on_reply) {
+  std::unique_ptr<Loop> loop = Loop::Real();
+  absl::Status end;
+  {
+    GrpcNetwork network(*loop);
+    loop->Spawn(kSelf, AskAndStop(loop.get(), &network, &options, &on_reply, &end));
+    loop->Run();
+  }
+  return end;
 }
 
 }  // namespace
@@ -261,20 +288,29 @@ int RunStatus(int argc, const char* const* argv) {
   Options options;
   OptionTable table("bottega status",
                     "Shows the members of a cluster and who serves which experts.");
-  table.Add("router", &options.router, "address of the router")
+  table.Add("router", &options.router, "host:port of the router, or of several by commas")
       .Add("json", &options.json, "print one JSON object")
       .Add("watch", &options.watch, "go on until interrupted")
+      .Add("limits", &options.limits, "print the limits of a cluster and what happens past them")
       .Add("interval", &options.interval, "how often --watch asks")
       .Add("timeout", &options.timeout, "how long to wait for an answer");
   if (std::optional<int> code = ParseOrExit(table, argc, argv, nullptr)) return *code;
-  std::unique_ptr<Loop> loop = Loop::Real();
-  absl::Status end;
-  {
-    GrpcNetwork network(*loop);
-    loop->Spawn(kSelf, AskAndStop(loop.get(), &network, &options, &end));
-    loop->Run();
+  if (options.limits) {
+    std::fputs(LimitsText().c_str(), stdout);
+    return 0;
   }
-  return ExitCode(end);
+  return ExitCode(AskAll(
+      options, [&options](const wire::StatusReply& reply) { return Print(options, reply); }));
+}
+
+absl::StatusOr<wire::StatusReply> AskRouter(const std::string& router, Duration timeout) {
+  wire::StatusReply answer;
+  const Options options{.router = router, .timeout = timeout};
+  RETURN_IF_ERROR(AskAll(options, [&answer](const wire::StatusReply& reply) {
+    answer = reply;
+    return absl::OkStatus();
+  }));
+  return answer;
 }
 
 }  // namespace bottega

@@ -10,6 +10,7 @@
 #include "expert-worker/arrivals.h"
 #include "expert-worker/expert_compute.h"
 #include "expert-worker/expert_set.h"
+#include "observability/histogram.h"
 
 namespace bottega {
 
@@ -30,6 +31,17 @@ struct ExpertStats {
   uint64_t dropped_corrupt = 0;
   uint64_t dropped_unpaired = 0;  // the pair's stream ended
   uint64_t load_failures = 0;
+  // Seconds of an item of work, by stage; of a frame, from arrival to work; of an assignment, until
+  // all of it is ready.
+  metrics::LoopHistogram gather{metrics::FineBuckets()};
+  metrics::LoopHistogram gate_up{metrics::FineBuckets()};
+  metrics::LoopHistogram down{metrics::FineBuckets()};
+  metrics::LoopHistogram reply{metrics::FineBuckets()};
+  metrics::LoopHistogram queue{metrics::FineBuckets()};
+  metrics::LoopHistogram load{metrics::EndToEndBuckets()};
+  // Of merged work: its rows, and most over mean rows of the experts it touches.
+  metrics::LoopHistogram rows{metrics::RowBuckets()};
+  metrics::LoopHistogram imbalance{metrics::ImbalanceBuckets()};
 };
 
 struct ExpertEngineOptions {
@@ -101,6 +113,7 @@ class ExpertEngine {
   bool Gather(FramePhase phase, Work* work);
   bool StillWanted(const Arrival& arrival);
   size_t RunSlice(const Work& work, size_t first);
+  void Measure(const Work& work, Time begun);
   void Reply(Work& work);
   void Nack(const FrameHeader& forward, const Pair& pair, FrameReason reason);
   void Answer(const FrameHeader& header, const Pair& pair);

@@ -27,6 +27,11 @@ class ExpertCompute {
   virtual void Unload(LayerId layer, ExpertId expert) = 0;
   // Experts ascending, all loaded. A row's result depends on its bytes and its expert only.
   virtual void Run(LayerId layer, absl::Span<const ExpertRows> rows) = 0;
+  // What the last Run took by stage, for metrics; zeros where nothing is measured.
+  struct Times {
+    Duration gather{}, gate_up{}, down{};
+  };
+  virtual Times LastTimes() const { return {}; }
   // How long Run took in the world of a virtual clock; the worker waits that long.
   virtual Duration VirtualTime(size_t /*rows*/) const { return Duration::zero(); }
 };

@@ -53,6 +53,8 @@ class ExpertServer {
   const std::string& address() const { return address_; }  // of the gRPC server
   // In the table, with all that was assigned loaded.
   bool ready() const;
+  // For the log: what was done in the `span` since the last call; "" if nothing.
+  std::string BusyLine(Duration span);
   MemberSelf Self() const;
   ExpertEngine& engine() { return engine_; }
   const ExpertLoader& loader() const { return loader_; }
@@ -72,6 +74,8 @@ class ExpertServer {
   ExpertMetrics metrics_;
   std::unique_ptr<RouterSession> session_;
   ScrapeHooks::Hook scrape_;
+  uint64_t told_work_ = 0;  // rows, at the last BusyLine
+  Duration told_busy_{};
   TableSnapshot table_;
   std::string address_;
   double rows_per_second_ = 0;  // over about a second

@@ -45,6 +45,7 @@ class LiveRequest {
     std::unique_ptr<Choice> choice;
     Admission::Place place;
     int migrations = 0;
+    bool replayed = false;  // after an internal error of a worker
     bool running = false;
     std::optional<Time> last_token;
     std::optional<Time> lost_at;
@@ -66,6 +67,7 @@ class LiveRequest {
   void ObserveToken(Sequence& sequence);
   void Shown();  // something went to the client
   void CountRunning();
+  void Record(FlightKind kind, uint64_t a, uint64_t b, MemberId worker = {}) const;
   void Pin(MemberId worker);
   Usage UsageSoFar() const;
   void Log(int code, const absl::Status& why);
@@ -75,6 +77,7 @@ class LiveRequest {
   HttpRequest http_;
   const std::shared_ptr<Reply> reply_;
   const Time arrived_;
+  uint64_t trace_key_;  // of the id that the client knows
   Time deadline_;
   std::shared_ptr<Alive> alive_;
   RequestEvents events_;

@@ -40,7 +40,13 @@ Task<absl::StatusOr<DispatchResult>> Dispatcher::Impl::Dispatch(DispatchRequest 
     OnTimers();
   }
   DispatchResult result = ResultOf(*active);
-  if (!result.missing.empty()) ++stats.dispatches_missing;
+  if (!result.missing.empty()) {
+    ++stats.dispatches_missing;
+    Note(options_.flight, {.kind = FlightKind::kMissing,
+                           .key = request.request_key,
+                           .layer = request.layer.value,
+                           .a = result.missing.size()});
+  }
   co_return result;
 }
 
@@ -69,6 +75,7 @@ ActiveDispatch* Dispatcher::Impl::Begin(const DispatchRequest& request, std::byt
   active->reply_rows = reply_rows;
   active->end = std::min(request.deadline, loop_.Now() + options_.expert_wait);
   active->wakes_at = Time::min();
+  active->first_reply.reset();
   active->parts = 0;
   active->open = active->waiting = static_cast<uint32_t>(entries);
   active->state.assign(entries, EntryState::kWaiting);
@@ -269,6 +276,7 @@ bool Dispatcher::Impl::PostShare(ActiveDispatch& active, Peer& peer,
     --active.waiting;
   }
   Trace(header.sequence << 16 | peer.member.value);
+  Record(FlightKind::kSent, flight, header.sequence, rows);
   return true;
 }
 
@@ -337,6 +345,20 @@ size_t Dispatcher::credits_in_use() const {
   return rows;
 }
 size_t Dispatcher::peers() const { return impl_->peers.size(); }
+std::vector<PeerView> Dispatcher::PeerViews() const {
+  std::vector<PeerView> views;
+  for (const auto& [member, peer] : impl_->peers.all()) {
+    views.push_back({.member = member,
+                     .transport = peer.info.transport,
+                     .state = peer.quarantined ? PeerView::State::kQuarantined
+                              : peer.down      ? PeerView::State::kDown
+                              : !peer.up       ? PeerView::State::kConnecting
+                              : peer.suspect   ? PeerView::State::kSuspect
+                                               : PeerView::State::kUp,
+                     .round_trip = &peer.round_trip});
+  }
+  return views;
+}
 bool Dispatcher::IsSuspect(MemberId member) const {
   const Peer* peer = impl_->peers.Find(member);
   return peer != nullptr && peer->suspect;

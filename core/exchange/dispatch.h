@@ -14,6 +14,8 @@
 #include "core/cluster/table.h"
 #include "core/exchange/exchange_layout.h"
 #include "core/transport/transport.h"
+#include "observability/flight_recorder.h"
+#include "observability/histogram.h"
 
 namespace bottega {
 
@@ -58,6 +60,7 @@ struct DispatcherOptions {
   ExchangeShape shape;
   Duration expert_wait = std::chrono::seconds(10);  // for a replica to (re)appear
   Duration hedge_floor = std::chrono::milliseconds(50);
+  FlightRecorder* flight = nullptr;
   // The endpoint of a peer is lost: whoever owns the pair stream pairs again. Not called for
   // RemovePeer.
   std::function<void(MemberId, const absl::Status&)> on_peer_lost;
@@ -68,8 +71,9 @@ struct DispatcherStats {
   // Of what went over one kind of transport. A dispatch counts where its last row came from.
   struct Kind {
     uint64_t dispatches = 0;
-    uint64_t rows_sent = 0;      // entries
-    uint64_t rows_received = 0;  // entries used
+    uint64_t rows_sent = 0;                                     // entries
+    uint64_t rows_received = 0;                                 // entries used
+    metrics::LoopHistogram round_trip{metrics::FineBuckets()};  // seconds, posting to reply
   };
   std::map<std::string, Kind> kinds;
   uint64_t dispatches = 0;
@@ -94,11 +98,21 @@ struct DispatcherStats {
   uint64_t peers_quarantined = 0;
   uint64_t rows_sent = 0;      // entries
   uint64_t rows_received = 0;  // entries used
+  // Seconds: a frame's posting to its reply; a dispatch's first reply to the one that completed it.
+  metrics::LoopHistogram wait_last_peer{metrics::FineBuckets()};
 
   uint64_t resends() const {
     return resends_endpoint + resends_removed + resends_nack + resends_corrupt + resends_lost +
            resends_suspect + resends_not_finite;
   }
+};
+
+// One expert worker as it stands now, for metrics.
+struct PeerView {
+  MemberId member;
+  std::string transport;  // its kind
+  enum class State { kConnecting, kUp, kSuspect, kQuarantined, kDown } state = State::kUp;
+  const metrics::LoopHistogram* round_trip = nullptr;  // seconds; of this connection
 };
 
 // The attention worker's end of the exchange: sends each token's row to the workers that hold its
@@ -134,6 +148,8 @@ class Dispatcher {
   uint64_t table_epoch() const;
   size_t credits_in_use() const;  // rows, all peers
   size_t peers() const;
+  // Pointers are good until the next call of anything else.
+  std::vector<PeerView> PeerViews() const;
   bool IsSuspect(MemberId member) const;
   // The member is a peer, and frames have come through to it and back.
   bool Reached(MemberId member) const;

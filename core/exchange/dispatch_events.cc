@@ -175,7 +175,19 @@ void Dispatcher::Impl::OnReply(uint64_t sequence, const FrameView& view) {
   if (used > 0 && active.open == 0) ++peer.kind.dispatches;
   if (used > 0 && flight.hedge) ++stats.hedges_won;
   if (used == 0) ++stats.dropped_unknown;
+  if (used > 0) MeasureReply(flight, active, peer);
   Trace(sequence << 16 | used);
+}
+
+void Dispatcher::Impl::MeasureReply(const Flight& flight, ActiveDispatch& active, Peer& peer) {
+  const auto seconds = [](Duration d) { return std::chrono::duration<double>(d).count(); };
+  const Time now = loop_.Now();
+  peer.kind.round_trip.Observe(seconds(now - flight.posted));
+  peer.round_trip.Observe(seconds(now - flight.posted));
+  Record(FlightKind::kReply, flight, flight.entries.size(),
+         static_cast<uint64_t>((now - flight.posted) / std::chrono::microseconds(1)));
+  if (!active.first_reply) active.first_reply = now;
+  if (active.open == 0) stats.wait_last_peer.Observe(seconds(now - *active.first_reply));
 }
 
 void Dispatcher::Impl::OnNack(uint64_t sequence, const FrameView& view) {
@@ -244,10 +256,12 @@ void Dispatcher::Impl::OnOverdue(Flight& flight) {
       peer.suspect = true;
       ++stats.resends_suspect;
       flight.overdue = true;
+      Record(FlightKind::kHedged, flight, /*why=*/1, flight.entries.size());
     } else if (hedge_budget_.Take()) {
       peer.suspect = true;
       ++stats.hedges;
       flight.overdue = true;
+      Record(FlightKind::kHedged, flight, /*why=*/0, flight.entries.size());
     } else {
       ++stats.hedges_denied;
     }
@@ -286,6 +300,7 @@ void Dispatcher::Impl::Lose(uint64_t sequence, Loss loss) {
     again = true;
   }
   if (!again) return;
+  Record(FlightKind::kResent, flight, static_cast<uint64_t>(loss), flight.entries.size());
   switch (loss) {
     case Loss::kEndpoint:
       ++stats.resends_endpoint;
@@ -310,6 +325,9 @@ void Dispatcher::Impl::Lose(uint64_t sequence, Loss loss) {
 
 void Dispatcher::Impl::LosePeer(Peer& peer, Loss loss, const absl::Status& why) {
   peer.down = true;
+  Note(
+      options_.flight,
+      {.kind = FlightKind::kPeerDown, .peer = peer.member.value, .a = static_cast<uint64_t>(loss)});
   peer.suspect = false;
   for (uint64_t sequence :
        in_flight_.Select([&](const Flight& flight) { return flight.member == peer.member; })) {
@@ -349,7 +367,17 @@ void Dispatcher::Impl::Finite(ActiveDispatch& active, uint32_t entry) {
     peer->quarantined = true;
     quarantined_.push_back(peer->info.incarnation);
     ++stats.peers_quarantined;
+    Note(options_.flight, {.kind = FlightKind::kQuarantined, .peer = suspicion.member.value});
   }
+}
+
+void Dispatcher::Impl::Record(FlightKind kind, const Flight& flight, uint64_t a, uint64_t b) {
+  Note(options_.flight, {.kind = kind,
+                         .key = flight.header.request_key,
+                         .peer = flight.member.value,
+                         .layer = flight.header.layer,
+                         .a = a,
+                         .b = b});
 }
 
 void Dispatcher::Impl::Trace(uint64_t value) {

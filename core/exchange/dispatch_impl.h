@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/exchange/dispatch.h"
@@ -36,6 +37,7 @@ struct ActiveDispatch {
   std::vector<RouteRefusal> refused;
   std::vector<Why> refused_why;  // [refused]
   std::vector<Suspicion> not_finite;
+  std::optional<Time> first_reply;
   Time wakes_at{};  // asleep until then; Time::min() while it runs
   Slot slot;        // woken when open is 0, or when somebody must wake earlier than all do
 };
@@ -100,7 +102,12 @@ class Dispatcher::Impl {
   void NotFinite(ActiveDispatch& active, uint32_t entry, MemberId member);
   void Finite(ActiveDispatch& active, uint32_t entry);
   void Refuse(ActiveDispatch& active, MemberId member, ExpertId expert, ActiveDispatch::Why why);
+  // A reply of `peer` completed some of `active`: how long it took, and how long the last one kept
+  // the rest waiting.
+  void MeasureReply(const Flight& flight, ActiveDispatch& active, Peer& peer);
   void Trace(uint64_t value);
+  // Of `flight`, whose step and layer it belongs to.
+  void Record(FlightKind kind, const Flight& flight, uint64_t a, uint64_t b);
 
   Loop& loop_;
   Transport& transport_;

@@ -23,6 +23,7 @@ struct Peer {
   bool suspect = false;      // overdue: no new work until it answers. Has a flight while so
   bool quarantined = false;  // returned rows that were not finite where a replica's were
   Time busy_until{};         // it said BUSY
+  metrics::LoopHistogram round_trip{metrics::FineBuckets()};
 
   bool Usable(Time now) const {
     return up && !down && !suspect && !quarantined && busy_until <= now && credits.free() > 0;

@@ -6,7 +6,7 @@
 
 namespace bottega {
 
-void CopyTransportMetrics(const Transport& transport, prometheus::Registry& registry) {
+void CopyTransportBytes(const Transport& transport, prometheus::Registry& registry) {
   for (const TransportKindStats& kind : transport.stats()) {
     const std::pair<const char*, uint64_t> bytes[] = {{"sent", kind.bytes_sent},
                                                       {"received", kind.bytes_received}};
@@ -14,8 +14,13 @@ void CopyTransportMetrics(const Transport& transport, prometheus::Registry& regi
       prometheus::Counter& counter =
           metrics::AddCounter(registry, "bottega_exchange_bytes_total", "Bytes of frames",
                               {{"transport", kind.kind}, {"direction", direction}});
-      counter.Increment(static_cast<double>(value) - counter.Value());
+      metrics::RaiseTo(counter, static_cast<double>(value));
     }
+  }
+}
+
+void CopyTransportEndpoints(const Transport& transport, prometheus::Registry& registry) {
+  for (const TransportKindStats& kind : transport.stats()) {
     const std::pair<const char*, size_t> states[] = {{"connecting", kind.connecting},
                                                      {"up", kind.up}};
     for (const auto& [state, value] : states) {

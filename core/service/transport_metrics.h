@@ -10,9 +10,10 @@
 
 namespace bottega {
 
-// Copies what a transport counts into bottega_exchange_bytes_total and bottega_exchange_endpoints.
-// For a scrape hook of each role that has a transport.
-void CopyTransportMetrics(const Transport& transport, prometheus::Registry& registry);
+// Copy what a transport counts into bottega_exchange_bytes_total and bottega_exchange_endpoints,
+// for a scrape hook. An attention worker knows more of its endpoints than that (AttentionMetrics).
+void CopyTransportBytes(const Transport& transport, prometheus::Registry& registry);
+void CopyTransportEndpoints(const Transport& transport, prometheus::Registry& registry);
 
 // How many endpoints are up, by kind; for heartbeats.
 std::map<std::string, uint32_t> EndpointsUp(const Transport& transport);

@@ -17,6 +17,32 @@ TINY = pathlib.Path(os.environ.get("BOTTEGA_MODEL", ROOT / "tests/fixtures/botte
 START_LIMIT_S = 120  # a hang limit, not a measurement
 
 
+def scrape(address: str) -> dict[str, float]:
+    """Sum of each series by `name{labels}` of a process' /metrics."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as answer:
+        text = answer.read().decode()
+    series = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            name, value = line.rsplit(" ", 1)
+            series[name] = series.get(name, 0) + float(value)
+    return series
+
+
+def total(address: str, prefix: str) -> float:
+    """Sum over the series that begin with `prefix`."""
+    return sum(value for key, value in scrape(address).items() if key.startswith(prefix))
+
+
+def is_ready(address: str) -> bool:
+    """/ready of an admin port answers 200."""
+    try:
+        with urllib.request.urlopen(f"http://{address}/ready", timeout=5) as answer:
+            return answer.status == 200
+    except OSError:  # HTTPError is one
+        return False
+
+
 class Cluster:
     """A running `bottega ...`; `lines` is what it has printed so far (stdout)."""
 
@@ -65,6 +91,11 @@ class Cluster:
     def url(self) -> str:
         return self.find(r"^ready +(\S+)").group(1)
 
+    @property
+    def routers(self) -> str:
+        """host:port of each router, by commas."""
+        return self.find(r"^router +(\S+:\d+\S*)").group(1)
+
     def members(self) -> dict[str, tuple[int, str]]:
         """name -> (pid, admin host:port), the latest start of each."""
         found = {}
@@ -74,15 +105,7 @@ class Cluster:
         return found
 
     def metrics(self, address: str) -> dict[str, float]:
-        """Sum of each series by `name{labels}` of a process' /metrics."""
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as answer:
-            text = answer.read().decode()
-        series = {}
-        for line in text.splitlines():
-            if line and not line.startswith("#"):
-                name, value = line.rsplit(" ", 1)
-                series[name] = series.get(name, 0) + float(value)
-        return series
+        return scrape(address)
 
     def series(self, address: str, prefix: str) -> dict[str, float]:
         """The series that begin with `prefix`."""

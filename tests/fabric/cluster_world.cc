@@ -12,8 +12,8 @@ namespace {
 constexpr NodeId kHubNode{1}, kWorldNode{2};
 constexpr char kRouterAddress[] = "router";
 
-Task<void> Watch(Loop& loop, const std::function<bool()>* done, Time limit) {
-  while (!(*done)() && loop.Now() < limit) co_await loop.Sleep(1ms);
+Task<void> Watch(Loop& loop, const std::function<bool()>* done, Time limit, Duration interval) {
+  while (!(*done)() && loop.Now() < limit) co_await loop.Sleep(interval);
   loop.Stop();
 }
 
@@ -102,8 +102,8 @@ void ClusterWorld::StartRouter() {
   RouterConfig config;
   config.listen = kRouterAddress;
   config.replication = options_.replication;
-  config.term = 1 + lives_;  // no wall clock in here
-  router_->server = std::make_unique<RouterServer>(router_->process->context, config);
+  router_->server = std::make_unique<RouterServer>(router_->process->context, config,
+                                                   SoleLease(1 + lives_));  // no wall clock in here
   CHECK(router_->server->Start().ok());
 }
 
@@ -176,6 +176,7 @@ void ClusterWorld::StartAttention(uint32_t index) {
   config.listen = name;
   config.row_type = DType::kF32;
   config.kv_bytes = options_.kv_bytes;
+  if (options_.prefill_tokens > 0) config.prefill_tokens = options_.prefill_tokens;
   attention.server = std::make_unique<AttentionServer>(
       attention.process->context, config, model_.packed(), model_.cpu(), *attention.transport);
   CHECK(attention.server->Start().ok());
@@ -210,8 +211,8 @@ void ClusterWorld::StartGateway() {
   gateway_->session->Start();
 }
 
-bool ClusterWorld::RunUntil(const std::function<bool()>& done, Duration limit) {
-  loop_->Spawn(kWorldNode, Watch(*loop_, &done, loop_->Now() + limit));
+bool ClusterWorld::RunUntil(const std::function<bool()>& done, Duration limit, Duration interval) {
+  loop_->Spawn(kWorldNode, Watch(*loop_, &done, loop_->Now() + limit, interval));
   loop_->Run();
   return done();
 }

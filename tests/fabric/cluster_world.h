@@ -24,6 +24,7 @@ struct ClusterOptions {
   uint32_t expert_workers = 2;
   uint32_t replication = 1;
   uint64_t kv_bytes = uint64_t{4} << 20;  // of an attention worker's pool
+  int64_t prefill_tokens = 0;             // prompt tokens in one step; 0: the default
 };
 
 // The answer to one request, as a client would get it.
@@ -64,7 +65,9 @@ class ClusterWorld {
   // not come within 20 virtual seconds.
   bool BecomeReady();
   // Runs until `done` or for `limit` of virtual time; what `done` says at the end.
-  bool RunUntil(const std::function<bool()>& done, Duration limit);
+  // `done` is asked each `interval`.
+  bool RunUntil(const std::function<bool()>& done, Duration limit,
+                Duration interval = std::chrono::milliseconds(1));
   void RunFor(Duration time) { loop_->RunUntil(loop_->Now() + time); }
 
   std::shared_ptr<Answer> Ask(gateway::Api api, std::string body);
@@ -85,6 +88,7 @@ class ClusterWorld {
   std::optional<NodeId> router_node() const { return NodeOf(*router_); }
   std::optional<NodeId> attention_node(uint32_t index) const { return NodeOf(*attention_[index]); }
   std::optional<NodeId> expert_node(uint32_t index) const { return NodeOf(*experts_[index]); }
+  FaultPoints& attention_faults(uint32_t index) { return attention_[index]->process->faults; }
   NodeId gateway_node() const { return gateway_->process->context.node; }
   uint32_t attention_workers() const { return static_cast<uint32_t>(attention_.size()); }
   uint32_t expert_workers() const { return static_cast<uint32_t>(experts_.size()); }
