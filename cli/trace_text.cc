@@ -43,10 +43,9 @@ std::string Describe(const TraceEvent& e, const Names& names) {
         get("choices") == 1 ? "1 choice" : fmt::format("{} choices", get("choices")));
   }
   if (e.event == "placed") {
-    return fmt::format("choice {} has a place at {}{}", get("choice"), peer,
-                       get("owner_epoch") > 0
-                           ? fmt::format(" (its owner number {})", get("owner_epoch") + 1)
-                           : "");
+    return fmt::format(
+        "choice {} has a place at {}{}", get("choice"), peer,
+        get("owner_epoch") > 1 ? fmt::format(" (its owner number {})", get("owner_epoch")) : "");
   }
   if (e.event == "first_token") return fmt::format("choice {}: first token", get("choice"));
   if (e.event == "lost") {

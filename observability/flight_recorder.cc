@@ -205,9 +205,11 @@ std::vector<FlightEvent> FlightRecorder::Read(const FlightQuery& query) const {
       return of_step ? !steps.contains(event.note.key) : event.note.key != *query.request;
     });
   }
-  if (events.size() > query.last) {
-    events.erase(events.begin(), events.end() - static_cast<ptrdiff_t>(query.last));
-  }
+  // A request's own events are few and tell its whole way: its frames and steps go first.
+  size_t over = events.size() > query.last ? events.size() - query.last : 0;
+  std::erase_if(events, [&](const FlightEvent& event) {
+    return over > 0 && (!query.request || OfDataPath(event.note.kind)) && over-- > 0;
+  });
   return events;
 }
 

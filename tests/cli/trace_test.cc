@@ -27,7 +27,7 @@ TEST(Trace, TellsOneRequestsWayInOrder) {
   FlightRecorder gateway(64, 64), worker(64, 64);
   gateway.Record({.kind = FlightKind::kArrived, .key = key});
   gateway.Record({.kind = FlightKind::kPrepared, .key = key, .a = 12, .b = 1});
-  gateway.Record({.kind = FlightKind::kPlaced, .key = key, .peer = 1});
+  gateway.Record({.kind = FlightKind::kPlaced, .key = key, .peer = 1, .b = 1});
   worker.Record({.kind = FlightKind::kTaken, .key = key, .a = 12});
   worker.Record({.kind = FlightKind::kStarted, .key = key, .a = 80, .b = 1500});
   worker.Record({.kind = FlightKind::kInStep, .key = key, .a = 80, .b = 12});
@@ -35,7 +35,7 @@ TEST(Trace, TellsOneRequestsWayInOrder) {
   worker.Record({.kind = FlightKind::kResent, .key = 80, .peer = 7, .layer = 2, .a = 0, .b = 96});
   worker.Record({.kind = FlightKind::kStep, .key = 80, .a = 30, .b = 5000});
   gateway.Record({.kind = FlightKind::kLost, .key = key, .a = 0, .b = 31});
-  gateway.Record({.kind = FlightKind::kPlaced, .key = key, .peer = 2, .b = 1});
+  gateway.Record({.kind = FlightKind::kPlaced, .key = key, .peer = 2, .b = 2});
   gateway.Record({.kind = FlightKind::kFinished, .key = key, .a = 200, .b = 60});
   std::vector<TraceEvent> events = Parsed(worker, "attention-0");
   for (TraceEvent& event : Parsed(gateway, "gateway-0")) events.push_back(std::move(event));
@@ -46,7 +46,7 @@ TEST(Trace, TellsOneRequestsWayInOrder) {
   };
   for (TraceEvent& event : events) {
     const auto at = std::ranges::find(order, event.event) - order.begin();
-    event.unix_us = 1000 * (event.event == "placed" && event.Get("owner_epoch") > 0 ? 9 : at);
+    event.unix_us = 1000 * (event.event == "placed" && event.Get("owner_epoch") > 1 ? 9 : at);
   }
   const std::string text = TraceText(events, kNames);
   size_t at = 0;

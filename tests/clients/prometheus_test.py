@@ -29,6 +29,8 @@ from promql import SCRAPE_LABELS, base_name, dashboards, metrics_md, panels  # n
 TOOLS = ROOT / "build/debian/prometheus/files/usr/bin"  # tools/unpack prometheus
 HANG_LIMIT_S = 60
 SERIES_MAX = 2000
+PROCESSES = {"gateway-0": "gateway", "router": "router", "attention-0": "attention",
+             "attention-1": "attention", "expert-0": "expert", "expert-1": "expert"}  # of the cluster
 STREAMS = 12
 
 
@@ -151,8 +153,10 @@ class WhatPrometheusSees(unittest.TestCase):
         return counted + chat["usage"]["completion_tokens"]
 
     def after_a_scrape(self):
-        """Everything that has happened by now is in Prometheus."""
+        """Everything that has happened by now is in Prometheus, and every process has a rate."""
         now = time.time()
+        wait_for("a process has no rate", lambda: self.prometheus.value(
+            'count(count_over_time(up{job="bottega"}[1m]) > 1)') == len(PROCESSES))
         wait_for("a process is not scraped", lambda: all(
             float(sample["value"][1]) > now for sample in self.prometheus.query('timestamp(up{job="bottega"})')))
         wait_for("a process is down", lambda: self.prometheus.value('min(up{job="bottega"})') == 1)
@@ -160,8 +164,7 @@ class WhatPrometheusSees(unittest.TestCase):
     def test_every_process_is_scraped(self):
         up = {sample["metric"]["instance"]: sample["metric"]["component"]
               for sample in self.prometheus.query('up{job="bottega"}')}
-        self.assertEqual(up, {"gateway-0": "gateway", "router": "router", "attention-0": "attention",
-                              "attention-1": "attention", "expert-0": "expert", "expert-1": "expert"})
+        self.assertEqual(up, PROCESSES)
 
     def test_the_tokens_are_those_that_clients_counted(self):
         self.after_a_scrape()

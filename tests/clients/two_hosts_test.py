@@ -51,6 +51,12 @@ class Hosts:
             for command in (f"ip addr add {address}/24 dev eth0", "ip link set eth0 up",
                             "ip link set lo up"):
                 run(*self.at(where), *command.split())
+        # UCX takes a device that has a carrier, and the kernel says so a moment after both ends are up.
+        wait_until(lambda: all("state UP" in self.link(where) for where in ADDRESSES))
+
+    def link(self, where: str) -> str:
+        command = [*self.at(where), "ip", "link", "show", "eth0"]
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
 
     def at(self, where: str) -> list[str]:
         return ["nsenter", "-t", str(self.holder.pid), "-n"] if where == "host-b" else []

@@ -64,6 +64,8 @@ TEST(FlightRecorder, ARequestComesWithTheStepsItWasInAndNoOthers) {
   recorder.Record({.kind = FlightKind::kTable, .a = 9});
   EXPECT_THAT(As(recorder.Read({.request = mine})), ElementsAre(1, 7, 3, 5));
   EXPECT_THAT(recorder.Read({.request = TraceKey("nobody")}), IsEmpty());
+  // What is too much is frames and steps: the request's own events tell its whole way.
+  EXPECT_THAT(As(recorder.Read({.request = mine, .last = 2})), ElementsAre(1, 5));
 }
 
 TEST(FlightRecorder, AnIdIsTheSameWithAndWithoutItsPrefix) {
