@@ -1,7 +1,7 @@
 """The writing router is killed, or stopped past its lease, under streams: tokens flow on the last
 table, the standby writes under a higher term, the old writer steps down. An expert worker that dies
-or joins while nobody writes is handled afterwards. With a lease in a file, and in etcd if tools/etcd
-has unpacked it.
+or joins while nobody writes is handled afterwards. With a lease in a file, and in etcd if
+`tools/unpack etcd-server` was run.
 """
 import contextlib
 import os
@@ -20,7 +20,7 @@ from cluster import ROOT, TINY, running
 from streams import Load, expected, status, wait
 
 STREAMS, TOKENS = 8, 80
-ETCD = pathlib.Path(os.environ.get("BOTTEGA_ETCD", ROOT / "build/etcd/usr/bin/etcd"))
+ETCD = pathlib.Path(os.environ.get("BOTTEGA_ETCD", ROOT / "build/debian/etcd-server/files/usr/bin/etcd"))
 SHAPE = ("--attention-workers", "1", "--expert-workers", "3", "--replication", "2")
 
 
@@ -121,7 +121,7 @@ class Router(unittest.TestCase):
     def test_a_writer_stopped_past_its_lease(self):
         self.stop_the_writer()
 
-    @unittest.skipUnless(ETCD.exists(), "no etcd: tools/etcd unpacks Debian's")
+    @unittest.skipUnless(ETCD.exists(), "no etcd: tools/unpack etcd-server")
     def test_with_etcd(self):
         with etcd() as url:
             self.kill_the_writer("--lease", f"etcd:{url}/bottega/killed")

