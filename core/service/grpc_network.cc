@@ -28,9 +28,12 @@ constexpr int kKeepaliveTimeoutMs = 500;
 constexpr int kPingIntervalLeastMs = 100;  // else GOAWAY too_many_pings after ~4 s
 // A connection that says nothing, or opens no stream, gives its fd back.
 constexpr int kHandshakeTimeoutMs = 5000;
-constexpr int kConnectionIdleMs = 30000;
+constexpr int kConnectionIdleMs = 5000;
 // A fixed window instead of gRPC's probes, which answer each heartbeat with a ping of their own.
 constexpr int kWindowBytes = 1 << 20;
+// A channel whose connect has not ended when its caller gives up is kept for this long at most.
+constexpr Duration kAbandonedMax = std::chrono::seconds(60);
+constexpr Duration kAbandonedInterval = std::chrono::milliseconds(250);
 // What was said at Close gets this long to leave before the network is torn down.
 constexpr absl::Duration kFlushTimeout = absl::Milliseconds(250);
 constexpr absl::Duration kEndTimeout = absl::Seconds(2);
@@ -73,6 +76,18 @@ class RefusingReactor : public grpc::ServerGenericBidiReactor {
   explicit RefusingReactor(const absl::Status& why) { Finish(grpc_internal::ToGrpc(why)); }
   void OnDone() override { delete this; }
 };
+
+// gRPC 1.51 loses a connection, fd and all, that a server answers after its channel is gone (mended
+// in 1.53, grpc/grpc#32071): a peer that stands still for seconds and goes on would cost an fd each
+// time. So the channel stays until it is connected.
+Task<void> KeepUntilConnected(Loop& loop, std::shared_ptr<grpc::Channel> channel) {
+  const Time end = loop.Now() + kAbandonedMax;
+  while (loop.Now() < end) {
+    const grpc_connectivity_state state = channel->GetState(/*try_to_connect=*/false);
+    if (state == GRPC_CHANNEL_READY || state == GRPC_CHANNEL_IDLE) break;
+    co_await loop.Sleep(kAbandonedInterval);
+  }
+}
 
 }  // namespace
 
@@ -193,7 +208,12 @@ Task<absl::StatusOr<std::unique_ptr<ByteStream>>> GrpcNetwork::Connect(NodeId se
   stream->Start(method);
   auto face = std::make_unique<GrpcByteStream>(stream);
   absl::Status answered = co_await stream->WaitForAnswer(deadline);
-  if (!answered.ok()) co_return answered;
+  if (!answered.ok()) {
+    if (state->loop.Now() >= deadline) {
+      state->loop.Spawn(self, KeepUntilConnected(state->loop, std::move(channel)));
+    }
+    co_return answered;
+  }
   std::unique_ptr<ByteStream> result = std::move(face);
   co_return result;
 }

@@ -445,6 +445,41 @@ TEST_F(GrpcTest, AStoppedServerIsNoAnswer) {
   EXPECT_TRUE(absl::IsUnavailable(status)) << status;
 }
 
+size_t OpenFds() {
+  return static_cast<size_t>(
+      std::distance(std::filesystem::directory_iterator("/proc/self/fd"), {}));
+}
+
+// Ends the loop once as few fds are open as before, or never came to be.
+Task<void> WaitForFds(GrpcTest* test, size_t at_most, size_t* open) {
+  const Time deadline = test->loop->Now() + kLong;
+  while ((*open = OpenFds()) > at_most && test->loop->Now() < deadline) {
+    co_await test->loop->Sleep(20ms);
+  }
+  test->loop->Stop();
+}
+
+// gRPC 1.51 by itself keeps the fd of each connect that was given up and answered afterwards.
+TEST_F(GrpcTest, AServerThatStoodStillCostsNoFds) {
+  ChildServer child;
+  absl::Status status;
+  loop->Spawn(kClient, ConnectOnly(this, child.address(), kLong, &status));  // opens gRPC's own
+  loop->Run();
+  const size_t before = OpenFds();
+  kill(child.pid(), SIGSTOP);
+  ASSERT_EQ(waitpid(child.pid(), nullptr, WUNTRACED), child.pid());
+  for (int i = 0; i < 5; ++i) {
+    loop->Spawn(kClient, ConnectOnly(this, child.address(), 100ms, &status));
+    loop->Run();
+    EXPECT_TRUE(absl::IsUnavailable(status)) << status;
+  }
+  kill(child.pid(), SIGCONT);
+  size_t open = 0;
+  loop->Spawn(kClient, WaitForFds(this, before, &open));
+  loop->Run();
+  EXPECT_LE(open, before);
+}
+
 TEST_F(GrpcTest, ABadNameIsAnError) {
   absl::Status status;
   loop->Spawn(kClient, ConnectOnly(this, "no.such.host.invalid:1", 5s, &status));
