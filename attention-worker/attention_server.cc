@@ -95,7 +95,8 @@ absl::Status AttentionServer::Start() {
                  .prefill_tokens = static_cast<int32_t>(config_.prefill_tokens),
                  .max_length = static_cast<int32_t>(max_model_len_)},
       .kv_blocks = kv_blocks_,
-      .trace = trace_.get()};
+      .trace = trace_.get(),
+      .faults = &context_.faults};
   ASSIGN_OR_RETURN(engine_,
                    Engine::Create(context_.loop, cpu_, *model_, weights_, *dispatcher_, metrics_,
                                   engine, [this](const StepEvents& events) { Publish(events); }));
@@ -202,6 +203,9 @@ internal::v1::Grants AttentionServer::GrantsNow(const Gateway& gateway) const {
 
 // One message a gateway and step. Every gateway hears of the grants, whoever's tokens they were.
 void AttentionServer::Publish(const StepEvents& events) {
+  if (!events.tokens.empty()) {
+    if (absl::Status lost = FAULT_POINT(context_.faults, "aw.before_emit"); !lost.ok()) return;
+  }
   std::map<OwnerId, internal::v1::AttentionMessage> messages;
   for (const auto& [owner, gateway] : gateways_) {
     *messages[owner].mutable_step()->mutable_grants() = GrantsNow(gateway);

@@ -12,6 +12,7 @@
 #include "attention-worker/metrics.h"
 #include "attention-worker/scheduler.h"
 #include "attention-worker/sequence.h"
+#include "core/base/fault_point.h"
 #include "core/base/loop.h"
 #include "core/exchange/dispatch.h"
 #include "core/kernels/sample.h"
@@ -30,7 +31,8 @@ struct EngineOptions {
   DType row_type = DType::kBF16;
   SchedulerLimits limits;
   int32_t kv_blocks = 0;
-  HashTrace* trace = nullptr;  // --hash-trace; outlives the engine
+  HashTrace* trace = nullptr;     // --hash-trace; outlives the engine
+  FaultPoints* faults = nullptr;  // likewise; null: none
 };
 
 // Continuous batching over one model: takes sequences, runs steps while there are any, hands out

@@ -11,6 +11,7 @@
 #include "core/base/crc32c.h"
 #include "core/base/limits.h"
 #include "core/base/reason.h"
+#include "core/base/status.h"
 
 namespace bottega {
 
@@ -21,6 +22,7 @@ Task<absl::Status> Engine::Step(const Shares& shares) {
       shares.front().sequence->decoding() ? FramePhase::kDecode : FramePhase::kPrefill;
   failed_.clear();
   ++step_key_;
+  if (options_.faults != nullptr) CO_RETURN_IF_ERROR(FAULT_POINT(*options_.faults, "aw.step"));
 
   block_.Embed(batch_, scratch_);
   TraceRows(shares, -1, "embed", scratch_.x.data(), model.hidden_size * sizeof(float));
@@ -93,6 +95,10 @@ void Engine::Sample(const Shares& shares) {
       for (const auto* ids : {&model.eos_ids, &spec.stop_token_ids}) {
         for (int32_t id : *ids) logits[id] = -std::numeric_limits<float>::infinity();
       }
+    }
+    if (options_.faults != nullptr) {
+      FAULT_CORRUPT(*options_.faults, "aw.logits",
+                    absl::MakeSpan(reinterpret_cast<std::byte*>(logits), 2 * sizeof(float)));
     }
     rows_.push_back({.logits = logits,
                      .params = spec.sampling,

@@ -95,6 +95,10 @@ void ExpertEngine::Admit(FrameBuffer frame, const FrameView& view,
 // merge → compute, in items of at most item_time → reply. Decode goes between the items of prefill.
 Task<void> ExpertEngine::RunWork(FramePhase phase) {
   Work work;
+  if (absl::Status fault = FAULT_POINT(context_.faults, "ew.step"); !fault.ok()) {
+    co_await context_.loop.Sleep(1ms);  // as if there were no memory
+    co_return;
+  }
   if (!Gather(phase, &work)) {
     co_await context_.loop.Sleep(1ms);  // no memory for replies: some are on their way out
     co_return;
@@ -219,12 +223,15 @@ void ExpertEngine::Reply(Work& work) {
     header.credits = arrival.pair->credits;
     FAULT_CORRUPT(context_.faults, "ew.compute",
                   absl::MakeSpan(frame.data() + sizeof header, frame.size() - sizeof header));
+    FAULT_CORRUPT(context_.faults, "ew.header",
+                  absl::MakeSpan(reinterpret_cast<std::byte*>(&header), sizeof header));
     SealFrame(header, {frame.data(), frame.size()});
     FAULT_CORRUPT(context_.faults, "ew.reply", absl::MakeSpan(frame.data(), frame.size()));
     if (absl::Status fault = FAULT_POINT(context_.faults, "ew.before_reply"); !fault.ok()) continue;
     stats_.bytes_sent += frame.size();
     // A failure is the endpoint's, and the endpoint tells.
     absl::Status posted = transport_.Post(arrival.pair->endpoint, std::move(frame));
+    if (absl::Status fault = FAULT_POINT(context_.faults, "ew.mid_send"); !fault.ok()) continue;
   }
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "core/base/fault_point.h"
 #include "core/base/reason.h"
 #include "gateway/live_request.h"
 
@@ -86,6 +87,9 @@ absl::Status LiveRequest::OnToken(Sequence& sequence, const GeneratedToken& toke
     const bool by_worker = token.finish() != internal::v1::FINISH_REASON_UNSPECIFIED;
     if (!by_worker) gateway_.workers().Forget(sequence.key, true);
     sequence.running = false;
+  }
+  if (absl::Status fault = FAULT_POINT(gateway_.context().faults, "gw.before_flush"); !fault.ok()) {
+    return fault;
   }
   Deliver(*delta);
   return writer_->broken() ? ClientGone() : absl::OkStatus();

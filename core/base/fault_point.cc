@@ -4,12 +4,18 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
+#include <cstring>
 #include <vector>
 
 namespace bottega {
 namespace {
+
+constexpr std::string_view kOnes = "ones";
+constexpr size_t kOnesBytes = 8;
 
 absl::Status Bad(std::string_view part, std::string_view why) {
   return absl::InvalidArgumentError("fault plan \"" + std::string(part) +
@@ -82,6 +88,8 @@ absl::Status FaultPoints::ParseOne(std::string_view text, std::string* name, Poi
   int exit_code = 1;
   if (action == "crash") {
     point->action = Action::kCrash;
+  } else if (action == "abort") {
+    point->action = Action::kAbort;
   } else if (action == "exit") {
     point->action = Action::kExit;
     if (!point->value.empty() && !ParseNumber<int>(point->value, &exit_code)) {
@@ -94,8 +102,9 @@ absl::Status FaultPoints::ParseOne(std::string_view text, std::string* name, Poi
     point->action = Action::kError;
   } else if (action == "corrupt") {
     point->action = Action::kCorrupt;
+    if (!point->value.empty() && point->value != kOnes) return Bad(text, "corrupt or corrupt:ones");
   } else {
-    return Bad(text, "unknown action (crash, exit, sleep, error, corrupt)");
+    return Bad(text, "unknown action (crash, abort, exit, sleep, error, corrupt)");
   }
 
   if (condition.empty()) return absl::OkStatus();
@@ -159,6 +168,8 @@ absl::Status FaultPoints::Hit(std::string_view name) {
     case Action::kCrash:
       kill(getpid(), SIGKILL);
       while (true) pause();
+    case Action::kAbort:
+      std::abort();
     case Action::kExit: {
       int code = 1;
       ParseNumber(std::string_view(armed.value), &code);
@@ -181,6 +192,10 @@ void FaultPoints::Corrupt(std::string_view name, absl::Span<std::byte> bytes) {
   auto it = points_.find(name);
   if (it == points_.end() || it->second.action != Action::kCorrupt || !Acts(it->second)) return;
   if (bytes.empty()) return;
+  if (it->second.value == kOnes) {
+    std::memset(bytes.data(), 0xff, std::min(bytes.size(), kOnesBytes));
+    return;
+  }
   const uint64_t bit = NextRandom(&it->second.random) % (bytes.size() * 8);
   bytes[bit / 8] ^= std::byte{1} << (bit % 8);
 }
@@ -189,6 +204,13 @@ uint64_t FaultPoints::hits(std::string_view name) const {
   absl::MutexLock lock(&mutex_);
   auto it = points_.find(name);
   return it == points_.end() ? 0 : it->second.hits;
+}
+
+std::map<std::string, uint64_t> FaultPoints::Hits() const {
+  absl::MutexLock lock(&mutex_);
+  std::map<std::string, uint64_t> hits;
+  for (const auto& [name, point] : points_) hits[name] = point.hits;
+  return hits;
 }
 
 }  // namespace bottega

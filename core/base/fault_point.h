@@ -18,15 +18,17 @@ namespace bottega {
 // two macros below are constants and the names do not exist in the program.
 //
 // A plan is `name=action[:value][@condition]`, several joined with commas:
-//   ew.before_reply=crash@3           the third hit raises SIGKILL (nothing runs, as in a real
-//   kill) ew.before_reply=exit:7            exit code 7 at the first hit
+//   ew.before_reply=crash@3           the third hit raises SIGKILL: nothing runs, as in a real kill
+//   ew.before_reply=exit:7            exit code 7 at the first hit
+//   gw.step=abort                     what a failed CHECK does
 //   aw.step=sleep:250ms@p0.01/42      each hit with probability 0.01, seed 42; blocks the thread
 //   ew.load=error:disk full@2+        the second hit and all after it return an Internal error
 //   ew.reply=corrupt@1                flips one bit of the bytes shown to FAULT_CORRUPT
+//   ew.compute=corrupt:ones@1         sets all bits of the first eight: NaN in every format
 // Without a condition every hit acts.
 class FaultPoints {
  public:
-  enum class Action { kCrash, kExit, kSleep, kError, kCorrupt };
+  enum class Action { kCrash, kAbort, kExit, kSleep, kError, kCorrupt };
 
   // Arms `plan`, beside what is armed already; a name in it replaces that name's plan.
   // InvalidArgument says which part is not understood; then nothing is armed.
@@ -38,6 +40,8 @@ class FaultPoints {
   // Flips a bit of `bytes` if `name` is armed with `corrupt` and this hit is meant.
   void Corrupt(std::string_view name, absl::Span<std::byte> bytes) ABSL_LOCKS_EXCLUDED(mutex_);
   uint64_t hits(std::string_view name) const ABSL_LOCKS_EXCLUDED(mutex_);
+  // Of every armed name.
+  std::map<std::string, uint64_t> Hits() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
   struct Point {

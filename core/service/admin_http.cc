@@ -13,6 +13,7 @@
 #include <map>
 #include <thread>
 
+#include "core/base/fault_point.h"
 #include "core/base/limits.h"
 
 namespace bottega {
@@ -63,6 +64,9 @@ struct AdminHttp::Server {
   absl::Status Listen();
   void Accept();
   Answer Route(std::string_view method, std::string_view target) const;
+#ifdef BOTTEGA_FAULT_POINTS
+  Answer RouteFaults(std::string_view method, std::string_view plan) const;
+#endif
 
   const AdminHttpOptions options;
   const Health& health;
@@ -152,7 +156,28 @@ void AdminHttp::Server::Accept() {
   });
 }
 
+#ifdef BOTTEGA_FAULT_POINTS
+// POST /faults?PLAN arms, GET /faults tells how often each armed point was passed.
+Answer AdminHttp::Server::RouteFaults(std::string_view method, std::string_view plan) const {
+  if (method == "POST") {
+    const absl::Status armed = options.faults->Arm(plan);
+    if (armed.ok()) return {http::status::ok, "text/plain", "armed\n"};
+    return {http::status::bad_request, "text/plain", std::string(armed.message()) + "\n"};
+  }
+  std::string lines;
+  for (const auto& [name, hits] : options.faults->Hits())
+    lines += fmt::format("{} {}\n", name, hits);
+  return {http::status::ok, "text/plain", std::move(lines)};
+}
+#endif
+
 Answer AdminHttp::Server::Route(std::string_view method, std::string_view target) const {
+#ifdef BOTTEGA_FAULT_POINTS
+  if (options.faults != nullptr && target.substr(0, target.find('?')) == "/faults") {
+    const size_t question = target.find('?');
+    return RouteFaults(method, question == target.npos ? "" : target.substr(question + 1));
+  }
+#endif
   if (method != "GET" && method != "HEAD") {
     return {http::status::method_not_allowed, "text/plain", "only GET\n"};
   }

@@ -16,6 +16,8 @@ class Collectable;
 
 namespace bottega {
 
+class FaultPoints;
+
 // What /live and /ready answer. Any thread sets, the admin thread reads.
 class Health {
  public:
@@ -45,6 +47,8 @@ struct AdminHttpOptions {
   std::string host = "127.0.0.1";
   int port = 9090;           // 0 picks one
   std::string version_json;  // answer of /version
+  // Armed by POST /faults where fault points are compiled in; null: no such route.
+  FaultPoints* faults = nullptr;
 };
 
 // GET /live /ready /health /ping /version /metrics on a thread of its own, so that it answers while

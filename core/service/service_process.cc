@@ -84,7 +84,8 @@ absl::Status ServiceProcess::Open(Role role) {
   health_.SetNotReady("loading");
   const AdminHttpOptions admin{.host = options_.host,
                                .port = static_cast<int>(options_.admin_port),
-                               .version_json = fmt::format(R"({{"version":"{}"}})", kVersion)};
+                               .version_json = fmt::format(R"({{"version":"{}"}})", kVersion),
+                               .faults = &faults_};
   ASSIGN_OR_RETURN(admin_,
                    AdminHttp::Start(admin, health_, {&*scrape_, &registry_, &process_metrics_}));
   network_ = std::make_unique<GrpcNetwork>(*loop_);

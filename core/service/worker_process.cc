@@ -11,6 +11,7 @@
 #include "core/base/status.h"
 #include "core/model/packer.h"
 #include "core/service/progress_bar.h"
+#include "core/transport/faulty_transport.h"
 #include "core/transport/ucx_transport.h"
 
 namespace bottega {
@@ -79,6 +80,11 @@ absl::StatusOr<std::unique_ptr<WorkerProcess>> WorkerProcess::Start(Role role,
   ASSIGN_OR_RETURN(worker->transport_, OpenUcxTransport(worker->process_->loop(),
                                                         {.tls = options.exchange,
                                                          .devices = options.exchange_devices}));
+#ifdef BOTTEGA_FAULT_POINTS
+  ServiceContext& context = worker->process_->context();
+  worker->transport_ = std::make_unique<FaultyTransport>(context.loop, context.node, context.faults,
+                                                         std::move(worker->transport_));
+#endif
   ASSIGN_OR_RETURN(worker->compute_, Compute::Make(options.compute));
   ASSIGN_OR_RETURN(worker->model_, OpenModel(options.model));
   worker->process_->SetNumericsId(

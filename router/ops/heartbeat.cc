@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/base/fault_point.h"
 #include "core/base/reason.h"
 #include "core/base/status.h"
 #include "core/service/table_codec.h"
@@ -45,6 +46,7 @@ absl::Status TakeHeartbeat(RouterState& state, MemberId id,
   if (heartbeat.incarnation() != record->member.incarnation.value) {
     return MakeError(Reason::kInvalidValue, "heartbeat of another incarnation");
   }
+  RETURN_IF_ERROR(FAULT_POINT(state.context.faults, "router.heartbeat"));
   const Time now = state.context.loop.Now();
   state.metrics.HeartbeatGap(record->member.role)
       .Observe(std::chrono::duration<double>(now - record->signs.last_heartbeat).count());

@@ -4,6 +4,8 @@
 
 #include <array>
 #include <bit>
+#include <cmath>
+#include <span>
 
 namespace bottega {
 namespace {
@@ -65,16 +67,29 @@ TEST(FaultPoints, CorruptFlipsOneBit) {
   EXPECT_EQ(bits, 1);
 }
 
+TEST(FaultPoints, CorruptMakesNan) {
+  FaultPoints faults;
+  ASSERT_TRUE(faults.Arm("a.b=corrupt:ones").ok());
+  std::array<float, 3> values{};
+  const auto bytes = std::as_writable_bytes(std::span(values));
+  FAULT_CORRUPT(faults, "a.b", absl::MakeSpan(bytes.data(), bytes.size()));
+  EXPECT_TRUE(std::isnan(values[0]) && std::isnan(values[1]));
+  EXPECT_EQ(values[2], 0);
+  EXPECT_EQ(faults.Hits(), (std::map<std::string, uint64_t>{{"a.b", 1}}));
+}
+
 TEST(FaultPointsDeathTest, EndsTheProcess) {
   FaultPoints faults;
-  ASSERT_TRUE(faults.Arm("a=exit:7,b=crash").ok());
+  ASSERT_TRUE(faults.Arm("a=exit:7,b=crash,c=abort").ok());
   EXPECT_EXIT((void)faults.Hit("a"), testing::ExitedWithCode(7), "");
   EXPECT_EXIT((void)faults.Hit("b"), testing::KilledBySignal(SIGKILL), "");
+  EXPECT_EXIT((void)faults.Hit("c"), testing::KilledBySignal(SIGABRT), "");
 }
 
 TEST(FaultPoints, RefusesWhatItDoesNotUnderstand) {
-  for (const char* plan : {"a", "=error", "a=burn", "a=error@", "a=error@0", "a=error@x",
-                           "a=error@p2", "a=error@p0.1/x", "a=sleep", "a=sleep:3", "a=exit:x"}) {
+  for (const char* plan :
+       {"a", "=error", "a=burn", "a=error@", "a=error@0", "a=error@x", "a=error@p2",
+        "a=error@p0.1/x", "a=sleep", "a=sleep:3", "a=exit:x", "a=corrupt:all"}) {
     FaultPoints faults;
     EXPECT_TRUE(absl::IsInvalidArgument(faults.Arm(std::string("a.b=error,") + plan))) << plan;
     EXPECT_EQ(Errors(faults, 3), 0) << plan;

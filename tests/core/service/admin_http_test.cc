@@ -8,6 +8,7 @@
 
 #include <thread>
 
+#include "core/base/fault_point.h"
 #include "core/service/scrape_hooks.h"
 #include "observability/metrics.h"
 
@@ -56,6 +57,25 @@ struct AdminHttpTest : testing::Test {
   metrics::ProcessCollector process;
   std::unique_ptr<AdminHttp> server;
 };
+
+#ifdef BOTTEGA_FAULT_POINTS
+TEST(AdminHttpFaultsTest, ArmsALiveProcess) {
+  Health health;
+  FaultPoints faults;
+  auto server = AdminHttp::Start({.port = 0, .faults = &faults}, health, {});
+  ASSERT_TRUE(server.ok());
+  const auto ask = [&](const std::string& what) {
+    return Talk((*server)->port(), what + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  };
+  EXPECT_THAT(ask("POST /faults?a.b=error:x@2+"), HasSubstr("200 OK"));
+  EXPECT_TRUE(faults.Hit("a.b").ok());
+  EXPECT_FALSE(faults.Hit("a.b").ok());
+  EXPECT_THAT(ask("GET /faults"), HasSubstr("a.b 2\n"));
+  EXPECT_THAT(ask("POST /faults?a.b=burn"), HasSubstr("unknown action"));
+}
+
+TEST_F(AdminHttpTest, NoFaultsUnlessGiven) { EXPECT_THAT(Get("/faults"), HasSubstr("404")); }
+#endif
 
 TEST_F(AdminHttpTest, ReadinessFollowsHealth) {
   EXPECT_THAT(Get("/live"), HasSubstr("200 OK"));

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/base/limits.h"
+#include "core/transport/faulty_transport.h"
 #include "core/transport/loopback_transport.h"
 #include "core/transport/ucx_transport.h"
 #include "tests/core/transport/transport_world.h"
@@ -49,8 +50,22 @@ class UcxWorld : public TransportWorld {
   std::unique_ptr<Loop> loop_ = Loop::Real();
 };
 
+// No fault point is armed: nothing may differ.
+class FaultlessWorld : public LoopbackWorld {
+ public:
+  FaultlessWorld() : LoopbackWorld(false) {}
+  std::unique_ptr<Transport> Open(size_t pool_bytes) override {
+    return std::make_unique<FaultyTransport>(loop(), kTestNode, faults_,
+                                             LoopbackWorld::Open(pool_bytes));
+  }
+
+ private:
+  FaultPoints faults_;
+};
+
 const TransportKind kKinds[] = {
     {"UcxTcp", [] { return std::make_unique<UcxWorld>(); }},
+    {"Faulty", [] { return std::make_unique<FaultlessWorld>(); }},
     {"LoopbackReal", [] { return std::make_unique<LoopbackWorld>(false); }},
     {"LoopbackSimulated", [] { return std::make_unique<LoopbackWorld>(true); }},
 };
