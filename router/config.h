@@ -24,6 +24,10 @@ struct RouterConfig {
   Duration rebalance_interval = std::chrono::seconds(30);
   // Measured load moves experts only when the busiest worker of a layer is this factor over fair.
   double rebalance_threshold = 1.25;
+  // An expert worker whose answers were wrong is out for so long, twice as long each time, and
+  // until it has passed a self-test.
+  Duration quarantine_min = std::chrono::seconds(5);
+  Duration quarantine_max = std::chrono::minutes(10);
   Duration register_timeout = std::chrono::seconds(5);
 };
 

@@ -11,7 +11,8 @@ std::string_view Name(Role role) {
 }
 
 std::string_view Name(MemberState state) {
-  constexpr std::string_view kNames[] = {"joining", "active", "draining", "suspect", "dead"};
+  constexpr std::string_view kNames[] = {"joining", "active", "draining",
+                                         "suspect", "dead",   "quarantined"};
   return kNames[static_cast<int>(state)];
 }
 
@@ -40,7 +41,7 @@ Metrics::Metrics(prometheus::Registry& registry)
                         .Register(registry)) {
   for (int role = 0; role < 4; ++role) {
     const std::string name(Name(static_cast<Role>(role)));
-    for (int state = 0; state < 5; ++state) {
+    for (int state = 0; state < 6; ++state) {
       members_[role][state] = &AddGauge(
           registry, "bottega_router_members", "Members by role and state.",
           {{"role", name}, {"state", std::string(Name(static_cast<MemberState>(state)))}});

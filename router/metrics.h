@@ -24,14 +24,14 @@ struct Metrics {
   prometheus::Gauge& Members(Role role, MemberState state) {
     return *members_[static_cast<int>(role)][static_cast<int>(state)];
   }
-  // change: joined, suspected, recovered, left, died, refused
+  // change: joined, suspected, recovered, left, died, refused, quarantined, readmitted
   void MemberChanged(Role role, const char* change);
   // reason: placement; outcome: loaded, unloaded
   void ExpertsMoved(const char* outcome, double count);
   prometheus::Histogram& HeartbeatGap(Role role) { return *heartbeat_gap_[static_cast<int>(role)]; }
 
  private:
-  prometheus::Gauge* members_[4][5];
+  prometheus::Gauge* members_[4][6];
   prometheus::Histogram* heartbeat_gap_[4];
   prometheus::Family<prometheus::Counter>& member_changes_;
   prometheus::Family<prometheus::Counter>& expert_moves_;

@@ -72,6 +72,9 @@ struct FakeWorker {
         node.context.loop.Spawn(node.context.node, Load(this, assignments));
       };
     }
+    if (node.context.role == Role::kAttention) callbacks.bad_workers = [this] { return bad; };
+    callbacks.on_quarantine = [this] { ++quarantines; };
+    callbacks.self_tests_passed = [this] { return self_tests_passed; };
     if (stuck) callbacks.progress = [] { return 0; };
     session = std::make_unique<RouterSession>(
         node.context, self, RouterSessionOptions{.router_address = kAddress}, callbacks);
@@ -99,6 +102,9 @@ struct FakeWorker {
   int assignments = 0;
   Duration load_time = 20ms;
   bool stuck = false;
+  std::vector<std::pair<Incarnation, std::string>> bad;  // as this attention worker reports
+  int quarantines = 0;
+  uint64_t self_tests_passed = 0;
   ExpertRef hot{LayerId{99}, ExpertId{0}};  // the one expert that is asked for
   absl::Status refused;
 };
@@ -275,6 +281,54 @@ TEST_F(RouterTest, ASilentWorkerIsSuspectedThenBuried) {
   ASSERT_NE(InTable("expert-1"), nullptr) << "it comes back by itself";
   EXPECT_EQ(InTable("expert-1")->state, MemberState::kActive);
   EXPECT_EQ(LeastReplicas(), 2u);
+}
+
+// Out of the table as soon as an attention worker says that its answers are wrong; back after its
+// time and a self-test. The reports that went on meanwhile are of the past.
+TEST_F(RouterTest, AWorkerThatAnswersWronglyIsOutUntilItPassesItsSelfTest) {
+  FakeWorker& reporter = Join("attention-0", Role::kAttention);
+  for (int i = 0; i < 3; ++i) Join("expert-" + std::to_string(i));
+  Run(1s);
+  FakeWorker& wrong = *workers_["expert-1"];
+  const MemberId id = *wrong.session->id();
+  reporter.bad = {{wrong.node.context.incarnation, "not_finite"}};
+  const auto replicas = [&] {
+    size_t of_it = 0;
+    for (const auto& members : router_->table()->replicas) {
+      of_it += std::find(members.begin(), members.end(), id) != members.end();
+    }
+    return of_it;
+  };
+  Run(300ms);
+  EXPECT_EQ(InTable("expert-1")->state, MemberState::kQuarantined);
+  EXPECT_EQ(replicas(), 0u);
+  EXPECT_EQ(wrong.quarantines, 1);
+  EXPECT_EQ(LeastReplicas(), 2u) << "its experts went elsewhere";
+  Run(6s);
+  EXPECT_EQ(InTable("expert-1")->state, MemberState::kQuarantined) << "no self-test yet";
+  ++wrong.self_tests_passed;
+  Run(200ms);
+  reporter.bad.clear();  // as its dispatcher does once it reads the table
+  Run(1s);
+  EXPECT_EQ(InTable("expert-1")->state, MemberState::kActive);
+  EXPECT_GT(replicas(), 0u);
+  EXPECT_EQ(wrong.quarantines, 1);
+}
+
+// An attention worker that sees faults everywhere takes nobody's last worker away.
+TEST_F(RouterTest, TheLastTrustedWorkerStays) {
+  FakeWorker& reporter = Join("attention-0", Role::kAttention);
+  for (int i = 0; i < 3; ++i) {
+    FakeWorker& worker = Join("expert-" + std::to_string(i));
+    reporter.bad.emplace_back(worker.node.context.incarnation, "mismatch");
+  }
+  Run(2s);
+  int active = 0;
+  for (int i = 0; i < 3; ++i) {
+    active += InTable("expert-" + std::to_string(i))->state == MemberState::kActive;
+  }
+  EXPECT_EQ(active, 1);
+  EXPECT_TRUE(EveryExpertHasAReplica(*router_->table()));
 }
 
 TEST_F(RouterTest, ACutThatHealsInTimeIsForgiven) {
