@@ -13,6 +13,8 @@ using Why = ActiveDispatch::Why;
 namespace {
 constexpr Duration kPatienceMax = 1s;
 constexpr Duration kBusyPause = 1ms;
+// Workers that die together are known to be dead by then.
+constexpr Duration kDeathsSettle = 100ms;
 }  // namespace
 
 Dispatcher::Impl::Impl(Loop& loop, Transport& transport, Incarnation self,
@@ -48,6 +50,7 @@ void Dispatcher::Impl::UpdateTable(TableSnapshot next) {
       active->refused_why.erase(active->refused_why.begin() + static_cast<ptrdiff_t>(i));
     }
   }
+  ReviewQuarantine();
   dirty_ = true;
   Pump();
 }
@@ -56,7 +59,7 @@ absl::Status Dispatcher::Impl::AddPeer(MemberId member, const PeerInfo& info) {
   if (Peer* peer = peers.Find(member); peer != nullptr) {
     if (peer->info.incarnation == info.incarnation && peer->info.session_key == info.session_key &&
         !peer->down) {
-      peer->info.cost = info.cost;
+      peer->SetCost(info.cost, loop_.Now());
       return absl::OkStatus();
     }
     RemovePeer(member, absl::UnavailableError("replaced by a new session"));
@@ -64,8 +67,8 @@ absl::Status Dispatcher::Impl::AddPeer(MemberId member, const PeerInfo& info) {
   absl::StatusOr<EndpointId> endpoint = transport_.Connect(info.transport_address);
   if (!endpoint.ok()) return endpoint.status();
   Peer& peer = peers.Add(member, info, *endpoint);
-  peer.quarantined =
-      std::find(quarantined_.begin(), quarantined_.end(), info.incarnation) != quarantined_.end();
+  peer.SetCost(info.cost, loop_.Now());
+  peer.quarantined = IsBad(info.incarnation);
   dirty_ = true;
   Pump();
   return absl::OkStatus();
@@ -81,7 +84,7 @@ void Dispatcher::Impl::RemovePeer(MemberId member, const absl::Status& why) {
 }
 
 void Dispatcher::Impl::UpdateCost(MemberId member, const PeerCost& cost) {
-  if (Peer* peer = peers.Find(member); peer != nullptr) peer->info.cost = cost;
+  if (Peer* peer = peers.Find(member); peer != nullptr) peer->SetCost(cost, loop_.Now());
 }
 
 void Dispatcher::Impl::OnFrame(FrameBuffer frame) {
@@ -103,7 +106,8 @@ void Dispatcher::Impl::OnFrame(FrameBuffer frame) {
     ++stats.dropped_unknown;
   } else if (!Answers(view->header, flight->header)) {
     ++stats.dropped_mismatch;
-    Lose(sequence, Loss::kMismatch);
+    if (flight->header.receiver == view->header.sender) Lose(sequence, Loss::kMismatch);
+    Strike(Incarnation{view->header.sender});
   } else if (view->kind() == FrameKind::kReply) {
     OnReply(sequence, *view);
   } else if (view->kind() == FrameKind::kNack) {
@@ -112,6 +116,7 @@ void Dispatcher::Impl::OnFrame(FrameBuffer frame) {
     OnAlive(sequence, view->reason());
   } else {
     ++stats.dropped_malformed;
+    Strike(Incarnation{view->header.sender});
   }
   Pump();
 }
@@ -145,6 +150,15 @@ void Dispatcher::Impl::OnUnusable(const FrameBuffer& frame, const absl::Status& 
       }
       return;
     }
+    case absl::StatusCode::kOutOfRange: {  // the CRC was good: its sender made it so
+      ++stats.dropped_malformed;
+      const FrameHeader header = UncheckedHeader(frame.bytes());
+      const Flight* flight = in_flight_.Find(header.sequence);
+      if (flight != nullptr && flight->header.receiver == header.sender) {
+        Lose(header.sequence, Loss::kMismatch);
+      }
+      return Strike(Incarnation{header.sender});
+    }
     default:
       ++stats.dropped_malformed;
   }
@@ -152,7 +166,10 @@ void Dispatcher::Impl::OnUnusable(const FrameBuffer& frame, const absl::Status& 
 
 void Dispatcher::Impl::OnReply(uint64_t sequence, const FrameView& view) {
   const Flight flight = in_flight_.Take(sequence);
-  peers.Find(flight.member)->credits.Give(flight.header.entries);
+  Peer& peer = *peers.Find(flight.member);
+  peer.credits.Give(flight.header.entries);
+  peer.strikes = std::max(0, peer.strikes - 1);
+  peer.SetBacklog(view.header.remaining_us, loop_.Now());
   dirty_ = true;  // for who waits for credits
   if (flight.dispatch == nullptr) {
     ++stats.dropped_unknown;
@@ -171,6 +188,7 @@ void Dispatcher::Impl::OnReply(uint64_t sequence, const FrameView& view) {
       continue;
     }
     active.state[e] = EntryState::kDone;
+    active.by[e] = flight.member;
     --active.open;
     ++used;
     Finite(active, e);
@@ -287,6 +305,8 @@ void Dispatcher::Impl::Lose(uint64_t sequence, Loss loss) {
     active.state[e] = EntryState::kWaiting;
     ++active.waiting;
     again = true;
+    // Who gave a wrong answer once may do so again: a replica is asked, if there is one.
+    if (loss == Loss::kMismatch) TryElsewhere(active, flight.member, e);
   }
   if (!again) return;
   switch (loss) {
@@ -306,14 +326,39 @@ void Dispatcher::Impl::Lose(uint64_t sequence, Loss loss) {
     case Loss::kLost:
       ++stats.resends_lost;
       break;
+    case Loss::kQuarantined:
+      ++stats.resends_quarantined;
+      break;
     case Loss::kBusy:
       break;
+  }
+}
+
+void Dispatcher::Impl::NoteDeath(ActiveDispatch& active, MemberId member) {
+  std::vector<int32_t> owners;
+  bool alone = false;
+  for (uint64_t sequence : in_flight_.Select([&](const Flight& flight) {
+         return flight.dispatch == &active && flight.member == member;
+       })) {
+    const Flight& flight = *in_flight_.Find(sequence);
+    alone |= flight.alone;
+    for (uint32_t e : flight.entries) owners.push_back(OwnerOf(active, e));
+  }
+  if (owners.empty()) return;
+  std::sort(owners.begin(), owners.end());
+  active.alone_at = loop_.Now() + kDeathsSettle;
+  if (alone) active.poisonous.push_back(owners.front());
+  for (uint32_t e = 0; e < active.state.size(); ++e) {
+    if (!std::binary_search(owners.begin(), owners.end(), OwnerOf(active, e))) continue;
+    ++active.deaths[e];
+    if (alone) Fail(active, e);
   }
 }
 
 void Dispatcher::Impl::LosePeer(Peer& peer, Loss loss, const absl::Status& why) {
   peer.down = true;
   peer.suspect = false;
+  for (ActiveDispatch* active : active_) NoteDeath(*active, peer.member);
   for (uint64_t sequence :
        in_flight_.Select([&](const Flight& flight) { return flight.member == peer.member; })) {
     Lose(sequence, loss);
@@ -342,16 +387,10 @@ void Dispatcher::Impl::NotFinite(ActiveDispatch& active, uint32_t entry, MemberI
   ++stats.resends_not_finite;
 }
 
-// A replica could: so the worker that could not is broken, and gets no more work in this
-// incarnation.
+// A replica could: so the worker that could not is broken.
 void Dispatcher::Impl::Finite(ActiveDispatch& active, uint32_t entry) {
   for (const ActiveDispatch::Suspicion& suspicion : active.not_finite) {
-    if (suspicion.entry != entry) continue;
-    Peer* peer = peers.Find(suspicion.member);
-    if (peer == nullptr || peer->quarantined) continue;
-    peer->quarantined = true;
-    quarantined_.push_back(peer->info.incarnation);
-    ++stats.peers_quarantined;
+    if (suspicion.entry == entry) Quarantine(suspicion.member, WorkerFault::kNotFinite);
   }
 }
 

@@ -20,16 +20,25 @@ struct Peer {
   Credits credits;
   bool down = false;         // the endpoint is lost; waits for AddPeer or RemovePeer
   bool suspect = false;      // overdue: no new work until it answers. Has a flight while so
-  bool quarantined = false;  // returned rows that were not finite where a replica's were
+  bool quarantined = false;  // its answers were wrong
+  int strikes = 0;           // frames that were no answer to anything
   Time busy_until{};         // it said BUSY
+  double backlog_us = 0;     // of others' work there ...
+  Time backlog_at{};         // ... as it said then
 
   bool Usable(Time now) const {
     return !down && !suspect && !quarantined && busy_until <= now && credits.free() > 0;
   }
-  // Service time of `rows` more rows sent now: its queue, what is on the way, and these.
-  double PredictedUs(uint32_t rows) const {
-    return info.cost.base_us + info.cost.row_us * (static_cast<double>(info.cost.queued_rows) +
-                                                   credits.in_use() + rows);
+  void SetBacklog(double us, Time now) {
+    backlog_us = us;
+    backlog_at = now;
+  }
+  void SetCost(const PeerCost& cost, Time now);
+  // Until its queue is empty: what others have there, as far as it is not worked off since it said
+  // so, and what of ours is on the way.
+  double ReadyUs(Time now) const;
+  double PredictedUs(Time now, uint32_t rows) const {
+    return ReadyUs(now) + info.cost.base_us + info.cost.row_us * rows;
   }
 };
 
