@@ -45,6 +45,7 @@ ExpertServer::ExpertServer(ServiceContext& context, ExpertConfig config, ExpertM
               [this](std::vector<ExpertRef> held) {
                 if (session_ != nullptr) session_->SetHeld(std::move(held));
               }),
+      self_test_(engine_),
       metrics_(context.metrics, transport.name()) {}
 
 ExpertServer::ExpertServer(ServiceContext& context, ExpertConfig config,
@@ -58,6 +59,7 @@ ExpertServer::~ExpertServer() { context_.loop.Kill(context_.node); }
 absl::Status ExpertServer::Start() {
   context_.loop.Spawn(context_.node, engine_.Run());
   context_.loop.Spawn(context_.node, loader_.Run());
+  context_.loop.Spawn(context_.node, self_test_.Run());
   context_.loop.Spawn(context_.node, MeasureLoad());
   if (context_.scrape != nullptr) {
     scrape_ = context_.scrape->Add([this] { metrics_.Update(engine_, loader_.missing()); });
@@ -105,6 +107,8 @@ void ExpertServer::Join(const RouterSessionOptions& router,
           .on_assignment = [this](std::vector<ExpertRef> experts) { Assign(std::move(experts)); },
           .load = [this] { return rows_per_second_; },
           .expert_load = [this](const std::vector<ExpertRef>& held) { return ExpertLoad(held); },
+          .on_quarantine = [this] { self_test_.Ask(); },
+          .self_tests_passed = [this] { return self_test_.passed(); },
           .on_refused = std::move(on_refused)});
   session_->Start();
 }

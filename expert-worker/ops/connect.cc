@@ -15,6 +15,7 @@ using internal::v1::PairFromExpert;
 using Stream = MessageStream<PairFromExpert, PairFromAttention>;
 constexpr Duration kHelloTimeout = 2s;
 constexpr Duration kCostInterval = 200ms;
+constexpr double kQueueNewsUs = 5000;
 
 absl::Status CheckTerms(const internal::v1::PairHello& hello, const PairTerms& terms,
                         const std::string& transport) {
@@ -40,8 +41,7 @@ absl::Status CheckTerms(const internal::v1::PairHello& hello, const PairTerms& t
 void Fill(const PeerCost& cost, internal::v1::CostModel* out) {
   out->set_base_us(cost.base_us);
   out->set_row_us(cost.row_us);
-  // What is queued has changed by the time it is read: peers count their own rows on the way.
-  out->set_queued_rows(0);
+  out->set_queued_rows(cost.queued_rows);
 }
 
 // The other end learns at once that its endpoint to here is worth nothing any more.
@@ -58,8 +58,14 @@ class EndsStream {
   std::shared_ptr<Pair> pair_;
 };
 
+// Who sends work here learns what is queued from every answer; this is for who sends none because
+// much was queued when it last heard.
 bool Changed(const PeerCost& now, const PeerCost& told) {
-  return std::abs(now.row_us - told.row_us) > 0.25 * told.row_us;
+  const auto queued_us = [](const PeerCost& cost) {
+    return cost.row_us * static_cast<double>(cost.queued_rows);
+  };
+  return std::abs(now.row_us - told.row_us) > 0.25 * told.row_us ||
+         std::abs(queued_us(now) - queued_us(told)) > kQueueNewsUs;
 }
 
 }  // namespace
@@ -89,7 +95,7 @@ Task<void> Connect(ExpertEngine* engine, PairTerms terms, std::unique_ptr<ByteSt
 
   const EndsStream ends_stream(*pair, stream);
   PairFromExpert welcome;
-  PeerCost told = engine->cost();
+  PeerCost told = engine->CostFor(**pair);
   welcome.mutable_welcome()->set_incarnation(engine->context().incarnation.value);
   welcome.mutable_welcome()->set_session_key((*pair)->session_key);
   welcome.mutable_welcome()->set_credits((*pair)->credits);
@@ -101,7 +107,7 @@ Task<void> Connect(ExpertEngine* engine, PairTerms terms, std::unique_ptr<ByteSt
   while (ended.ok() && !(*pair)->gone) {
     absl::StatusOr<PairFromAttention> message = co_await stream.Receive(loop.Now() + kCostInterval);
     if (absl::IsDeadlineExceeded(message.status())) {
-      if (const PeerCost now = engine->cost(); Changed(now, told)) {
+      if (const PeerCost now = engine->CostFor(**pair); Changed(now, told)) {
         PairFromExpert update;
         Fill(now, update.mutable_cost());
         told = now;
