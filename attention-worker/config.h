@@ -17,7 +17,10 @@ struct AttentionConfig {
   int64_t max_model_len = 0;           // 0: what the model offers and the pool holds
   int64_t max_num_seqs = limits::kRunningRequestsMax;
   int64_t prefill_tokens = limits::kPrefillChunkTokens;
-  std::string hash_trace;  // file; empty: none
+  // Every so-many-th dispatch to the experts is executed twice and compared; 0: none.
+  uint32_t verify_every = 1000;
+  bool spoil_freed = false;  // freed KV blocks are overwritten with NaN (tests)
+  std::string hash_trace;    // file; empty: none
 };
 
 }  // namespace bottega

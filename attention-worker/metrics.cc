@@ -106,7 +106,8 @@ void AttentionMetrics::Exchange(const DispatcherStats& s, size_t credits_in_use,
                                                       {"corrupt", s.resends_corrupt},
                                                       {"lost", s.resends_lost},
                                                       {"suspect", s.resends_suspect},
-                                                      {"not_finite", s.resends_not_finite}};
+                                                      {"not_finite", s.resends_not_finite},
+                                                      {"quarantined", s.resends_quarantined}};
   for (const auto& [reason, value] : resends) {
     raise("bottega_exchange_resends_total", "Shares sent again", {{"reason", reason}}, value);
   }
@@ -123,6 +124,21 @@ void AttentionMetrics::Exchange(const DispatcherStats& s, size_t credits_in_use,
   for (const auto& [reason, value] : drops) {
     raise("bottega_exchange_dropped_frames_total", "Frames not used", {{"reason", reason}}, value);
   }
+  const std::pair<const char*, uint64_t> quarantines[] = {
+      {"not_finite", s.quarantined_not_finite},
+      {"wrong_frame", s.quarantined_wrong_frame},
+      {"mismatch", s.quarantined_mismatch}};
+  for (const auto& [reason, value] : quarantines) {
+    raise("bottega_exchange_quarantines_total", "Expert workers found wrong", {{"reason", reason}},
+          value);
+  }
+  const char* verified = "bottega_exchange_verified_total";
+  const char* verified_help = "Dispatches executed twice, rows of them that differed";
+  raise(verified, verified_help, {{"outcome", "dispatch"}}, s.verified);
+  raise(verified, verified_help, {{"outcome", "mismatch"}}, s.verified_mismatches);
+  raise(verified, verified_help, {{"outcome", "unresolved"}}, s.verified_unresolved);
+  raise("bottega_exchange_poison_rows_total", "Tokens that three expert workers died with", {},
+        s.poison_tokens);
   AddGauge(registry_, "bottega_exchange_credits_in_use", "Rows in flight")
       .Set(static_cast<double>(credits_in_use));
   AddGauge(registry_, "bottega_exchange_endpoints", "Open endpoints",

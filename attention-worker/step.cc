@@ -21,8 +21,14 @@ Task<absl::Status> Engine::Step(const Shares& shares) {
   const FramePhase phase =
       shares.front().sequence->decoding() ? FramePhase::kDecode : FramePhase::kPrefill;
   failed_.clear();
+  owners_.clear();
+  for (size_t i = 0; i < shares.size(); ++i) {
+    owners_.insert(owners_.end(), shares[i].tokens, static_cast<int32_t>(i));
+  }
   ++step_key_;
   if (options_.faults != nullptr) CO_RETURN_IF_ERROR(FAULT_POINT(*options_.faults, "aw.step"));
+
+  if (absl::Status crash = CrashIf(); !crash.ok()) co_await loop_.SleepUntil(kNever);
 
   block_.Embed(batch_, scratch_);
   TraceRows(shares, -1, "embed", scratch_.x.data(), model.hidden_size * sizeof(float));
@@ -44,6 +50,25 @@ Task<absl::Status> Engine::Step(const Shares& shares) {
   co_return absl::OkStatus();
 }
 
+// aw.crash_if=crash:ID dies of a token.
+absl::Status Engine::CrashIf() const {
+  if (options_.faults == nullptr) return absl::OkStatus();
+  for ([[maybe_unused]] int32_t id : batch_.ids) {
+    RETURN_IF_ERROR(FAULT_POINT_IF(*options_.faults, "aw.crash_if", id));
+  }
+  return absl::OkStatus();
+}
+
+// aw.mark_if=error:ID makes a token's rows such that ew.crash_if=crash:1111638594 dies of them.
+void Engine::MarkRows() {
+  if (options_.faults == nullptr) return;
+  const size_t row_bytes = model_.config().hidden_size * SizeOf(options_.row_type);
+  for (size_t token = 0; token < batch_.ids.size(); ++token) {
+    if (FAULT_POINT_IF(*options_.faults, "aw.mark_if", batch_.ids[token]).ok()) continue;
+    std::memset(scratch_.rows.data() + token * row_bytes, 0x42, row_bytes);
+  }
+}
+
 // Gate, then the exchange: every chosen expert's row for every token, or the tokens that lack one.
 Task<absl::Status> Engine::Experts(int layer, FramePhase phase) {
   const ModelConfig& model = model_.config();
@@ -57,30 +82,46 @@ Task<absl::Status> Engine::Experts(int layer, FramePhase phase) {
       // No worker is shown a row that is not finite: it would be blamed for the answer.
       std::memset(scratch_.rows.data() + token * row_bytes, 0, row_bytes);
     }
-    FailTokens(bad, MakeError(Reason::kInternalError, "a router logit is not a finite number"));
+    FailTokens(bad, {MakeError(Reason::kInternalError, "a router logit is not a finite number"),
+                     /*not_finite=*/true});
   }
+  MarkRows();
   const DispatchRequest request{.request_key = step_key_,
                                 .layer = LayerId{static_cast<uint16_t>(layer)},
                                 .phase = phase,
                                 .tokens = static_cast<int32_t>(tokens),
                                 .rows = scratch_.rows.data(),
-                                .experts = scratch_.expert_ids.As<uint16_t>().data()};
+                                .experts = scratch_.expert_ids.As<uint16_t>().data(),
+                                .owners = owners_.data()};
   const Time start = loop_.Now();
   absl::StatusOr<DispatchResult> result =
       co_await experts_.Dispatch(request, scratch_.replies.data());
   metrics_.ExchangeWait(loop_.Now() - start);
   if (!result.ok()) co_return result.status();
   if (!result->failed_tokens.empty()) {
-    FailTokens(
-        result->failed_tokens,
-        MakeError(Reason::kExpertsUnavailable, fmt::format("no worker serves expert {} of layer {}",
-                                                           result->missing.front().value, layer)));
+    FailTokens(result->poison_tokens,
+               {MakeError(Reason::kRequestQuarantined, "expert workers died of this request")});
+    FailTokens(result->failed_tokens,
+               {MakeError(Reason::kExpertsUnavailable,
+                          fmt::format("no worker serves expert {} of layer {}",
+                                      result->missing.front().value, layer))});
   }
   co_return absl::OkStatus();
 }
 
-void Engine::FailTokens(const std::vector<int32_t>& tokens, const absl::Status& why) {
-  for (int32_t token : tokens) failed_.emplace(token, why);
+void Engine::FailTokens(const std::vector<int32_t>& tokens, const Failure& failure) {
+  for (int32_t token : tokens) failed_.emplace(token, failure);  // the first failure stays
+}
+
+// A number that is not finite never becomes a token. Its sequence is computed once more from its
+// tokens; if that gives none either, it fails.
+void Engine::FailSequence(Sequence& sequence, const Failure& failure) {
+  if (failure.not_finite && sequence.restarts == 0) {
+    metrics_.Abort("restarted");
+    scheduler_.Restart(sequence);
+    return;
+  }
+  End(sequence.spec.key, sequence.spec.owner_epoch, failure.why);
 }
 
 void Engine::Sample(const Shares& shares) {
@@ -118,13 +159,13 @@ void Engine::Emit(const Shares& shares) {
     const bool failed = failure != failed_.end() && failure->first < first + share.tokens;
     first += share.tokens;
     if (failed) {
-      End(sequence.spec.key, sequence.spec.owner_epoch, failure->second);
+      FailSequence(sequence, failure->second);
       continue;
     }
     if (!share.sample) continue;
     const SampleRow& row = rows_[*share.sample];
     if (!row.status.ok()) {
-      End(sequence.spec.key, sequence.spec.owner_epoch, row.status);
+      FailSequence(sequence, {row.status, /*not_finite=*/true});
       continue;
     }
     const SequenceSpec& spec = sequence.spec;
@@ -136,6 +177,7 @@ void Engine::Emit(const Shares& shares) {
                      .logprob = row.chosen.logprob,
                      .top = {row.top.begin(), row.top.end()}};
     sequence.tokens.push_back(id);
+    sequence.trial = Trial::kNone;  // it got on
     const auto contains = [id](const std::vector<int32_t>& ids) {
       return std::find(ids.begin(), ids.end(), id) != ids.end();
     };
