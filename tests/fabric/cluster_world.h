@@ -24,6 +24,9 @@ struct ClusterOptions {
   uint32_t expert_workers = 2;
   uint32_t replication = 1;
   uint64_t kv_bytes = uint64_t{4} << 20;  // of an attention worker's pool
+  int64_t prefill_tokens = limits::kPrefillChunkTokens;
+  uint32_t verify_every = 0;  // dispatches executed twice
+  Duration quarantine_min = std::chrono::milliseconds(500);
 };
 
 // The answer to one request, as a client would get it.
@@ -77,6 +80,17 @@ class ClusterWorld {
   void StartExpert(uint32_t index);
   void KillExpert(uint32_t index);
   void PauseExpert(uint32_t index, Duration time);  // frames of and to it wait, as after a SIGSTOP
+  // Nothing goes in or out of it for so long, then what was held does: seen from outside it was
+  // stopped, and wakes up as a zombie.
+  void PauseAttention(uint32_t index, Duration time);
+  // Of the present life. A `crash` in their plans kills the process; it is started anew after
+  // restart_after.
+  FaultPoints& attention_faults(uint32_t index) { return attention_[index]->process->faults; }
+  FaultPoints& expert_faults(uint32_t index) { return experts_[index]->process->faults; }
+  Duration restart_after = std::chrono::milliseconds(50);
+  uint64_t attention_crashes = 0, expert_crashes = 0;
+  // All expert workers live, and the router and every attention worker trust them.
+  bool ExpertsWhole() const;
   // The next message between two processes breaks its stream.
   void BreakStream(NodeId a, NodeId b) { broken_ = {a, b}; }
   LocalNetwork& network() { return *network_; }
@@ -96,6 +110,7 @@ class ClusterWorld {
 
   Loop& loop() { return *loop_; }
   gateway::GatewayService& gateway() { return *gateway_->service; }
+  bool has_router() const { return router_->process != nullptr; }
   AttentionServer& attention(uint32_t index) { return *attention_[index]->server; }
   ExpertServer& expert(uint32_t index) { return *experts_[index]->server; }
   TableSnapshot table() const { return router_->server->table(); }
@@ -128,12 +143,15 @@ class ClusterWorld {
     std::unique_ptr<Process> process;
     std::unique_ptr<LoopbackTransport> transport;
     std::unique_ptr<AttentionServer> server;
+    Time paused_until{};
+    bool crashed = false;  // dead, and not yet taken away
   };
   struct Expert {
     std::unique_ptr<Process> process;
     std::unique_ptr<LoopbackTransport> transport;
     std::unique_ptr<ExpertServer> server;
     Time paused_until{};
+    bool crashed = false;
   };
 
   template <class T>
@@ -143,6 +161,9 @@ class ClusterWorld {
   }
 
   void StartGateway();
+  void Crash(NodeId node, bool* crashed);
+  Task<void> TakeAway(Role role, uint32_t index);
+  Task<void> HealLater(std::vector<std::pair<NodeId, NodeId>> cuts, Duration after);
   FrameFate FateOf(const std::string& from, const std::string& to,
                    absl::Span<const std::byte> frame);
 
