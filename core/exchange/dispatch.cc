@@ -192,8 +192,17 @@ int32_t Dispatcher::Impl::OwnerOf(const ActiveDispatch& active, uint32_t entry) 
   return active.request.owners == nullptr ? token : active.request.owners[token];
 }
 
-void Dispatcher::Impl::RouteEntries(const ActiveDispatch& active,
-                                    const std::vector<uint32_t>& entries) {
+bool Dispatcher::Impl::DropRefusals(ActiveDispatch& active, ActiveDispatch::Why why) {
+  const size_t before = active.refused.size();
+  for (size_t i = before; i-- > 0;) {
+    if (active.refused_why[i] != why) continue;
+    active.refused.erase(active.refused.begin() + static_cast<ptrdiff_t>(i));
+    active.refused_why.erase(active.refused_why.begin() + static_cast<ptrdiff_t>(i));
+  }
+  return active.refused.size() < before;
+}
+
+void Dispatcher::Impl::RouteEntries(ActiveDispatch& active, const std::vector<uint32_t>& entries) {
   slot_of_expert_.assign(options_.shape.experts, -1);
   need_.clear();
   for (uint32_t e : entries) slot_of_expert_[active.request.experts[e]] = 0;
@@ -204,12 +213,17 @@ void Dispatcher::Impl::RouteEntries(const ActiveDispatch& active,
   }
   for (uint32_t e : entries) ++need_[slot_of_expert_[active.request.experts[e]]].rows;
   const absl::Span<const RouteMember> usable = peers.Usable(loop_.Now());
-  Route({.table = *table,
-         .layer = active.request.layer,
-         .need = need_,
-         .members = usable,
-         .refused = active.refused},
-        &routing_);
+  const auto route = [&] {
+    Route({.table = *table,
+           .layer = active.request.layer,
+           .need = need_,
+           .members = usable,
+           .refused = active.refused},
+          &routing_);
+    return std::find(routing_.member_of.begin(), routing_.member_of.end(), Routing::kNobody) ==
+           routing_.member_of.end();
+  };
+  if (!route() && DropRefusals(active, ActiveDispatch::Why::kElsewhere)) route();
   routed_to_.clear();
   for (const RouteMember& member : usable) routed_to_.push_back(member.member);
 }

@@ -43,13 +43,7 @@ void Dispatcher::Impl::UpdateTable(TableSnapshot next) {
   }
   table = std::move(next);
   // Who did not hold an expert may hold it now.
-  for (ActiveDispatch* active : active_) {
-    for (size_t i = active->refused.size(); i-- > 0;) {
-      if (active->refused_why[i] != Why::kNotHeld) continue;
-      active->refused.erase(active->refused.begin() + static_cast<ptrdiff_t>(i));
-      active->refused_why.erase(active->refused_why.begin() + static_cast<ptrdiff_t>(i));
-    }
-  }
+  for (ActiveDispatch* active : active_) DropRefusals(*active, Why::kNotHeld);
   ReviewQuarantine();
   dirty_ = true;
   Pump();
@@ -305,8 +299,10 @@ void Dispatcher::Impl::Lose(uint64_t sequence, Loss loss) {
     active.state[e] = EntryState::kWaiting;
     ++active.waiting;
     again = true;
-    // Who gave a wrong answer once may do so again: a replica is asked, if there is one.
-    if (loss == Loss::kMismatch) TryElsewhere(active, flight.member, e);
+    // Who gave a wrong answer or none may do so again: a replica is asked, if one can be.
+    if (loss == Loss::kMismatch || loss == Loss::kCorrupt || loss == Loss::kLost) {
+      Refuse(active, flight.member, ExpertId{active.request.experts[e]}, Why::kElsewhere);
+    }
   }
   if (!again) return;
   switch (loss) {

@@ -17,7 +17,8 @@ struct ActiveDispatch {
   explicit ActiveDispatch(Loop& loop) : slot(loop) {}
 
   // A member that must not get an expert of this dispatch again.
-  enum class Why : uint8_t { kNotHeld, kNotFinite, kElsewhere };
+  // kElsewhere only as long as another one can.
+  enum class Why : uint8_t { kNotHeld, kNotFinite, kElsewhere, kVerified };
   // A row that came back not finite, until a replica shows whether the worker or the input is bad.
   struct Suspicion {
     uint32_t entry;
@@ -111,7 +112,9 @@ class Dispatcher::Impl {
   // Sends each of `entries` (ascending) to the replica where it is done soonest, as far as credits
   // and memory go. The rest stays as it was.
   void Post(ActiveDispatch& active, const std::vector<uint32_t>& entries, Mode mode);
-  void RouteEntries(const ActiveDispatch& active, const std::vector<uint32_t>& entries);
+  void RouteEntries(ActiveDispatch& active, const std::vector<uint32_t>& entries);
+  // False: there were none.
+  bool DropRefusals(ActiveDispatch& active, ActiveDispatch::Why why);
   bool PostShare(ActiveDispatch& active, Peer& peer, absl::Span<const uint32_t> entries,
                  uint32_t tokens, Mode mode);
   void FailHopeless(ActiveDispatch& active);
@@ -127,8 +130,6 @@ class Dispatcher::Impl {
   // `rather_not_by` (may be null).
   Task<Opinion> Ask(const DispatchRequest* request, const std::vector<bool>* wanted,
                     const Opinion* not_by, const Opinion* rather_not_by);
-  // Refuses the member for the entry's expert, unless that would leave nobody.
-  void TryElsewhere(ActiveDispatch& active, MemberId member, uint32_t entry);
   bool AnotherReplica(const ActiveDispatch& active, uint32_t entry) const;
   void Unresolved(const DispatchRequest& request, uint32_t entry, DispatchResult* result);
 

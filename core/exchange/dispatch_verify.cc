@@ -36,14 +36,6 @@ bool Dispatcher::Impl::AnotherReplica(const ActiveDispatch& active, uint32_t ent
   return false;
 }
 
-void Dispatcher::Impl::TryElsewhere(ActiveDispatch& active, MemberId member, uint32_t entry) {
-  const size_t refused = active.refused.size();
-  Refuse(active, member, ExpertId{active.request.experts[entry]}, Why::kElsewhere);
-  if (active.refused.size() == refused || AnotherReplica(active, entry)) return;
-  active.refused.pop_back();
-  active.refused_why.pop_back();
-}
-
 Task<Opinion> Dispatcher::Impl::Ask(const DispatchRequest* request, const std::vector<bool>* wanted,
                                     const Opinion* not_by, const Opinion* rather_not_by) {
   const size_t entries = wanted->size();
@@ -53,17 +45,19 @@ Task<Opinion> Dispatcher::Impl::Ask(const DispatchRequest* request, const std::v
   ActiveGuard guard(*this, active);
   active->end = std::min(active->end, loop_.Now() + kVerifyMax);
   for (uint32_t e = 0; e < entries; ++e) {
-    if (!(*wanted)[e]) continue;
-    Refuse(*active, not_by->by[e], ExpertId{request->experts[e]}, Why::kElsewhere);
-  }
-  for (uint32_t e = 0; e < entries; ++e) {
-    if ((*wanted)[e] && rather_not_by != nullptr) TryElsewhere(*active, rather_not_by->by[e], e);
+    if ((*wanted)[e]) {
+      Refuse(*active, not_by->by[e], ExpertId{request->experts[e]}, Why::kVerified);
+    }
   }
   for (uint32_t e = 0; e < entries; ++e) {
     if ((*wanted)[e] && AnotherReplica(*active, e)) continue;
     active->state[e] = EntryState::kDone;
     --active->waiting;
     --active->open;
+  }
+  for (uint32_t e = 0; e < entries && rather_not_by != nullptr; ++e) {
+    if (active->state[e] == EntryState::kDone) continue;
+    Refuse(*active, rather_not_by->by[e], ExpertId{request->experts[e]}, Why::kElsewhere);
   }
   co_await Fill(active);
   opinion.by = active->by;
