@@ -110,7 +110,6 @@ class ClusterWorld {
 
   Loop& loop() { return *loop_; }
   gateway::GatewayService& gateway() { return *gateway_->service; }
-  bool has_router() const { return router_->process != nullptr; }
   AttentionServer& attention(uint32_t index) { return *attention_[index]->server; }
   ExpertServer& expert(uint32_t index) { return *experts_[index]->server; }
   TableSnapshot table() const { return router_->server->table(); }

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -97,6 +98,8 @@ class FakeAttentionWorker {
     auto stream = std::make_shared<Stream>(std::move(bytes));
     self->stream_ = stream;
     self->live_.clear();
+    self->waiting_.clear();
+    self->trial_.reset();
     self->seen_ = 0;
     internal::v1::AttentionMessage message;
     auto* hello = message.mutable_hello();
@@ -114,6 +117,7 @@ class FakeAttentionWorker {
       if (received->has_start_trial()) self->StartTrial(received->start_trial().request_key());
       if (received->has_cancel()) {
         self->waiting_.erase(received->cancel().request_key());
+        if (self->trial_ == received->cancel().request_key()) self->trial_.reset();
         self->cancels.push_back(received->cancel().request_key());
         self->live_.erase(received->cancel().request_key());
       }
@@ -128,11 +132,7 @@ class FakeAttentionWorker {
     if (busy == 0 && live_.size() < options_.slots) {
       if (submit.suspect()) {
         waiting_[submit.request_key()] = submit;
-        internal::v1::AttentionMessage message;
-        message.mutable_trial()->set_request_key(submit.request_key());
-        message.mutable_trial()->set_owner_epoch(submit.owner_epoch());
-        (void)stream.Send(message);
-        return;
+        return Offer(stream);
       }
       live_[submit.request_key()] = submit;
       return;
@@ -148,6 +148,16 @@ class FakeAttentionWorker {
     (void)stream.Send(message);
   }
 
+  // One suspect at a time, until it has got on.
+  void Offer(Stream& stream) {
+    if (trial_ || waiting_.empty()) return;
+    const internal::v1::Submit& submit = waiting_.begin()->second;
+    trial_ = submit.request_key();
+    internal::v1::AttentionMessage message;
+    message.mutable_trial()->set_request_key(submit.request_key());
+    message.mutable_trial()->set_owner_epoch(submit.owner_epoch());
+    (void)stream.Send(message);
+  }
   void StartTrial(uint64_t key) {
     auto found = waiting_.find(key);
     if (found == waiting_.end()) return;
@@ -180,6 +190,7 @@ class FakeAttentionWorker {
 
   void Step(Stream& stream, bool alive) {
     if (Dies()) return;
+    Offer(stream);
     internal::v1::AttentionMessage message;
     auto* step = message.mutable_step();
     for (auto it = live_.begin(); it != live_.end();) {
@@ -225,6 +236,7 @@ class FakeAttentionWorker {
       top->set_logprob(-0.1f * static_cast<float>(index + 1) - static_cast<float>(i));
     }
     submit.add_resume_tokens(next.id);
+    if (trial_ == submit.request_key()) trial_.reset();
     ++tokens;
     if (next.last) {
       token->set_finish(internal::v1::FINISH_REASON_STOP);
@@ -248,7 +260,8 @@ class FakeAttentionWorker {
   std::shared_ptr<Stream> stream_;  // the newest
   std::map<uint64_t, internal::v1::Submit> live_;
   std::map<uint64_t, internal::v1::Submit> waiting_;  // suspects whose trial has not begun
-  uint64_t seen_ = 0;                                 // submits of this stream
+  std::optional<uint64_t> trial_;
+  uint64_t seen_ = 0;  // submits of this stream
 };
 
 }  // namespace bottega::gateway
