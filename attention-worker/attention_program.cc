@@ -31,6 +31,7 @@ absl::Status Serve(Options options) {
   config.admin_address = process->admin_address();
   config.row_type = process->row_type();
   config.kv_bytes = options.kv_cache.value;
+  config.detailed_metrics = process->detailed_metrics();
   AttentionServer server(process->context(), config, process->model(), process->cpu(),
                          process->transport());
   return RunWorker(*process, server);

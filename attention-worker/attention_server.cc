@@ -8,11 +8,12 @@
 #include "attention-worker/ops/serve.h"
 #include "core/base/reason.h"
 #include "core/base/status.h"
+#include "core/cluster/protocol.h"
+#include "core/service/transport_metrics.h"
 
 namespace bottega {
 namespace {
 
-constexpr uint32_t kProtocol = 1;
 constexpr Duration kAliveInterval = std::chrono::milliseconds(100);
 // Without --kv-cache: enough for a few long conversations, and little beside the weights.
 constexpr uint64_t kDefaultKvBytes = uint64_t{1} << 30;
@@ -27,7 +28,7 @@ AttentionServer::AttentionServer(ServiceContext& context, AttentionConfig config
       model_(std::move(model)),
       cpu_(cpu),
       transport_(transport),
-      metrics_(context.metrics, model_->dir().filename().string(), transport.name()) {}
+      metrics_(context.metrics, model_->dir().filename().string()) {}
 
 // Its tasks use its members: they end first. Nothing is sent by that.
 AttentionServer::~AttentionServer() { context_.loop.Kill(context_.node); }
@@ -61,6 +62,7 @@ absl::Status AttentionServer::SizePool() {
                     wanted, kKvBlockPositions, block_bytes));
   }
   kv_blocks_ = static_cast<int32_t>(blocks);
+  metrics_.vllm().Pool(kKvBlockPositions, kv_blocks_);
   return absl::OkStatus();
 }
 
@@ -77,6 +79,7 @@ absl::Status AttentionServer::Start() {
                    .top_k = static_cast<uint32_t>(model.experts_per_token),
                    .hidden = static_cast<uint32_t>(model.hidden_size),
                    .row_type = config_.row_type};
+  options.flight = context_.flight;
   options.on_peer_lost = [this](MemberId member, const absl::Status&) { links_->PeerLost(member); };
   options.verify_every = config_.verify_every;
   options.on_bad_worker = [this] {
@@ -91,8 +94,9 @@ absl::Status AttentionServer::Start() {
   hello.set_protocol(kProtocol);
   hello.set_model_digest(model_->digest());
   hello.set_numerics_id(numerics_id());
-  hello.mutable_transport()->set_kind(transport_.name());
-  hello.mutable_transport()->set_address(transport_.address());
+  const TransportOffer offer = transport_.offer();
+  hello.mutable_offer()->mutable_kinds()->Assign(offer.kinds.begin(), offer.kinds.end());
+  hello.mutable_offer()->set_host(offer.host);
   links_ = std::make_unique<ExpertLinks>(context_, *dispatcher_, transport_, std::move(hello));
 
   const EngineOptions engine{
@@ -103,15 +107,20 @@ absl::Status AttentionServer::Start() {
       .kv_blocks = kv_blocks_,
       .spoil_freed = config_.spoil_freed,
       .trace = trace_.get(),
-      .faults = &context_.faults};
+      .faults = &context_.faults,
+      .flight = context_.flight};
   ASSIGN_OR_RETURN(engine_,
                    Engine::Create(context_.loop, cpu_, *model_, weights_, *dispatcher_, metrics_,
                                   engine, [this](const StepEvents& events) { Publish(events); }));
   context_.loop.Spawn(context_.node, engine_->Run());
   context_.loop.Spawn(context_.node, SayAlive());
   if (context_.scrape != nullptr) {
-    scrape_ = context_.scrape->Add([this] {
-      metrics_.Exchange(dispatcher_->stats(), dispatcher_->credits_in_use(), dispatcher_->peers());
+    AttentionMetrics::PeerName peer_name;
+    if (config_.detailed_metrics) peer_name = [this](MemberId member) { return NameOf(member); };
+    scrape_ = context_.scrape->Add([this, peer_name] {
+      metrics_.Publish(engine_->scheduler());
+      metrics_.Publish(*dispatcher_, peer_name);
+      CopyTransportBytes(transport_, context_.metrics);
     });
   }
 
@@ -160,6 +169,7 @@ void AttentionServer::Join(const RouterSessionOptions& router,
                 }
                 return bad;
               },
+          .endpoints = [this] { return EndpointsUp(transport_); },
           .on_refused = std::move(on_refused)});
   session_->Start();
 }
@@ -168,6 +178,11 @@ void AttentionServer::UpdateTable(TableSnapshot table) {
   table_ = std::move(table);
   dispatcher_->UpdateTable(table_);
   links_->UpdateTable(table_);
+}
+
+std::string AttentionServer::NameOf(MemberId member) const {
+  const Member* found = table_ == nullptr ? nullptr : table_->Find(member);
+  return found == nullptr ? "other" : found->name;
 }
 
 bool AttentionServer::ready() const {

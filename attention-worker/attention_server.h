@@ -36,6 +36,8 @@ class AttentionServer {
   const std::string& address() const { return address_; }  // of the gRPC server
   int64_t max_model_len() const { return max_model_len_; }
   std::string numerics_id() const;
+  // For the log: what was done in the `span` since the last call; "" if nothing.
+  std::string BusyLine(Duration span) { return metrics_.BusyLine(engine_->scheduler(), span); }
   // In the table, with a link to a replica of every expert.
   bool ready() const;
   MemberSelf Self() const;
@@ -49,6 +51,7 @@ class AttentionServer {
   using GatewayStream = MessageStream<internal::v1::AttentionMessage, internal::v1::GatewayMessage>;
 
   absl::Status SizePool();
+  std::string NameOf(MemberId member) const;
   void Publish(const StepEvents& events);
   Task<void> SayAlive();
   // A gateway's stream, owned by its handler.

@@ -8,6 +8,13 @@
 #include "core/kernels/cpu/threads.h"
 
 namespace bottega {
+namespace {
+
+uint64_t Microseconds(Duration d) {
+  return static_cast<uint64_t>(d / std::chrono::microseconds(1));
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
     Loop& loop, Cpu cpu, const PackedModel& model, const AttentionWeights& weights,
@@ -27,6 +34,7 @@ Engine::Engine(Loop& loop, Cpu cpu, const PackedModel& model, const AttentionWei
       model_(model),
       experts_(experts),
       metrics_(metrics),
+      stage_(loop, metrics),
       options_(std::move(options)),
       on_events_(std::move(on_events)),
       block_(cpu, model, weights, options_.row_type),
@@ -41,7 +49,12 @@ Engine::Engine(Loop& loop, Cpu cpu, const PackedModel& model, const AttentionWei
       work_(loop) {}
 
 absl::Status Engine::Submit(SequenceSpec spec) {
+  const SequenceKey key = spec.key;
   RETURN_IF_ERROR(scheduler_.Add(std::move(spec)));
+  Sequence& sequence = *scheduler_.Find(key);
+  sequence.submitted = loop_.Now();
+  Record(FlightKind::kTaken, sequence, sequence.spec.prompt_ids.size(),
+         sequence.spec.resume_tokens.size());
   work_.Wake();
   return absl::OkStatus();
 }
@@ -78,14 +91,19 @@ Task<void> Engine::Run() {
     OfferTrial();
     Flush(freed);
     const Shares shares = scheduler_.Pick(batch_);
-    metrics_.Pool(scheduler_);
     if (shares.empty()) {
       absl::Status woken = co_await work_.Wait(NextDeadline());
       continue;
     }
     const Time start = loop_.Now();
+    ++step_key_;
+    Begun(shares);
     absl::Status done = co_await Step(shares);
     metrics_.Step(batch_, shares, loop_.Now() - start);
+    Note(options_.flight, {.kind = FlightKind::kStep,
+                           .key = step_key_,
+                           .a = static_cast<uint64_t>(batch_.tokens()),
+                           .b = Microseconds(loop_.Now() - start)});
     if (done.ok()) {
       scheduler_.Commit(shares);
       Emit(shares);
@@ -99,9 +117,44 @@ Task<void> Engine::Run() {
   }
 }
 
+// Waiting is over for those whose first step this is.
+void Engine::Begun(const Shares& shares) {
+  for (const auto& share : shares) {
+    Sequence& sequence = *share.sequence;
+    Record(FlightKind::kInStep, sequence, step_key_, static_cast<uint64_t>(share.tokens));
+    if (sequence.started) continue;
+    sequence.started = loop_.Now();
+    const Duration waited = *sequence.started - sequence.submitted;
+    metrics_.Queued(waited);
+    Record(FlightKind::kStarted, sequence, step_key_, Microseconds(waited));
+  }
+}
+
+// A token of `sequence` is out.
+void Engine::Measure(Sequence& sequence, Finish finish) const {
+  const Time now = loop_.Now();
+  metrics_.vllm().Token(sequence, now, finish);
+  sequence.last_token = now;
+  if (!sequence.first_token) {
+    sequence.first_token = now;
+    metrics_.Prefilled(now - *sequence.started);
+    Record(FlightKind::kPrefilled, sequence, step_key_, Microseconds(now - *sequence.started));
+  }
+  if (finish == Finish::kNone) return;
+  metrics_.Decoded(now - *sequence.first_token);
+  Record(FlightKind::kEnded, sequence, step_key_, sequence.generated());
+}
+
+void Engine::Record(FlightKind kind, const Sequence& sequence, uint64_t a, uint64_t b) const {
+  Note(options_.flight, {.kind = kind, .key = sequence.spec.trace_key, .a = a, .b = b});
+}
+
 bool Engine::ApplyCancels() {
   bool freed = false;
   for (const SequenceKey& key : cancelled_) {
+    if (const Sequence* sequence = scheduler_.Find(key)) {
+      Record(FlightKind::kCancelled, *sequence, step_key_, sequence->generated());
+    }
     if (!scheduler_.Remove(key)) continue;
     metrics_.Abort("cancelled");
     freed = true;
@@ -132,6 +185,9 @@ Time Engine::NextDeadline() const {
 }
 
 void Engine::End(SequenceKey key, uint32_t owner_epoch, absl::Status why) {
+  if (const Sequence* sequence = scheduler_.Find(key)) {
+    Record(FlightKind::kCancelled, *sequence, step_key_, sequence->generated());
+  }
   if (!scheduler_.Remove(key)) return;
   metrics_.Abort(RowOf(ReasonOf(why)).name);
   events_.ended.push_back(

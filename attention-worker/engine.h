@@ -35,6 +35,7 @@ struct EngineOptions {
   bool spoil_freed = false;       // freed KV blocks are overwritten (tests)
   HashTrace* trace = nullptr;     // --hash-trace; outlives the engine
   FaultPoints* faults = nullptr;  // likewise; null: none
+  FlightRecorder* flight = nullptr;
 };
 
 // Continuous batching over one model: takes sequences, runs steps while there are any, hands out
@@ -83,13 +84,10 @@ class Engine {
   absl::Status CrashIf() const;
   void MarkRows();
   void Emit(const Shares& shares);
-  // Why a token's sequence cannot go on from this step.
-  struct Failure {
-    absl::Status why;
-    bool not_finite = false;  // worth one more try: what it was computed from may have been damaged
-  };
-  void FailTokens(const std::vector<int32_t>& tokens, const Failure& failure);
-  void FailSequence(Sequence& sequence, const Failure& failure);
+  void Begun(const Shares& shares);
+  void Measure(Sequence& sequence, Finish finish) const;
+  void Record(FlightKind kind, const Sequence& sequence, uint64_t a, uint64_t b) const;
+  void FailTokens(const std::vector<int32_t>& tokens, const absl::Status& why);
   void TraceRows(const Shares& shares, int layer, std::string_view stage, const void* rows,
                  size_t row_bytes) const;
 
@@ -105,6 +103,7 @@ class Engine {
   const PackedModel& model_;
   Dispatcher& experts_;
   AttentionMetrics& metrics_;
+  StageClock stage_;
   const EngineOptions options_;
   const OnEvents on_events_;
 
@@ -118,9 +117,9 @@ class Engine {
   // Of the step under way; reused.
   StepBatch batch_;
   std::vector<SampleRow> rows_;
-  std::vector<TokenLogprob> top_;      // [sampled, kTopLogprobsMax]
-  std::map<int32_t, Failure> failed_;  // token of the batch → why its sequence cannot go on
-  std::vector<int32_t> owners_;        // [tokens of the batch] its share
+  std::vector<TokenLogprob> top_;           // [sampled, kTopLogprobsMax]
+  std::map<int32_t, absl::Status> failed_;  // token of the batch → why its sequence must end
+  std::vector<int32_t> owners_;             // [tokens of the batch] its share
   StepEvents events_;
   uint64_t step_key_ = 0;
   std::set<SequenceKey> cancelled_;  // applied between steps

@@ -67,7 +67,7 @@ void ExpertLinks::PeerLost(MemberId member) {
 
 bool ExpertLinks::connected(MemberId member) const {
   auto it = links_.find(member);
-  return it != links_.end() && it->second->connected;
+  return it != links_.end() && it->second->connected && dispatcher_.Reached(member);
 }
 
 Task<void> ExpertLinks::Run(std::shared_ptr<Link> link) {
@@ -76,18 +76,62 @@ Task<void> ExpertLinks::Run(std::shared_ptr<Link> link) {
     absl::Status ended = co_await Pair(link);
     link->stream.reset();
     if (link->connected) {
-      link->connected = false;
       backoff = kBackoffMin;
-      dispatcher_.RemovePeer(link->member, ended);
-      if (link->wanted) {
-        context_.log.Warning(
-            fmt::format("expert worker {} is gone: {}", link->address, ended.ToString()));
-      }
+      OnEnd(*link, ended);
     }
     if (!link->wanted) break;
     absl::Status woken = co_await link->retry.Wait(context_.loop.Now() + backoff);
     backoff = std::min(kBackoffMax, 2 * backoff);
   }
+}
+
+void ExpertLinks::OnEnd(Link& link, const absl::Status& ended) {
+  link.connected = false;
+  const bool reached = dispatcher_.Reached(link.member);
+  dispatcher_.RemovePeer(link.member, ended);
+  if (!link.wanted) return;
+  if (link.shared_memory && !reached && hello_.offer().kinds_size() > 1) {
+    link.no_shared_memory = true;
+    context_.log.Warning(fmt::format(
+        "expert worker {}: no frame came through over shared memory, trying the network",
+        link.address));
+    return;
+  }
+  context_.log.Warning(fmt::format("expert worker {} is gone: {}", link.address, ended.ToString()));
+}
+
+internal::v1::PairFromAttention ExpertLinks::Hello(const Link& link) const {
+  internal::v1::PairFromAttention message;
+  *message.mutable_hello() = hello_;
+  if (link.no_shared_memory) {
+    internal::v1::TransportOffer& offer = *message.mutable_hello()->mutable_offer();
+    offer.clear_kinds();
+    for (const std::string& kind : hello_.offer().kinds()) {
+      if (kind != "shm") offer.add_kinds(kind);
+    }
+  }
+  return message;
+}
+
+// Our end of what the expert worker has chosen and opened; tells it the address.
+absl::StatusOr<PeerInfo> ExpertLinks::OpenEndpoint(const internal::v1::PairWelcome& welcome,
+                                                   const Link& link, Stream& stream) {
+  ASSIGN_OR_RETURN(const EndpointId endpoint, transport_.Open(welcome.transport().kind()));
+  internal::v1::PairFromAttention ready;
+  ready.mutable_ready()->mutable_transport()->set_kind(welcome.transport().kind());
+  ready.mutable_ready()->mutable_transport()->set_address(transport_.address(endpoint));
+  absl::Status connected = transport_.Connect(endpoint, welcome.transport().address());
+  if (connected.ok()) connected = stream.Send(ready);
+  if (!connected.ok()) {
+    transport_.Close(endpoint);
+    return connected;
+  }
+  return PeerInfo{.incarnation = link.incarnation,
+                  .session_key = welcome.session_key(),
+                  .endpoint = endpoint,
+                  .transport = welcome.transport().kind(),
+                  .credits = welcome.credits(),
+                  .cost = FromProto(welcome.cost())};
 }
 
 // One life of the pair: until the stream ends, with the status it ended with.
@@ -100,8 +144,7 @@ Task<absl::Status> ExpertLinks::Pair(std::shared_ptr<Link> link) {
   link->stream = std::make_shared<Stream>(*std::move(bytes));
   const std::shared_ptr<Stream> stream = link->stream;
 
-  internal::v1::PairFromAttention first;
-  *first.mutable_hello() = hello_;
+  const internal::v1::PairFromAttention first = Hello(*link);
   CO_RETURN_IF_ERROR(stream->Send(first));
   absl::StatusOr<internal::v1::PairFromExpert> answer = co_await stream->Receive(deadline);
   CO_RETURN_IF_ERROR(answer.status());
@@ -110,12 +153,10 @@ Task<absl::Status> ExpertLinks::Pair(std::shared_ptr<Link> link) {
   if (Incarnation{welcome.incarnation()} != link->incarnation) {
     co_return absl::UnavailableError("another incarnation answers at this address");
   }
-  const PeerInfo info{.incarnation = link->incarnation,
-                      .session_key = welcome.session_key(),
-                      .transport_address = welcome.transport().address(),
-                      .credits = welcome.credits(),
-                      .cost = FromProto(welcome.cost())};
-  CO_RETURN_IF_ERROR(dispatcher_.AddPeer(link->member, info));
+  const absl::StatusOr<PeerInfo> info = OpenEndpoint(welcome, *link, *stream);
+  CO_RETURN_IF_ERROR(info.status());
+  dispatcher_.AddPeer(link->member, *info);
+  link->shared_memory = info->transport == "shm";
   link->connected = true;
 
   while (true) {

@@ -13,8 +13,9 @@
 namespace bottega {
 
 // Keeps a pair stream to every expert worker of the table and tells the dispatcher what it says:
-// peer there (address, session key, credits), its cost model, peer gone. The end of the stream is
-// the death signal. Loop thread only.
+// peer there (endpoint, session key, credits), its cost model, peer gone. The end of the stream is
+// the death signal. The expert worker chooses the transport among those offered; shared memory that
+// carries no frames is not offered a second time. Loop thread only.
 class ExpertLinks {
  public:
   // `hello` is what this worker says first; `dispatcher` and `transport` outlive the links.
@@ -26,6 +27,7 @@ class ExpertLinks {
   // The endpoint of a peer is lost: its stream is closed, and it is paired again.
   void PeerLost(MemberId member);
 
+  // Paired, and frames come through.
   bool connected(MemberId member) const;
 
  private:
@@ -35,8 +37,10 @@ class ExpertLinks {
     MemberId member;
     Incarnation incarnation;
     std::string address;
-    bool wanted = true;  // still in the table
-    bool connected = false;
+    bool wanted = true;              // still in the table
+    bool connected = false;          // paired; frames may still not come through
+    bool shared_memory = false;      // what it is paired over
+    bool no_shared_memory = false;   // tried in vain
     std::shared_ptr<Stream> stream;  // while open
     Slot retry;                      // wakes the backoff when no longer wanted
 
@@ -45,12 +49,16 @@ class ExpertLinks {
 
   Task<void> Run(std::shared_ptr<Link> link);
   Task<absl::Status> Pair(std::shared_ptr<Link> link);
+  internal::v1::PairFromAttention Hello(const Link& link) const;
+  absl::StatusOr<PeerInfo> OpenEndpoint(const internal::v1::PairWelcome& welcome, const Link& link,
+                                        Stream& stream);
+  void OnEnd(Link& link, const absl::Status& ended);
   void Drop(Link& link);
 
   const ServiceContext& context_;
   Dispatcher& dispatcher_;
   Transport& transport_;
-  internal::v1::PairHello hello_;
+  const internal::v1::PairHello hello_;
   std::map<MemberId, std::shared_ptr<Link>> links_;
 };
 

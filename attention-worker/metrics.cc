@@ -1,7 +1,9 @@
 #include "attention-worker/metrics.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <chrono>
+#include <utility>
 
 namespace bottega {
 namespace {
@@ -9,21 +11,26 @@ namespace {
 using metrics::AddCounter;
 using metrics::AddGauge;
 using metrics::AddHistogram;
+using metrics::RaiseTo;
 
-double Seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
+constexpr const char* kStageNames[kStepStages] = {"embed",   "attend",  "gate",  "exchange_wait",
+                                                  "combine", "lm_head", "sample"};
+constexpr const char* kPeerStates[] = {"connecting", "up", "suspect", "quarantined", "down"};
 
-// A counter follows a number that only grows.
-void RaiseTo(prometheus::Counter& counter, uint64_t value) {
-  const double difference = static_cast<double>(value) - counter.Value();
-  if (difference > 0) counter.Increment(difference);
+// How sequences end without their last token; the rest of core/base/reason.h is "other".
+constexpr std::string_view kAbortReasons[] = {
+    "cancelled",      "deadline_exceeded", "experts_unavailable",
+    "internal_error", "draining",          "request_quarantined",
+    "other"};
+
+std::string_view AbortLabel(std::string_view reason) {
+  return std::ranges::find(kAbortReasons, reason) != std::end(kAbortReasons) ? reason : "other";
 }
 
 }  // namespace
 
-AttentionMetrics::AttentionMetrics(prometheus::Registry& r, const std::string& model,
-                                   const std::string& transport)
+AttentionMetrics::AttentionMetrics(prometheus::Registry& r, const std::string& model)
     : registry_(r),
-      transport_(transport),
       running_(AddGauge(r, "bottega_attention_requests_running", "Sequences that decode",
                         {{"model_name", model}})),
       waiting_(AddGauge(r, "bottega_attention_requests_waiting",
@@ -31,36 +38,74 @@ AttentionMetrics::AttentionMetrics(prometheus::Registry& r, const std::string& m
       kv_usage_(AddGauge(r, "bottega_attention_kv_usage_ratio", "Used share of the KV pool")),
       kv_free_(AddGauge(r, "bottega_attention_kv_blocks", "KV blocks", {{"state", "free"}})),
       kv_used_(AddGauge(r, "bottega_attention_kv_blocks", "KV blocks", {{"state", "used"}})),
-      prompt_tokens_(AddCounter(r, "bottega_attention_prompt_tokens_total", "Prompt tokens",
-                                {{"model_name", model}, {"source", "computed"}})),
+      prompt_computed_(AddCounter(r, "bottega_attention_prompt_tokens_total", "Prompt tokens",
+                                  {{"model_name", model}, {"source", "computed"}})),
+      prompt_replayed_(AddCounter(r, "bottega_attention_prompt_tokens_total", "Prompt tokens",
+                                  {{"model_name", model}, {"source", "replayed"}})),
       generation_tokens_(AddCounter(r, "bottega_attention_generation_tokens_total",
                                     "Generated tokens", {{"model_name", model}})),
       preemptions_(AddCounter(r, "bottega_attention_preemptions_total",
                               "Sequences that gave up their KV blocks")),
-      decode_seconds_(AddHistogram(r, "bottega_attention_step_seconds", "Duration of a step",
-                                   metrics::InterTokenBuckets(), {{"phase", "decode"}})),
-      prefill_seconds_(AddHistogram(r, "bottega_attention_step_seconds", "Duration of a step",
-                                    metrics::InterTokenBuckets(), {{"phase", "prefill"}})),
-      exchange_wait_seconds_(AddHistogram(r, "bottega_attention_stage_seconds",
-                                          "Duration of a stage of a step", metrics::FineBuckets(),
-                                          {{"stage", "exchange_wait"}})),
-      batch_tokens_(AddHistogram(r, "bottega_attention_batch_tokens", "Tokens in a step",
-                                 metrics::RowBuckets())),
-      batch_requests_(AddHistogram(r, "bottega_attention_batch_requests", "Sequences in a step",
-                                   metrics::RowBuckets())) {}
+      decode_step_seconds_(r, "bottega_attention_step_seconds", "Duration of a step",
+                           metrics::InterTokenBuckets(), {{"phase", "decode"}}),
+      prefill_step_seconds_(r, "bottega_attention_step_seconds", "Duration of a step",
+                            metrics::InterTokenBuckets(), {{"phase", "prefill"}}),
+      batch_tokens_(r, "bottega_attention_batch_tokens", "Tokens in a step", metrics::RowBuckets()),
+      batch_requests_(r, "bottega_attention_batch_requests", "Sequences in a step",
+                      metrics::RowBuckets()),
+      queue_seconds_(r, "bottega_attention_queue_seconds", "A sequence's arrival to its first step",
+                     metrics::EndToEndBuckets()),
+      prefill_seconds_(r, "bottega_attention_prefill_seconds",
+                       "A sequence's first step to its first token", metrics::EndToEndBuckets()),
+      decode_seconds_(r, "bottega_attention_decode_seconds", "A sequence's first token to its last",
+                      metrics::EndToEndBuckets()),
+      wait_last_peer_(AddHistogram(r, "bottega_exchange_wait_last_peer_seconds",
+                                   "A dispatch's first reply to its last", metrics::FineBuckets())),
+      vllm_(r, model) {
+  for (const char* stage : kStageNames) {
+    stages_.emplace_back(r, "bottega_attention_stage_seconds", "Duration of a stage of a step",
+                         metrics::FineBuckets(), metrics::Labels{{"stage", stage}});
+  }
+  for (std::string_view reason : kAbortReasons) {
+    AddCounter(r, "bottega_attention_aborts_total", "Sequences that ended early",
+               {{"reason", std::string(reason)}});
+  }
+}
 
 void AttentionMetrics::Step(const StepBatch& batch, const std::vector<Scheduler::Share>& shares,
                             Duration took) {
   // Nothing of the step is committed yet: what is being decoded still is one token short.
   const bool decode = shares.front().sequence->decoding();
-  (decode ? decode_seconds_ : prefill_seconds_).Observe(Seconds(took));
+  (decode ? decode_step_seconds_ : prefill_step_seconds_).Observe(Seconds(took));
   batch_tokens_.Observe(static_cast<double>(batch.tokens()));
   batch_requests_.Observe(static_cast<double>(shares.size()));
+  vllm_.Step(batch.tokens());
   generation_tokens_.Increment(static_cast<double>(batch.sampled.size()));
-  if (!decode) prompt_tokens_.Increment(static_cast<double>(batch.tokens()));
+  if (decode) return;
+  for (const Scheduler::Share& share : shares) {
+    (share.sequence->replays ? prompt_replayed_ : prompt_computed_).Increment(share.tokens);
+  }
 }
 
-void AttentionMetrics::Pool(const Scheduler& scheduler) {
+void AttentionMetrics::Abort(std::string_view reason) {
+  AddCounter(registry_, "bottega_attention_aborts_total", "Sequences that ended early",
+             {{"reason", std::string(AbortLabel(reason))}})
+      .Increment();
+}
+
+std::string AttentionMetrics::BusyLine(const Scheduler& scheduler, Duration span) {
+  const double prompts = prompt_computed_.Value() + prompt_replayed_.Value();
+  const double in = prompts - std::exchange(told_in_, prompts);
+  const double out =
+      generation_tokens_.Value() - std::exchange(told_out_, generation_tokens_.Value());
+  if (in + out == 0 && scheduler.empty()) return "";
+  Publish(scheduler);
+  return fmt::format("{:.1f} tokens/s in, {:.1f} out; {} running, {} waiting; KV {:.0f} %",
+                     in / Seconds(span), out / Seconds(span), running_.Value(), waiting_.Value(),
+                     100 * kv_usage_.Value());
+}
+
+void AttentionMetrics::Publish(const Scheduler& scheduler) {
   int decoding = 0;
   for (const auto& [order, sequence] : scheduler.sequences()) decoding += sequence->decoding();
   running_.Set(decoding);
@@ -69,37 +114,65 @@ void AttentionMetrics::Pool(const Scheduler& scheduler) {
   kv_free_.Set(scheduler.free_blocks());
   kv_used_.Set(used);
   kv_usage_.Set(static_cast<double>(used) / std::max(1, scheduler.total_blocks()));
-  RaiseTo(preemptions_, scheduler.preemptions());
+  RaiseTo(preemptions_, static_cast<double>(scheduler.preemptions()));
+  vllm_.Publish(scheduler, decoding, kv_usage_.Value());
+  for (metrics::LoopSeries& stage : stages_) stage.Publish();
+  for (metrics::LoopSeries* series :
+       {&decode_step_seconds_, &prefill_step_seconds_, &batch_tokens_, &batch_requests_,
+        &queue_seconds_, &prefill_seconds_, &decode_seconds_}) {
+    series->Publish();
+  }
 }
 
-void AttentionMetrics::Abort(std::string_view reason) {
-  AddCounter(registry_, "bottega_attention_aborts_total", "Sequences that ended early",
-             {{"reason", std::string(reason)}})
-      .Increment();
+void AttentionMetrics::Publish(const Dispatcher& dispatcher, const PeerName& peer_name) {
+  PublishStats(dispatcher.stats());
+  PublishPeers(dispatcher, peer_name);
+  AddGauge(registry_, "bottega_exchange_credits_in_use", "Rows in flight")
+      .Set(static_cast<double>(dispatcher.credits_in_use()));
 }
 
-void AttentionMetrics::ExchangeWait(Duration waited) {
-  exchange_wait_seconds_.Observe(Seconds(waited));
+void AttentionMetrics::PublishPeers(const Dispatcher& dispatcher, const PeerName& peer_name) {
+  const std::vector<PeerView> peers = dispatcher.PeerViews();
+  for (const auto& [kind, of] : dispatcher.stats().kinds) {
+    for (size_t state = 0; state < std::size(kPeerStates); ++state) {
+      const auto count = std::ranges::count_if(peers, [&](const PeerView& peer) {
+        return peer.transport == kind && peer.state == static_cast<PeerView::State>(state);
+      });
+      AddGauge(registry_, "bottega_exchange_endpoints", "Endpoints of the data plane",
+               {{"transport", kind}, {"state", kPeerStates[state]}})
+          .Set(static_cast<double>(count));
+    }
+  }
+  if (!peer_name) return;
+  for (const PeerView& peer : peers) {
+    const std::string name = peer_name(peer.member);
+    auto series = peer_round_trip_.find(name);
+    if (series == peer_round_trip_.end()) {
+      if (peer_round_trip_.size() == metrics::kPeersShownMax) continue;
+      prometheus::Histogram& added =
+          AddHistogram(registry_, "bottega_exchange_peer_round_trip_seconds",
+                       "A frame's posting to its reply, by expert worker", metrics::FineBuckets(),
+                       {{"peer", name}});
+      series = peer_round_trip_.emplace(name, added).first;
+    }
+    series->second.RaiseTo(*peer.round_trip);
+  }
 }
 
-void AttentionMetrics::Exchange(const DispatcherStats& s, size_t credits_in_use, size_t peers) {
-  const auto raise = [&](const char* name, const char* help, metrics::Labels labels,
-                         uint64_t value) {
-    RaiseTo(AddCounter(registry_, name, help, labels), value);
+void AttentionMetrics::PublishStats(const DispatcherStats& s) {
+  const auto raise = [this](const char* name, const char* help, const metrics::Labels& labels,
+                            uint64_t value) {
+    RaiseTo(AddCounter(registry_, name, help, labels), static_cast<double>(value));
   };
   const char* dispatches = "bottega_exchange_dispatches_total";
-  raise(dispatches, "Dispatches", {{"transport", transport_}, {"outcome", "ok"}},
-        s.dispatches - s.dispatches_missing);
-  raise(dispatches, "Dispatches", {{"transport", transport_}, {"outcome", "missing"}},
-        s.dispatches_missing);
-  const char* bytes = "bottega_exchange_bytes_total";
-  raise(bytes, "Bytes of frames", {{"transport", transport_}, {"direction", "sent"}}, s.bytes_sent);
-  raise(bytes, "Bytes of frames", {{"transport", transport_}, {"direction", "received"}},
-        s.bytes_received);
   const char* rows = "bottega_exchange_rows_total";
-  raise(rows, "Expert rows", {{"transport", transport_}, {"direction", "sent"}}, s.rows_sent);
-  raise(rows, "Expert rows", {{"transport", transport_}, {"direction", "received"}},
-        s.rows_received);
+  raise(dispatches, "Dispatches", {{"transport", "none"}, {"outcome", "missing"}},
+        s.dispatches_missing);
+  for (const auto& [kind, of] : s.kinds) {
+    raise(dispatches, "Dispatches", {{"transport", kind}, {"outcome", "ok"}}, of.dispatches);
+    raise(rows, "Expert rows", {{"transport", kind}, {"direction", "sent"}}, of.rows_sent);
+    raise(rows, "Expert rows", {{"transport", kind}, {"direction", "received"}}, of.rows_received);
+  }
   const std::pair<const char*, uint64_t> resends[] = {{"endpoint", s.resends_endpoint},
                                                       {"removed", s.resends_removed},
                                                       {"nack", s.resends_nack},
@@ -139,11 +212,17 @@ void AttentionMetrics::Exchange(const DispatcherStats& s, size_t credits_in_use,
   raise(verified, verified_help, {{"outcome", "unresolved"}}, s.verified_unresolved);
   raise("bottega_exchange_poison_rows_total", "Tokens that three expert workers died with", {},
         s.poison_tokens);
-  AddGauge(registry_, "bottega_exchange_credits_in_use", "Rows in flight")
-      .Set(static_cast<double>(credits_in_use));
-  AddGauge(registry_, "bottega_exchange_endpoints", "Open endpoints",
-           {{"transport", transport_}, {"state", "up"}})
-      .Set(static_cast<double>(peers));
+  for (const auto& [kind, of] : s.kinds) {
+    auto series = round_trip_.find(kind);
+    if (series == round_trip_.end()) {
+      prometheus::Histogram& added = AddHistogram(registry_, "bottega_exchange_round_trip_seconds",
+                                                  "A frame's posting to its reply",
+                                                  metrics::FineBuckets(), {{"transport", kind}});
+      series = round_trip_.emplace(kind, added).first;
+    }
+    series->second.RaiseTo(of.round_trip);
+  }
+  wait_last_peer_.RaiseTo(s.wait_last_peer);
 }
 
 }  // namespace bottega

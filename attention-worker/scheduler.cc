@@ -35,6 +35,7 @@ absl::Status Scheduler::Add(SequenceSpec spec) {
   sequence->tokens.insert(sequence->tokens.end(), spec.resume_tokens.begin(),
                           spec.resume_tokens.end());
   if (spec.suspect) sequence->trial = Trial::kQueued;
+  sequence->replays = !spec.resume_tokens.empty();
   sequence->spec = std::move(spec);
   orders_[sequence->spec.key] = sequence->order;
   sequences_.emplace(sequence->order, std::move(sequence));
@@ -53,11 +54,6 @@ bool Scheduler::Remove(const SequenceKey& key) {
 Sequence* Scheduler::Find(const SequenceKey& key) {
   auto it = orders_.find(key);
   return it == orders_.end() ? nullptr : sequences_.at(it->second).get();
-}
-
-void Scheduler::Restart(Sequence& sequence) {
-  FreeBlocks(sequence);
-  ++sequence.restarts;
 }
 
 Sequence* Scheduler::OfferTrial() {
@@ -142,6 +138,7 @@ bool Scheduler::PreemptYoungerThan(uint64_t order) {
   for (auto it = sequences_.rbegin(); it != sequences_.rend() && it->first > order; ++it) {
     if (it->second->blocks.empty()) continue;
     FreeBlocks(*it->second);
+    it->second->replays = true;
     ++preemptions_;
     return true;
   }

@@ -46,8 +46,6 @@ class Scheduler {
   bool Remove(const SequenceKey& key);
   Sequence* Find(const SequenceKey& key);
 
-  // Forgets what is computed of it: it will be computed anew.
-  void Restart(Sequence& sequence);
   // The next suspect whose turn it is, now offered; nullptr: nobody's, or one is on trial.
   Sequence* OfferTrial();
 

@@ -33,6 +33,7 @@ struct SequenceSpec {
   std::vector<int32_t> stop_token_ids;
   bool ignore_eos = false;
   int32_t top_logprobs = -1;  // -1: no logprobs wanted
+  uint64_t trace_key = 0;     // of the request's id, for the flight recorder
   Time deadline = kNever;
   bool suspect = false;  // a worker was lost under it: runs on trial
 };
@@ -78,9 +79,12 @@ struct Sequence {
   uint64_t order = 0;           // of arrival; the youngest is preempted first
   std::vector<int32_t> tokens;  // prompt, then generated
   int32_t computed = 0;         // tokens whose K and V are in `blocks`
+  bool replays = false;         // what is computed was computed before: here, or by another owner
+  Time submitted{};             // for metrics: its life here
+  std::optional<Time> started;
+  std::optional<Time> first_token, last_token;
   std::vector<int32_t> blocks;  // block i holds positions 16 i .. 16 i + 15
   Trial trial = Trial::kNone;
-  int restarts = 0;  // recomputed because something in it was not finite
 
   int32_t length() const { return static_cast<int32_t>(tokens.size()); }
   int32_t prompt_length() const { return static_cast<int32_t>(spec.prompt_ids.size()); }

@@ -25,28 +25,34 @@ Task<absl::Status> Engine::Step(const Shares& shares) {
   for (size_t i = 0; i < shares.size(); ++i) {
     owners_.insert(owners_.end(), shares[i].tokens, static_cast<int32_t>(i));
   }
-  ++step_key_;
   if (options_.faults != nullptr) CO_RETURN_IF_ERROR(FAULT_POINT(*options_.faults, "aw.step"));
 
   if (absl::Status crash = CrashIf(); !crash.ok()) co_await loop_.SleepUntil(kNever);
 
+  stage_.Begin();
   block_.Embed(batch_, scratch_);
+  stage_.Done(StepStage::kEmbed);
   TraceRows(shares, -1, "embed", scratch_.x.data(), model.hidden_size * sizeof(float));
   for (int layer = 0; layer < model.num_layers; ++layer) {
     block_.Attend(layer, batch_, kv_.layer(layer), scratch_);
+    stage_.Done(StepStage::kAttend);
     TraceRows(shares, layer, "attend", scratch_.x.data(), model.hidden_size * sizeof(float));
     if (model.is_moe_layer[layer]) {
       absl::Status routed = co_await Experts(layer, phase);
       if (!routed.ok()) co_return routed;
       block_.Combine(tokens, scratch_);
+      stage_.Done(StepStage::kCombine);
     } else {
       block_.Dense(layer, tokens, scratch_);
       co_await loop_.Yield();
+      stage_.Begin();
     }
     TraceRows(shares, layer, "ffn", scratch_.x.data(), model.hidden_size * sizeof(float));
   }
   block_.Logits(batch_, scratch_);
+  stage_.Done(StepStage::kLmHead);
   Sample(shares);
+  stage_.Done(StepStage::kSample);
   co_return absl::OkStatus();
 }
 
@@ -82,8 +88,7 @@ Task<absl::Status> Engine::Experts(int layer, FramePhase phase) {
       // No worker is shown a row that is not finite: it would be blamed for the answer.
       std::memset(scratch_.rows.data() + token * row_bytes, 0, row_bytes);
     }
-    FailTokens(bad, {MakeError(Reason::kInternalError, "a router logit is not a finite number"),
-                     /*not_finite=*/true});
+    FailTokens(bad, MakeError(Reason::kInternalError, "a router logit is not a finite number"));
   }
   MarkRows();
   const DispatchRequest request{.request_key = step_key_,
@@ -93,35 +98,24 @@ Task<absl::Status> Engine::Experts(int layer, FramePhase phase) {
                                 .rows = scratch_.rows.data(),
                                 .experts = scratch_.expert_ids.As<uint16_t>().data(),
                                 .owners = owners_.data()};
-  const Time start = loop_.Now();
+  stage_.Done(StepStage::kGate);
   absl::StatusOr<DispatchResult> result =
       co_await experts_.Dispatch(request, scratch_.replies.data());
-  metrics_.ExchangeWait(loop_.Now() - start);
+  stage_.Done(StepStage::kExchangeWait);
   if (!result.ok()) co_return result.status();
   if (!result->failed_tokens.empty()) {
     FailTokens(result->poison_tokens,
-               {MakeError(Reason::kRequestQuarantined, "expert workers died of this request")});
-    FailTokens(result->failed_tokens,
-               {MakeError(Reason::kExpertsUnavailable,
-                          fmt::format("no worker serves expert {} of layer {}",
-                                      result->missing.front().value, layer))});
+               MakeError(Reason::kRequestQuarantined, "expert workers died of this request"));
+    FailTokens(
+        result->failed_tokens,
+        MakeError(Reason::kExpertsUnavailable, fmt::format("no worker serves expert {} of layer {}",
+                                                           result->missing.front().value, layer)));
   }
   co_return absl::OkStatus();
 }
 
-void Engine::FailTokens(const std::vector<int32_t>& tokens, const Failure& failure) {
-  for (int32_t token : tokens) failed_.emplace(token, failure);  // the first failure stays
-}
-
-// A number that is not finite never becomes a token. Its sequence is computed once more from its
-// tokens; if that gives none either, it fails.
-void Engine::FailSequence(Sequence& sequence, const Failure& failure) {
-  if (failure.not_finite && sequence.restarts == 0) {
-    metrics_.Abort("restarted");
-    scheduler_.Restart(sequence);
-    return;
-  }
-  End(sequence.spec.key, sequence.spec.owner_epoch, failure.why);
+void Engine::FailTokens(const std::vector<int32_t>& tokens, const absl::Status& why) {
+  for (int32_t token : tokens) failed_.emplace(token, why);  // the first reason stays
 }
 
 void Engine::Sample(const Shares& shares) {
@@ -159,13 +153,13 @@ void Engine::Emit(const Shares& shares) {
     const bool failed = failure != failed_.end() && failure->first < first + share.tokens;
     first += share.tokens;
     if (failed) {
-      FailSequence(sequence, failure->second);
+      End(sequence.spec.key, sequence.spec.owner_epoch, failure->second);
       continue;
     }
     if (!share.sample) continue;
     const SampleRow& row = rows_[*share.sample];
     if (!row.status.ok()) {
-      FailSequence(sequence, {row.status, /*not_finite=*/true});
+      End(sequence.spec.key, sequence.spec.owner_epoch, row.status);
       continue;
     }
     const SequenceSpec& spec = sequence.spec;
@@ -186,6 +180,7 @@ void Engine::Emit(const Shares& shares) {
     } else if (sequence.generated() >= spec.max_tokens) {
       event.finish = Finish::kLength;
     }
+    Measure(sequence, event.finish);
     if (event.finish != Finish::kNone) scheduler_.Remove(spec.key);
     events_.tokens.push_back(std::move(event));
   }

@@ -3,7 +3,8 @@
 
 Same model, same flags, interleaved pairs, medians. Prints decode tokens/s at 1 and 8 streams, the share of
 a step that waits for the exchange (from the worker's own metrics), the time to ready, and what an idle
-cluster of 2 x 4 workers costs (PSS, CPU). Usage: bench/cluster.py [--pairs N] [--tokens N]
+cluster of 2 x 4 workers costs (PSS, CPU).
+Usage: bench/cluster.py [--pairs N] [--tokens N] [--exchange auto|tcp|shm]
 """
 import argparse
 import concurrent.futures
@@ -52,8 +53,9 @@ def pss_mib(pids):
     return total / 1024
 
 
-def shape(pairs, tokens):
-    up = ("up", TINY, "--port", "0", "--attention-workers", "1", "--expert-workers", "2")
+def shape(pairs, tokens, exchange):
+    up = ("up", TINY, "--port", "0", "--attention-workers", "1", "--expert-workers", "2",
+          "--exchange", exchange)
     with running("serve", TINY, "--port", "0", "--threads", "1") as one, running(*up) as cluster:
         for url in (one.url, cluster.url):
             decode(url, 8, 32)  # warm
@@ -68,17 +70,17 @@ def shape(pairs, tokens):
                   f"({min(ratios):.2f}-{max(ratios):.2f}, {pairs} pairs)")
         admin = next(a for name, (_, a) in cluster.members().items() if name.startswith("attention"))
         total, wait, count = steps(cluster.metrics(admin))
-        print(f"up: a decode step takes {total / count * 1e6:.0f} us, of which waiting for experts "
+        print(f"up over {', '.join(cluster.transports(admin))}: a decode step takes {total / count * 1e6:.0f} us, of which waiting for experts "
               f"(their work and the exchange) {wait / count * 1e6:.0f} us")
         total, wait, count = steps(one.metrics(one.find(r"^admin +(\S+)").group(1)))
         print(f"serve: a decode step takes {total / count * 1e6:.0f} us, of which waiting for experts "
               f"{wait / count * 1e6:.0f} us")
 
 
-def idle():
+def idle(exchange):
     start = time.monotonic()
     with running("up", TINY, "--port", "0", "--attention-workers", "2", "--expert-workers", "4",
-                 "--replication", "2") as cluster:
+                 "--replication", "2", "--exchange", exchange) as cluster:
         print(f"2 x 4 workers ready after {time.monotonic() - start:.1f} s")
         pids = [pid for pid, _ in cluster.members().values()] + [cluster.process.pid]
         time.sleep(2)
@@ -92,9 +94,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=400)
+    parser.add_argument("--exchange", default="auto")
     arguments = parser.parse_args()
-    shape(arguments.pairs, arguments.tokens)
-    idle()
+    shape(arguments.pairs, arguments.tokens, arguments.exchange)
+    idle(arguments.exchange)
 
 
 if __name__ == "__main__":

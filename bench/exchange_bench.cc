@@ -108,15 +108,16 @@ class EchoProcess {
 // One end of the data plane: our transport on a loop of its own.
 struct Side {
   Side(int control, const std::string& tls) : loop(Loop::Real()) {
-    auto opened = OpenUcxTransport(*loop, {.tls = tls});
+    auto opened = UcxTransport::Create(*loop, {.exchange = tls});
     CHECK(opened.ok());
     transport = *std::move(opened);
     transport->SetEvents({.on_frame = [this](FrameBuffer frame) { on_frame(std::move(frame)); },
                           .on_down = [this](EndpointId, absl::Status) { loop->Stop(); }});
-    WriteString(control, transport->address());
-    auto connected = transport->Connect(ReadString(control));
-    CHECK(connected.ok());
-    peer = *connected;
+    auto endpoint = transport->Open(transport->offer().kinds.front());
+    CHECK(endpoint.ok());
+    peer = *endpoint;
+    WriteString(control, transport->address(peer));
+    CHECK(transport->Connect(peer, ReadString(control)).ok());
   }
 
   void Send(size_t size) {

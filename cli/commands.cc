@@ -10,6 +10,7 @@
 #include "cli/pack.h"
 #include "cli/serve.h"
 #include "cli/status.h"
+#include "cli/trace.h"
 #include "cli/up.h"
 
 namespace bottega {
@@ -20,6 +21,7 @@ constexpr Command kCommands[] = {
     {"serve", "serve a model from one process", RunServe},
     {"up", "run a cluster of processes on this machine", RunUp},
     {"status", "members of a cluster, and who serves which experts", RunStatus},
+    {"trace", "the way of one request through a cluster", RunTrace},
     {"chat", "talk with a running server", RunChat},
     {"inspect", "what a model directory holds, and whether it fits this machine", RunInspect},
     {"pack", "write a model directory in the form that is served", RunPack},
@@ -74,6 +76,8 @@ int RunBottega(int argc, const char* const* argv) {
   std::fprintf(stderr, "bottega: no command \"%s\"", argv[1]);
   if (EditDistance(name, nearest->name) <= 2) {
     std::fprintf(stderr, "; did you mean \"%s\"?", nearest->name.data());
+  } else {
+    std::fputs(".", stderr);
   }
   std::fputs(" `bottega --help` lists them.\n", stderr);
   return 2;

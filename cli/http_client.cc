@@ -29,12 +29,12 @@ using boost::system::error_code;
 constexpr auto kConnectTimeout = std::chrono::seconds(5);
 constexpr auto kWriteTimeout = std::chrono::seconds(30);
 // A gateway says something every 15 s, also to a request that waits.
-constexpr auto kSilenceMax = std::chrono::seconds(120);
+constexpr Duration kSilenceMax = std::chrono::seconds(120);
 
 // One request and its reply over one connection.
 class HttpCall {
  public:
-  HttpCall(const Url& url, int interrupt_fd) : url_(url) {
+  HttpCall(const Url& url, int interrupt_fd, Duration silence) : url_(url), silence_(silence) {
     buffer_.reserve(16 << 10);  // else it reads 512 bytes at a time
     if (interrupt_fd < 0) return;
     interrupt_.assign(dup(interrupt_fd));
@@ -55,7 +55,7 @@ class HttpCall {
       });
     });
     if (!error) {
-      stream_.expires_after(kConnectTimeout);
+      stream_.expires_after(std::min<Duration>(kConnectTimeout, silence_));
       error = Await([&](auto done) { stream_.async_connect(addresses, done); });
     }
     if (!error) return absl::OkStatus();
@@ -76,7 +76,7 @@ class HttpCall {
   absl::StatusOr<HttpReply> Read(const HttpClient::OnBytes& on_bytes) {
     http::response_parser<http::buffer_body> parser;
     parser.body_limit(boost::none);
-    stream_.expires_after(kSilenceMax);
+    stream_.expires_after(silence_);
     error_code error =
         Await([&](auto done) { http::async_read_header(stream_, buffer_, parser, done); });
     if (error) return Broken(error);
@@ -88,7 +88,7 @@ class HttpCall {
       auto& body = parser.get().body();
       body.data = bytes;
       body.size = sizeof bytes;
-      stream_.expires_after(kSilenceMax);
+      stream_.expires_after(silence_);
       error = Await([&](auto done) { http::async_read_some(stream_, buffer_, parser, done); });
       const std::string_view got(bytes, sizeof bytes - body.size);
       if (reply.event_stream) {
@@ -120,7 +120,7 @@ class HttpCall {
     if (interrupted_) return Interrupted();
     if (error == beast::error::timeout) {
       return absl::DeadlineExceededError(
-          fmt::format("no byte from {} for {} s", url_.text, kSilenceMax.count()));
+          fmt::format("no byte from {} for {} s", url_.text, silence_ / std::chrono::seconds(1)));
     }
     const bool ended = error == http::error::end_of_stream || error == http::error::partial_message;
     return absl::DataLossError(
@@ -129,6 +129,7 @@ class HttpCall {
   }
 
   const Url& url_;
+  const Duration silence_;
   asio::io_context loop_{1};
   tcp::resolver resolver_{loop_};
   beast::tcp_stream stream_{loop_};
@@ -144,13 +145,13 @@ std::string HostHeader(const Url& url) {
 
 absl::StatusOr<HttpReply> Call(const Url& url, int interrupt_fd,
                                http::request<http::string_body> request, const std::string& api_key,
-                               const HttpClient::OnBytes& on_bytes) {
+                               const HttpClient::OnBytes& on_bytes, Duration silence) {
   request.set(http::field::host, HostHeader(url));
   request.set(http::field::user_agent, "bottega-chat");
   if (!api_key.empty()) request.set(http::field::authorization, "Bearer " + api_key);
   request.keep_alive(false);
   request.prepare_payload();
-  HttpCall call(url, interrupt_fd);
+  HttpCall call(url, interrupt_fd, silence);
   RETURN_IF_ERROR(call.Connect());
   RETURN_IF_ERROR(call.Write(std::move(request)));
   return call.Read(on_bytes);
@@ -196,8 +197,13 @@ HttpClient::HttpClient(Url url, std::string api_key, int interrupt_fd)
     : url_(std::move(url)), api_key_(std::move(api_key)), interrupt_fd_(interrupt_fd) {}
 
 absl::StatusOr<HttpReply> HttpClient::Get(const std::string& path) const {
+  return Get(path, kSilenceMax);
+}
+
+absl::StatusOr<HttpReply> HttpClient::Get(const std::string& path, Duration silence) const {
   http::request<http::string_body> request(http::verb::get, url_.prefix + path, 11);
-  return Call(url_, interrupt_fd_, std::move(request), api_key_, [](auto) { return false; });
+  return Call(
+      url_, interrupt_fd_, std::move(request), api_key_, [](auto) { return false; }, silence);
 }
 
 absl::StatusOr<HttpReply> HttpClient::Post(const std::string& path, std::string json,
@@ -206,7 +212,7 @@ absl::StatusOr<HttpReply> HttpClient::Post(const std::string& path, std::string 
   request.set(http::field::content_type, "application/json");
   request.set(http::field::accept, "text/event-stream");
   request.body() = std::move(json);
-  return Call(url_, interrupt_fd_, std::move(request), api_key_, on_bytes);
+  return Call(url_, interrupt_fd_, std::move(request), api_key_, on_bytes, kSilenceMax);
 }
 
 }  // namespace bottega

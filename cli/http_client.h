@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "absl/status/statusor.h"
+#include "core/base/time.h"
 
 namespace bottega {
 
@@ -38,6 +39,8 @@ class HttpClient {
   // Any status is a reply. Unavailable: nobody answers at the URL. Cancelled: interrupted.
   // DataLoss: the connection broke. DeadlineExceeded: silence for longer than a live server keeps.
   absl::StatusOr<HttpReply> Get(const std::string& path) const;
+  // The same from a server that owes no long answer: `silence` is how long it may keep still.
+  absl::StatusOr<HttpReply> Get(const std::string& path, Duration silence) const;
   absl::StatusOr<HttpReply> Post(const std::string& path, std::string json,
                                  const OnBytes& on_bytes) const;
 

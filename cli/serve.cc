@@ -37,6 +37,7 @@ struct Options {
   GatewayOptions gateway;
   ByteCount kv_cache;
   AttentionConfig attention;
+  std::string moe_metrics = "basic";
 };
 
 OptionTable Table(Options* o) {
@@ -48,6 +49,7 @@ OptionTable Table(Options* o) {
   AddProcessOptions(table, &o->process, "HTTP port");
   AddGatewayOptions(table, &o->gateway);
   AddAttentionOptions(table, &o->attention, &o->kv_cache);
+  AddMoeMetricsOption(table, &o->moe_metrics);
   return table;
 }
 
@@ -64,7 +66,8 @@ ServiceContext ContextOf(const ServiceContext& process, Role role, NodeId node, 
                         .incarnation = NewIncarnation(),
                         .name = name,
                         .log = Logger(name, name),
-                        .scrape = process.scrape};
+                        .scrape = process.scrape,
+                        .flight = process.flight};
 }
 
 absl::Status Serve(const Options& options) {
@@ -87,7 +90,8 @@ absl::Status Serve(const Options& options) {
   router_config.liveness.suspect_after = router_config.liveness.dead_after = std::chrono::hours(24);
   RouterServer router(router_context, router_config);
   RETURN_IF_ERROR(router.Start());
-  const RouterSessionOptions join{.router_address = router.address()};
+  const RouterSessionOptions join{.router_address = router.address(),
+                                  .silence_max = std::chrono::hours(24)};
   const auto refused = [&process](absl::Status why) { process->Fail(std::move(why)); };
 
   ServiceContext expert_context =
@@ -95,6 +99,7 @@ absl::Status Serve(const Options& options) {
   ExpertConfig expert_config;
   expert_config.listen = "expert:0";
   expert_config.row_type = compute->row_type();
+  expert_config.detailed_metrics = options.moe_metrics == "detailed";
   ExpertServer expert(expert_context, expert_config, model, compute->cpu(), *expert_end);
   RETURN_IF_ERROR(expert.Start());
   expert.Join(join, refused);
@@ -105,6 +110,7 @@ absl::Status Serve(const Options& options) {
   attention_config.listen = "attention:0";
   attention_config.row_type = compute->row_type();
   attention_config.kv_bytes = options.kv_cache.value;
+  attention_config.detailed_metrics = expert_config.detailed_metrics;
   AttentionServer attention(attention_context, attention_config, model, compute->cpu(),
                             *attention_end);
   RETURN_IF_ERROR(attention.Start());
@@ -124,6 +130,7 @@ absl::Status Serve(const Options& options) {
   const auto session =
       JoinRouter(gateway_context, gateway, process->admin_address(), join, refused);
   std::printf("admin     %s\n", process->admin_address().c_str());
+  process->ReportWith([&](Duration span) { return gateway.BusyLine(span); });
   bool announced = false;
   const absl::Status end =
       process->Run([&](Time deadline) { return gateway.Drain(deadline); },

@@ -5,14 +5,17 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "cli/limits_report.h"
 #include "core/base/status.h"
 #include "core/service/grpc_network.h"
 #include "core/service/options.h"
 #include "core/service/process.h"
+#include "core/service/router_session.h"
 #include "core/service/service_process.h"
 
 namespace bottega {
@@ -49,6 +52,8 @@ std::string_view StateName(wire::MemberState state) {
       return "suspect";
     case wire::MEMBER_STATE_DEAD:
       return "dead";
+    case wire::MEMBER_STATE_QUARANTINED:
+      return "quarantined";
     default:
       return "?";
   }
@@ -85,19 +90,30 @@ char Cell(uint32_t layers, uint32_t of) {
   return static_cast<char>('0' + std::clamp<uint32_t>(layers * 10 / of, 1, 9));
 }
 
+// "shm 4" or "shm 3, tcp 1"; what nobody uses is not shown.
+std::string EndpointsText(const wire::MemberStatus& status) {
+  const std::map<std::string, uint32_t> kinds(status.endpoints().begin(), status.endpoints().end());
+  std::string text;
+  for (const auto& [kind, up] : kinds) {
+    if (up > 0) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", kind, up);
+  }
+  return text;
+}
+
 std::string MembersText(const wire::StatusReply& reply) {
-  std::string text =
-      fmt::format("{:<16} {:<10} {:<9} {:>9} {:>7} {:>11} {:>9}  {:<22} {}\n", "MEMBER", "ROLE",
-                  "STATE", "HEARTBEAT", "EPOCH", "EXPERTS", "LOAD", "CONTROL", "ADMIN");
+  std::string text = fmt::format("{:<16} {:<10} {:<9} {:>9} {:>7} {:>11} {:>9}  {:<14} {:<22} {}\n",
+                                 "MEMBER", "ROLE", "STATE", "HEARTBEAT", "EPOCH", "EXPERTS", "LOAD",
+                                 "EXCHANGE", "CONTROL", "ADMIN");
   for (const wire::Member& member : reply.table().members()) {
     const wire::MemberStatus* status = FindStatus(reply, member.id());
     if (status == nullptr) continue;
     const bool expert = member.role() == wire::ROLE_EXPERT;
-    text += fmt::format("{:<16} {:<10} {:<9} {:>6} ms {:>7} {:>11} {:>9.1f}  {:<22} {}\n",
+    text += fmt::format("{:<16} {:<10} {:<9} {:>6} ms {:>7} {:>11} {:>9.1f}  {:<14} {:<22} {}\n",
                         member.name(), RoleName(member.role()), StateName(member.state()),
                         status->heartbeat_age_ms(), status->acked_epoch(),
                         expert ? fmt::format("{}/{}", status->held(), status->assigned()) : "",
-                        status->load(), member.control_address(), member.admin_address());
+                        status->load(), EndpointsText(*status), member.control_address(),
+                        member.admin_address());
   }
   return text;
 }
@@ -140,9 +156,12 @@ struct Options {
   std::string router = "127.0.0.1:50061";
   bool json = false;
   bool watch = false;
+  bool limits = false;
   Duration interval = std::chrono::seconds(1);
   Duration timeout = std::chrono::seconds(2);
 };
+
+using OnReply = std::function<absl::Status(const wire::StatusReply&)>;
 
 absl::Status Print(const Options& options, const wire::StatusReply& reply) {
   std::string text = options.json ? StatusJson(reply) : StatusText(reply);
@@ -152,13 +171,14 @@ absl::Status Print(const Options& options, const wire::StatusReply& reply) {
   return absl::OkStatus();
 }
 
-Task<absl::Status> Ask(Loop* loop, Network* network, const Options* options) {
+Task<absl::Status> Ask(Loop* loop, Network* network, const Options* options, std::string router,
+                       const OnReply* on_reply) {
   const Time deadline = loop->Now() + options->timeout;
-  absl::StatusOr<std::unique_ptr<ByteStream>> bytes = co_await network->Connect(
-      kSelf, options->router, "/bottega.internal.v1.Cluster/Status", deadline);
+  absl::StatusOr<std::unique_ptr<ByteStream>> bytes =
+      co_await network->Connect(kSelf, router, "/bottega.internal.v1.Cluster/Status", deadline);
   if (!bytes.ok()) {
-    co_return absl::UnavailableError(fmt::format("no router at {} ({})", options->router,
-                                                 std::string(bytes.status().message())));
+    co_return absl::UnavailableError(
+        fmt::format("no router at {} ({})", router, std::string(bytes.status().message())));
   }
   MessageStream<wire::StatusRequest, wire::StatusReply> stream(*std::move(bytes));
   do {
@@ -166,16 +186,36 @@ Task<absl::Status> Ask(Loop* loop, Network* network, const Options* options) {
     const Time reply_by = loop->Now() + options->timeout;
     absl::StatusOr<wire::StatusReply> reply = co_await stream.Receive(reply_by);
     if (!reply.ok()) co_return reply.status();
-    CO_RETURN_IF_ERROR(Print(*options, *reply));
+    if (reply->standby()) {
+      co_return absl::UnavailableError(fmt::format("the router at {} stands by", router));
+    }
+    CO_RETURN_IF_ERROR((*on_reply)(*reply));
     if (options->watch) co_await loop->Sleep(options->interval);
   } while (options->watch);
   stream.Close(absl::OkStatus());
   co_return absl::OkStatus();
 }
 
-Task<void> AskAndStop(Loop* loop, Network* network, const Options* options, absl::Status* out) {
-  *out = co_await Ask(loop, network, options);
+// The one that writes, of several.
+Task<void> AskAndStop(Loop* loop, Network* network, const Options* options, const OnReply* on_reply,
+                      absl::Status* out) {
+  const std::vector<std::string> routers = RouterAddresses(options->router);
+  for (const std::string& router : routers) {
+    *out = co_await Ask(loop, network, options, router, on_reply);
+    if (!absl::IsUnavailable(*out)) break;
+  }
   loop->Stop();
+}
+
+absl::Status AskAll(const Options& options, const OnReply& on_reply) {
+  std::unique_ptr<Loop> loop = Loop::Real();
+  absl::Status end;
+  {
+    GrpcNetwork network(*loop);
+    loop->Spawn(kSelf, AskAndStop(loop.get(), &network, &options, &on_reply, &end));
+    loop->Run();
+  }
+  return end;
 }
 
 }  // namespace
@@ -228,6 +268,8 @@ std::string StatusJson(const wire::StatusReply& reply) {
       entry["experts_assigned"] = status->assigned();
       entry["experts_capacity"] = status->capacity();
       entry["load"] = status->load();
+      entry["endpoints"] =
+          std::map<std::string, uint32_t>(status->endpoints().begin(), status->endpoints().end());
     }
     json["members"].push_back(std::move(entry));
   }
@@ -248,20 +290,29 @@ int RunStatus(int argc, const char* const* argv) {
   Options options;
   OptionTable table("bottega status",
                     "Shows the members of a cluster and who serves which experts.");
-  table.Add("router", &options.router, "address of the router")
+  table.Add("router", &options.router, "host:port of the router, or of several by commas")
       .Add("json", &options.json, "print one JSON object")
       .Add("watch", &options.watch, "go on until interrupted")
+      .Add("limits", &options.limits, "print the limits of a cluster and what happens past them")
       .Add("interval", &options.interval, "how often --watch asks")
       .Add("timeout", &options.timeout, "how long to wait for an answer");
   if (std::optional<int> code = ParseOrExit(table, argc, argv, nullptr)) return *code;
-  std::unique_ptr<Loop> loop = Loop::Real();
-  absl::Status end;
-  {
-    GrpcNetwork network(*loop);
-    loop->Spawn(kSelf, AskAndStop(loop.get(), &network, &options, &end));
-    loop->Run();
+  if (options.limits) {
+    std::fputs(LimitsText().c_str(), stdout);
+    return 0;
   }
-  return ExitCode(end);
+  return ExitCode(AskAll(
+      options, [&options](const wire::StatusReply& reply) { return Print(options, reply); }));
+}
+
+absl::StatusOr<wire::StatusReply> AskRouter(const std::string& router, Duration timeout) {
+  wire::StatusReply answer;
+  const Options options{.router = router, .timeout = timeout};
+  RETURN_IF_ERROR(AskAll(options, [&answer](const wire::StatusReply& reply) {
+    answer = reply;
+    return absl::OkStatus();
+  }));
+  return answer;
 }
 
 }  // namespace bottega

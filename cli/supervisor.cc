@@ -16,6 +16,9 @@ constexpr Duration kBackoffMax = seconds(5);
 // Who lived so long is restarted as if it had never died.
 constexpr Duration kLongLife = seconds(10);
 constexpr int kYoungDeathsMax = 5;
+// How often one that ends is looked at, and how long it has after the second signal.
+constexpr Duration kLook = milliseconds(10);
+constexpr Duration kLastWords = seconds(2);
 
 bool BeginsWith(const std::string& name, const std::string& prefix) {
   return name.compare(0, prefix.size(), prefix) == 0;
@@ -26,7 +29,7 @@ bool BeginsWith(const std::string& name, const std::string& prefix) {
 Supervisor::Supervisor(Loop& loop, NodeId node, std::vector<ProcessPlan> plans, Events events)
     : loop_(loop), node_(node), events_(std::move(events)), exited_(loop) {
   for (ProcessPlan& plan : plans) {
-    entries_.push_back(std::make_unique<Entry>(Entry{.plan = std::move(plan)}));
+    entries_.push_back(std::make_shared<Entry>(Entry{.id = ++last_id_, .plan = std::move(plan)}));
   }
 }
 
@@ -58,7 +61,12 @@ void Supervisor::OnExit(Entry& entry, int wait_status) {
   loop_.Post([child = std::shared_ptr<ChildProcess>(std::move(entry.child))] {});
   exited_.Wake();
   if (stopping_) return;
+  if (entry.ending) {
+    events_.on_end(entry.plan, DescribeExit(wait_status));
+    return;
+  }
   events_.on_death(entry.plan, DescribeExit(wait_status));
+  if (!entry.kept) return;
   const int code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -1;
   // Killed from outside is no reason to give up, however often; to refuse by itself is.
   entry.young_deaths = young && code > 0 ? entry.young_deaths + 1 : 0;
@@ -69,12 +77,60 @@ void Supervisor::OnExit(Entry& entry, int wait_status) {
   entry.backoff = young && entry.backoff > Duration::zero()
                       ? std::min<Duration>(kBackoffMax, 2 * entry.backoff)
                       : kBackoffMin;
-  loop_.Spawn(node_, Relaunch(&entry));
+  loop_.Spawn(node_, Relaunch(Find(entry.id)));
 }
 
-Task<void> Supervisor::Relaunch(Entry* entry) {
+Task<void> Supervisor::Relaunch(std::shared_ptr<Entry> entry) {
   co_await loop_.Sleep(entry->backoff);
-  if (!stopping_) Launch(*entry);
+  if (!stopping_ && !entry->ending && entry->child == nullptr) Launch(*entry);
+}
+
+std::shared_ptr<Supervisor::Entry> Supervisor::Find(Id id) const {
+  for (const auto& entry : entries_) {
+    if (entry->id == id) return entry;
+  }
+  return nullptr;
+}
+
+std::vector<std::pair<Supervisor::Id, ProcessPlan>> Supervisor::processes() const {
+  std::vector<std::pair<Id, ProcessPlan>> processes;
+  for (const auto& entry : entries_) processes.emplace_back(entry->id, entry->plan);
+  return processes;
+}
+
+Supervisor::Id Supervisor::Add(ProcessPlan plan) {
+  entries_.push_back(
+      std::make_shared<Entry>(Entry{.id = ++last_id_, .plan = std::move(plan), .kept = false}));
+  Launch(*entries_.back());
+  return last_id_;
+}
+
+void Supervisor::Keep(Id id) { Find(id)->kept = true; }
+
+bool Supervisor::Runs(Id id) const {
+  const std::shared_ptr<Entry> entry = Find(id);
+  return entry != nullptr && entry->child != nullptr;
+}
+
+Task<void> Supervisor::End(Id id, Duration patience) {
+  const std::shared_ptr<Entry> entry = Find(id);
+  entry->ending = true;
+  for (Duration wait : {patience, Duration(kLastWords)}) {
+    if (entry->child != nullptr) entry->child->Signal(SIGTERM);
+    const Time deadline = loop_.Now() + wait;
+    while (entry->child != nullptr && loop_.Now() < deadline) co_await loop_.Sleep(kLook);
+  }
+  entry->child.reset();
+}
+
+void Supervisor::Restart(Id id) {
+  const std::shared_ptr<Entry> entry = Find(id);
+  entry->ending = false;
+  if (entry->child == nullptr && !stopping_) Launch(*entry);
+}
+
+void Supervisor::Remove(Id id) {
+  std::erase_if(entries_, [id](const auto& entry) { return entry->id == id; });
 }
 
 Task<void> Supervisor::Stop(std::string first, Duration patience) {

@@ -1,23 +1,25 @@
 #include "cli/up.h"
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
+#include <signal.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <cstdio>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "cli/cluster_plan.h"
+#include "cli/local_ports.h"
+#include "cli/prometheus_targets.h"
+#include "cli/rolling_restart.h"
 #include "cli/supervisor.h"
 #include "core/base/reason.h"
 #include "core/base/status.h"
 #include "core/service/process.h"
-#include "core/service/worker_process.h"
-#include "gateway/gateway_program.h"
 
 namespace bottega {
 namespace {
@@ -25,32 +27,23 @@ namespace {
 constexpr NodeId kSelf{1};
 constexpr Duration kReadyInterval = std::chrono::milliseconds(30);
 
-struct Options {
-  ModelOptions model;
-  ComputeOptions compute;
-  GatewayOptions gateway;
-  std::string host = "127.0.0.1";
-  int64_t port = 8000;
-  int64_t attention_workers = 1;
-  int64_t expert_workers = 2;
-  int64_t replication = 1;
-  std::string kv_cache;
-  std::string exchange = "tcp";
-  std::string exchange_devices = "lo";
-  std::string log_file;
-  Duration drain_timeout = std::chrono::seconds(5);
-};
-
-OptionTable Table(Options* o) {
-  OptionTable table("bottega up", "Runs a cluster of processes on this machine.");
+OptionTable Table(UpOptions* o) {
+  OptionTable table("bottega up",
+                    "Runs a cluster of processes on this machine. SIGUSR2 restarts them one by "
+                    "one under load.");
   table.Positional("DIR", 0, 1);
   o->compute.threads = 1;  // a worker each for the cores, not each worker all of them
   AddModelOptions(table, &o->model);
   AddComputeOptions(table, &o->compute);
   AddGatewayOptions(table, &o->gateway);
-  table.Add("host", &o->host, "address of the gateway")
-      .Add("port", &o->port, "HTTP port of the gateway; 0 picks one")
+  table.Add("host", &o->host, "address of the gateways")
+      .Add("port", &o->port, "HTTP port of the gateways; 0 picks one")
       .Range(0, 65535)
+      .Add("gateways", &o->gateways, "gateways; all listen at the one HTTP port")
+      .Range(1, 64)
+      .Add("routers", &o->routers, "routers; one writes, the others stand by")
+      .Range(1, 8)
+      .Add("lease", &o->lease, "their lease, as of bottega-router (default: a file)")
       .Add("attention-workers", &o->attention_workers, "attention workers")
       .Range(1, 64)
       .Add("expert-workers", &o->expert_workers, "expert workers")
@@ -58,172 +51,94 @@ OptionTable Table(Options* o) {
       .Add("replication", &o->replication, "workers that hold each expert")
       .Range(1, 64)
       .Add("kv-cache", &o->kv_cache, "size of each attention worker's KV pool")
-      .Add("exchange", &o->exchange, "UCX transports of the data plane (UCX_TLS)")
+      .Add("exchange", &o->exchange,
+           "data plane: auto (shared memory), shm, tcp, or a UCX_TLS list")
       .Add("exchange-devices", &o->exchange_devices, "its network devices (UCX_NET_DEVICES)")
+      .Add("prometheus-targets", &o->prometheus_targets,
+           "file to write with what Prometheus scrapes (observability/prometheus)")
+      .Add("flight-dir", &o->flight_dir,
+           "where a process that dies leaves its last events (default: with its log lines)")
       .Add("log-file", &o->log_file, "where the processes' lines go (default: stderr)")
       .Add("drain-timeout", &o->drain_timeout, "how long live requests may finish at Ctrl-C");
+  AddMoeMetricsOption(table, &o->moe_metrics);
   return table;
 }
 
-// Ports nobody listens on at this moment, all different. Known beforehand, because a process that
-// is restarted must come back where the others look for it.
-class Ports {
+// A file name for the routers' lease; the file goes with this object.
+class LeaseFile {
  public:
-  ~Ports() { Release(); }
-  absl::StatusOr<int> Take() {
-    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    held_.push_back(fd);
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t length = sizeof address;
-    if (fd < 0 || bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
-        getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) {
-      return MakeError(Reason::kInternalError, "no free port on 127.0.0.1");
-    }
-    return ntohs(address.sin_port);
+  LeaseFile()
+      : path_(
+            (std::filesystem::temp_directory_path() / fmt::format("bottega-up-{}.lease", getpid()))
+                .string()) {
+    Remove();
   }
-  void Release() {
-    for (int fd : held_) close(fd);
-    held_.clear();
+  ~LeaseFile() { Remove(); }
+  const std::string& path() const { return path_; }
+
+ private:
+  void Remove() {
+    std::error_code ignored;
+    std::filesystem::remove(path_, ignored);
+  }
+  const std::string path_;
+};
+
+// SIGUSR2, any number of times, on the loop's thread. Made before any other thread starts.
+class RollSignal {
+ public:
+  RollSignal(Loop& loop, std::function<void()> roll) : loop_(loop) {
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR2);
+    pthread_sigmask(SIG_BLOCK, &set, nullptr);
+    fd_ = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    loop_.WatchFd(fd_, [this, roll = std::move(roll)] {
+      signalfd_siginfo info;
+      if (read(fd_, &info, sizeof info) == sizeof info) roll();
+    });
+  }
+  ~RollSignal() {
+    loop_.UnwatchFd(fd_);
+    close(fd_);
   }
 
  private:
-  std::vector<int> held_;
+  Loop& loop_;
+  int fd_;
 };
-
-// A port asked for by number must be free now: better said here than by a child that keeps dying.
-absl::Status CheckFree(const std::string& host, int64_t port) {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  const int on = 1;
-  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  const bool valid = inet_pton(AF_INET, host.c_str(), &address.sin_addr) == 1;
-  const bool free = !valid || bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
-  close(fd);
-  if (free) return absl::OkStatus();
-  return absl::UnavailableError(
-      fmt::format("cannot listen at {}:{}: the port is in use", host, port));
-}
-
-// GET /ready answers 200. Loopback and tiny: asked from the loop, with a short timeout.
-bool IsReady(const std::string& host, int port) {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  const timeval limit{.tv_sec = 0, .tv_usec = 200'000};
-  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  inet_pton(AF_INET, host.c_str(), &address.sin_addr);
-  if (address.sin_addr.s_addr == 0) address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  const std::string request = "GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-  char answer[64] = {};
-  const bool ok = connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 &&
-                  send(fd, request.data(), request.size(), MSG_NOSIGNAL) > 0 &&
-                  recv(fd, answer, sizeof answer - 1, 0) > 0;
-  close(fd);
-  return ok && std::string_view(answer).substr(0, 12) == "HTTP/1.1 200";
-}
-
-std::string Program(const char* name) {
-  std::error_code error;
-  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
-  return (self.parent_path() / name).string();
-}
 
 class LocalCluster {
  public:
-  LocalCluster(Loop& loop, const Options& options, std::string packed, std::string model_name)
+  LocalCluster(Loop& loop, const UpOptions& options, std::string packed, std::string model_name)
       : loop_(loop), o_(options), packed_(std::move(packed)), model_name_(std::move(model_name)) {}
 
   absl::Status Start();
   void Interrupt();
+  // Every process anew, one by one; nothing while one such round runs.
+  void Roll();
   int exit_code() const { return exit_code_; }
 
  private:
-  absl::StatusOr<std::vector<ProcessPlan>> Plan();
-  std::vector<std::string> WorkerArguments(const char* program) const;
   Supervisor::Events SupervisorEvents();
+  absl::Status WriteTargets() const;
+  bool AllReady() const;
   Task<void> AnnounceReady();
+  Task<void> RollAll();
   Task<void> StopAll();
 
   Loop& loop_;
-  const Options& o_;
+  const UpOptions& o_;
   const std::string packed_;
   const std::string model_name_;
-  Ports ports_;
+  LeaseFile lease_;
   std::FILE* log_ = stderr;
-  std::string router_address_;
   int http_port_ = 0;
   std::unique_ptr<Supervisor> supervisor_;
+  bool rolling_ = false;
   bool stopping_ = false;
   int exit_code_ = 0;
 };
-
-std::vector<std::string> LocalCluster::WorkerArguments(const char* program) const {
-  std::vector<std::string> arguments = {Program(program),     packed_,
-                                        "--router",           router_address_,
-                                        "--row-type",         o_.compute.row_type,
-                                        "--threads",          std::to_string(o_.compute.threads),
-                                        "--exchange",         o_.exchange,
-                                        "--exchange-devices", o_.exchange_devices};
-  if (!o_.compute.isa.empty()) arguments.insert(arguments.end(), {"--isa", o_.compute.isa});
-  return arguments;
-}
-
-absl::StatusOr<std::vector<ProcessPlan>> LocalCluster::Plan() {
-  ASSIGN_OR_RETURN(const int router_port, ports_.Take());
-  router_address_ = fmt::format("127.0.0.1:{}", router_port);
-  http_port_ = static_cast<int>(o_.port);
-  if (http_port_ == 0) {
-    ASSIGN_OR_RETURN(http_port_, ports_.Take());
-  } else {
-    RETURN_IF_ERROR(CheckFree(o_.host, o_.port));
-  }
-  std::vector<ProcessPlan> plans;
-  plans.push_back({.name = "router",
-                   .arguments = {Program("bottega-router"), "--port", std::to_string(router_port),
-                                 "--replication", std::to_string(o_.replication)}});
-  for (int64_t i = 0; i < o_.expert_workers; ++i) {
-    plans.push_back(
-        {.name = fmt::format("expert-{}", i), .arguments = WorkerArguments("bottega-expert")});
-  }
-  for (int64_t i = 0; i < o_.attention_workers; ++i) {
-    plans.push_back({.name = fmt::format("attention-{}", i),
-                     .arguments = WorkerArguments("bottega-attention")});
-    if (!o_.kv_cache.empty()) {
-      plans.back().arguments.insert(plans.back().arguments.end(), {"--kv-cache", o_.kv_cache});
-    }
-  }
-  ProcessPlan gateway{
-      .name = "gateway-0",
-      .arguments = {Program("bottega-gateway"), packed_, "--router", router_address_, "--host",
-                    o_.host, "--port", std::to_string(http_port_), "--served-model-name",
-                    model_name_, "--reasoning-field", o_.gateway.reasoning_field,
-                    "--max-num-queued-reqs", std::to_string(o_.gateway.max_num_queued_reqs),
-                    "--overload-status", std::to_string(o_.gateway.overload_status),
-                    "--drain-timeout",
-                    fmt::format("{}ms", o_.drain_timeout / std::chrono::milliseconds(1))}};
-  for (const std::string& key : o_.gateway.api_keys) {
-    gateway.arguments.insert(gateway.arguments.end(), {"--api-key", key});
-  }
-  if (!o_.gateway.default_chat_template_kwargs.empty()) {
-    gateway.arguments.insert(gateway.arguments.end(), {"--default-chat-template-kwargs",
-                                                       o_.gateway.default_chat_template_kwargs});
-  }
-  plans.push_back(std::move(gateway));
-  for (ProcessPlan& plan : plans) {
-    ASSIGN_OR_RETURN(const int admin_port, ports_.Take());
-    plan.admin_address = fmt::format("127.0.0.1:{}", admin_port);
-    plan.arguments.insert(plan.arguments.end(), {"--name", plan.name, "--admin-port",
-                                                 std::to_string(admin_port), "--die-with-parent"});
-  }
-  ports_.Release();
-  return plans;
-}
 
 absl::Status LocalCluster::Start() {
   if (!o_.log_file.empty()) {
@@ -234,9 +149,14 @@ absl::Status LocalCluster::Start() {
     }
     setvbuf(log_, nullptr, _IOLBF, 0);
   }
-  ASSIGN_OR_RETURN(std::vector<ProcessPlan> plans, Plan());
-  std::printf("router    %s\n", router_address_.c_str());
-  supervisor_ = std::make_unique<Supervisor>(loop_, kSelf, std::move(plans), SupervisorEvents());
+  LocalPorts ports;
+  ASSIGN_OR_RETURN(ClusterPlan plan, PlanCluster(o_, packed_, model_name_, lease_.path(), ports));
+  ports.Release();
+  http_port_ = plan.http_port;
+  std::printf("router    %s\n", plan.routers.c_str());
+  supervisor_ =
+      std::make_unique<Supervisor>(loop_, kSelf, std::move(plan.processes), SupervisorEvents());
+  RETURN_IF_ERROR(WriteTargets());
   supervisor_->Start();
   loop_.Spawn(kSelf, AnnounceReady());
   return absl::OkStatus();
@@ -244,18 +164,26 @@ absl::Status LocalCluster::Start() {
 
 Supervisor::Events LocalCluster::SupervisorEvents() {
   Supervisor::Events events;
-  events.on_start = [](const ProcessPlan& plan, pid_t pid) {
+  events.on_start = [this](const ProcessPlan& plan, pid_t pid) {
     std::printf("started   %-12s pid %d admin %s\n", plan.name.c_str(), pid,
                 plan.admin_address.c_str());
     std::fflush(stdout);
+    // A rolling restart moves processes to other admin ports.
+    if (absl::Status written = WriteTargets(); !written.ok()) {
+      std::fprintf(stderr, "bottega up: %s\n", std::string(written.message()).c_str());
+    }
   };
   events.on_line = [this](const ProcessPlan& plan, std::string_view line) {
     fmt::print(log_, "[{}] {}\n", plan.name, line);
   };
-  events.on_death = [](const ProcessPlan& plan, const std::string& how) {
-    std::printf("died      %-12s %s\n", plan.name.c_str(), how.c_str());
-    std::fflush(stdout);
+  const auto ended = [](const char* word) {
+    return [word](const ProcessPlan& plan, const std::string& how) {
+      std::printf("%-9s %-12s %s\n", word, plan.name.c_str(), how.c_str());
+      std::fflush(stdout);
+    };
   };
+  events.on_death = ended("died");
+  events.on_end = ended("ended");
   events.on_hopeless = [this](const ProcessPlan& plan, int code) {
     std::fprintf(stderr, "bottega up: %s does not run (exit code %d); its last lines %s say why\n",
                  plan.name.c_str(), code,
@@ -266,11 +194,44 @@ Supervisor::Events LocalCluster::SupervisorEvents() {
   return events;
 }
 
+absl::Status LocalCluster::WriteTargets() const {
+  if (o_.prometheus_targets.empty()) return absl::OkStatus();
+  std::vector<ProcessPlan> plans;
+  for (const auto& [id, plan] : supervisor_->processes()) plans.push_back(plan);
+  return WritePrometheusTargets(o_.prometheus_targets, plans);
+}
+
+// A client may connect, and every gateway hears.
+bool LocalCluster::AllReady() const {
+  for (const auto& [id, plan] : supervisor_->processes()) {
+    if (plan.role == Role::kGateway && !IsReady(plan.admin_address)) return false;
+  }
+  return IsReady(o_.host, http_port_);
+}
+
 Task<void> LocalCluster::AnnounceReady() {
-  while (!stopping_ && !IsReady(o_.host, http_port_)) co_await loop_.Sleep(kReadyInterval);
+  while (!stopping_ && !AllReady()) co_await loop_.Sleep(kReadyInterval);
   if (stopping_) co_return;
   std::printf("ready     http://%s:%d   (model %s)\n", o_.host.c_str(), http_port_,
               model_name_.c_str());
+  std::fflush(stdout);
+}
+
+void LocalCluster::Roll() {
+  if (stopping_ || std::exchange(rolling_, true)) return;
+  loop_.Spawn(kSelf, RollAll());
+}
+
+Task<void> LocalCluster::RollAll() {
+  std::printf("rolling   every process, one by one\n");
+  std::fflush(stdout);
+  absl::Status rolled = co_await RollCluster(&loop_, supervisor_.get(), &stopping_);
+  rolling_ = false;
+  if (rolled.ok()) {
+    std::printf("rolled    every process was restarted\n");
+  } else {
+    std::printf("rolled    not to the end: %s\n", std::string(rolled.message()).c_str());
+  }
   std::fflush(stdout);
 }
 
@@ -285,7 +246,7 @@ Task<void> LocalCluster::StopAll() {
   loop_.Stop();
 }
 
-absl::Status Run(const Options& options, int* exit_code) {
+absl::Status Run(const UpOptions& options, int* exit_code) {
   if (options.replication > options.expert_workers) {
     return MakeError(Reason::kInvalidValue,
                      fmt::format("--replication {} needs as many expert workers; there are {}",
@@ -300,6 +261,8 @@ absl::Status Run(const Options& options, int* exit_code) {
   const auto loop = Loop::Real();
   LocalCluster cluster(*loop, options, model->dir().string(), name);
   ProcessSignals signals(*loop, [&cluster](int) { cluster.Interrupt(); });
+  // Not SIGHUP: that comes too when the terminal of a foreground program is closed.
+  RollSignal roll(*loop, [&cluster] { cluster.Roll(); });
   RETURN_IF_ERROR(cluster.Start());
   loop->Run();
   loop->Kill(kSelf);
@@ -310,11 +273,12 @@ absl::Status Run(const Options& options, int* exit_code) {
 }  // namespace
 
 int RunUp(int argc, const char* const* argv) {
-  Options options;
+  UpOptions options;
   OptionTable table = Table(&options);
   std::vector<std::string> positional;
   if (std::optional<int> code = ParseOrExit(table, argc, argv, &positional)) return *code;
   if (!positional.empty()) options.model.dir = positional.front();
+  if (options.log_file.empty() && isatty(STDERR_FILENO) != 0) options.log_format = "text";
   int exit_code = 0;
   const absl::Status status = Run(options, &exit_code);
   return status.ok() ? exit_code : ExitCode(status);

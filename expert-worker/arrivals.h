@@ -18,7 +18,8 @@ struct Pair {
   Incarnation attention;
   uint64_t session_key = 0;
   std::string name;
-  EndpointId endpoint;
+  EndpointId endpoint;            // ours of the pair
+  std::string transport;          // its kind
   uint32_t credits = 0;           // rows it may have here at once
   uint32_t rows = 0;              // rows it has here: queued or in work
   bool gone = false;              // stream or endpoint ended: what it sent is not worth computing

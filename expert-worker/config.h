@@ -16,6 +16,7 @@ struct ExpertConfig {
   DType row_type = DType::kBF16;       // R: of exchanged rows
   uint64_t capacity_bytes = 0;         // for experts; 0: all of the model's fit
   uint32_t credits = limits::kCreditRows;
+  bool detailed_metrics = false;  // --moe-metrics=detailed: by layer and expert
   // Longest stretch of computing between two looks at the network.
   Duration item_time = std::chrono::milliseconds(5);
 };

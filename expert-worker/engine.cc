@@ -25,9 +25,24 @@ ExpertEngine::ExpertEngine(ServiceContext& context, Transport& transport, Expert
 
 ExpertEngine::~ExpertEngine() { transport_.SetEvents({}); }
 
+absl::StatusOr<EndpointId> ExpertEngine::OpenFirst(const std::vector<std::string>& kinds,
+                                                   std::string* opened) {
+  absl::Status why = absl::InvalidArgumentError("no kind of transport to open");
+  for (const std::string& kind : kinds) {
+    absl::StatusOr<EndpointId> endpoint = transport_.Open(kind);
+    if (endpoint.ok()) {
+      *opened = kind;
+      return endpoint;
+    }
+    why = endpoint.status();
+    context_.log.Warning(fmt::format("no endpoint over {}: {}", kind, why.ToString()));
+  }
+  return why;
+}
+
 absl::StatusOr<std::shared_ptr<Pair>> ExpertEngine::AddPair(Incarnation attention,
                                                             const std::string& name,
-                                                            const std::string& transport_address) {
+                                                            const std::vector<std::string>& kinds) {
   if (auto old = pairs_.find(attention); old != pairs_.end()) {
     const std::shared_ptr<Pair> replaced = old->second;
     RemovePair(replaced);  // the same worker pairs again: frames of the old session are strangers'
@@ -42,9 +57,13 @@ absl::StatusOr<std::shared_ptr<Pair>> ExpertEngine::AddPair(Incarnation attentio
     std::random_device random;
     pair->session_key = uint64_t{random()} << 32 | random();
   }
-  ASSIGN_OR_RETURN(pair->endpoint, transport_.Connect(transport_address));
+  ASSIGN_OR_RETURN(pair->endpoint, OpenFirst(kinds, &pair->transport));
   pairs_[attention] = pair;
   return pair;
+}
+
+absl::Status ExpertEngine::ConnectPair(const Pair& pair, const std::string& peer_address) {
+  return transport_.Connect(pair.endpoint, peer_address);
 }
 
 void ExpertEngine::RemovePair(const std::shared_ptr<Pair>& pair) {

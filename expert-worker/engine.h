@@ -10,6 +10,7 @@
 #include "expert-worker/arrivals.h"
 #include "expert-worker/expert_compute.h"
 #include "expert-worker/expert_set.h"
+#include "observability/histogram.h"
 
 namespace bottega {
 
@@ -29,9 +30,18 @@ struct ExpertStats {
   uint64_t dropped_stranger = 0;
   uint64_t dropped_corrupt = 0;
   uint64_t dropped_unpaired = 0;  // the pair's stream ended
-  uint64_t bytes_received = 0;
-  uint64_t bytes_sent = 0;
   uint64_t load_failures = 0;
+  // Seconds of an item of work, by stage; of a frame, from arrival to work; of an assignment, until
+  // all of it is ready.
+  metrics::LoopHistogram gather{metrics::FineBuckets()};
+  metrics::LoopHistogram gate_up{metrics::FineBuckets()};
+  metrics::LoopHistogram down{metrics::FineBuckets()};
+  metrics::LoopHistogram reply{metrics::FineBuckets()};
+  metrics::LoopHistogram queue{metrics::FineBuckets()};
+  metrics::LoopHistogram load{metrics::EndToEndBuckets()};
+  // Of merged work: its rows, and most over mean rows of the experts it touches.
+  metrics::LoopHistogram rows{metrics::RowBuckets()};
+  metrics::LoopHistogram imbalance{metrics::ImbalanceBuckets()};
 };
 
 struct ExpertEngineOptions {
@@ -54,10 +64,12 @@ class ExpertEngine {
   // The data path, for as long as the node lives.
   Task<void> Run();
 
-  // An attention worker introduced itself: opens the endpoint back to it and makes the session key
-  // that all its frames must show.
+  // An attention worker introduced itself: opens an endpoint for it, of the first of `kinds` that
+  // can be opened, and makes the session key that all its frames must show.
   absl::StatusOr<std::shared_ptr<Pair>> AddPair(Incarnation attention, const std::string& name,
-                                                const std::string& transport_address);
+                                                const std::vector<std::string>& kinds);
+  // It told its own end. Until this is up, replies have nowhere to go.
+  absl::Status ConnectPair(const Pair& pair, const std::string& peer_address);
   void RemovePair(const std::shared_ptr<Pair>& pair);
 
   const ExpertSet& held() const { return held_; }
@@ -103,10 +115,12 @@ class ExpertEngine {
   bool StillWanted(const Arrival& arrival);
   void CrashIf(const FrameView& view);
   size_t RunSlice(const Work& work, size_t first);
+  void Measure(const Work& work, Time begun);
   void Reply(Work& work);
   void Nack(const FrameHeader& forward, const Pair& pair, FrameReason reason);
   void Answer(const FrameHeader& header, const Pair& pair);
 
+  absl::StatusOr<EndpointId> OpenFirst(const std::vector<std::string>& kinds, std::string* opened);
   void OnDown(EndpointId endpoint);
   void UnloadRetired();
   void Learn(size_t rows, Duration took);

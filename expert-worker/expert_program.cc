@@ -30,6 +30,7 @@ absl::Status Serve(Options options) {
   config.admin_address = process->admin_address();
   config.row_type = process->row_type();
   config.capacity_bytes = options.capacity.value;
+  config.detailed_metrics = process->detailed_metrics();
   ExpertServer server(process->context(), config, process->model(), process->cpu(),
                       process->transport());
   return RunWorker(*process, server);

@@ -6,6 +6,8 @@
 #include <chrono>
 
 #include "core/base/status.h"
+#include "core/cluster/protocol.h"
+#include "core/service/transport_metrics.h"
 #include "expert-worker/ops/connect.h"
 #include "expert-worker/packed_experts.h"
 
@@ -13,7 +15,6 @@ namespace bottega {
 namespace {
 
 using namespace std::chrono_literals;
-constexpr uint32_t kProtocol = 1;
 constexpr Duration kLoadInterval = 500ms;
 
 }  // namespace
@@ -45,24 +46,30 @@ ExpertServer::ExpertServer(ServiceContext& context, ExpertConfig config, ExpertM
               [this](std::vector<ExpertRef> held) {
                 if (session_ != nullptr) session_->SetHeld(std::move(held));
               }),
-      self_test_(engine_),
-      metrics_(context.metrics, transport.name()) {}
+      retest_(engine_),
+      metrics_(context.metrics, model_.shape, config_.detailed_metrics) {}
 
 ExpertServer::ExpertServer(ServiceContext& context, ExpertConfig config,
                            std::shared_ptr<const PackedModel> model, Cpu cpu, Transport& transport)
     : ExpertServer(context, config, DescribeExperts(*model, config.row_type),
-                   std::make_unique<PackedExperts>(model, cpu, config.row_type), transport) {}
+                   std::make_unique<PackedExperts>(model, cpu, config.row_type, &context.faults),
+                   transport) {}
 
 // Its tasks use its members: they end first. Nothing is sent by that.
 ExpertServer::~ExpertServer() { context_.loop.Kill(context_.node); }
 
 absl::Status ExpertServer::Start() {
+  if (config_.detailed_metrics) RETURN_IF_ERROR(ExpertMetrics::CheckDetailed(model_.shape));
   context_.loop.Spawn(context_.node, engine_.Run());
   context_.loop.Spawn(context_.node, loader_.Run());
-  context_.loop.Spawn(context_.node, self_test_.Run());
+  context_.loop.Spawn(context_.node, retest_.Run());
   context_.loop.Spawn(context_.node, MeasureLoad());
   if (context_.scrape != nullptr) {
-    scrape_ = context_.scrape->Add([this] { metrics_.Update(engine_, loader_.missing()); });
+    scrape_ = context_.scrape->Add([this] {
+      metrics_.Update(engine_, loader_.missing());
+      CopyTransportBytes(engine_.transport(), context_.metrics);
+      CopyTransportEndpoints(engine_.transport(), context_.metrics);
+    });
   }
   const PairTerms terms{kProtocol, model_.digest, model_.numerics_id};
   std::vector<std::pair<std::string, Network::Handler>> methods;
@@ -107,8 +114,9 @@ void ExpertServer::Join(const RouterSessionOptions& router,
           .on_assignment = [this](std::vector<ExpertRef> experts) { Assign(std::move(experts)); },
           .load = [this] { return rows_per_second_; },
           .expert_load = [this](const std::vector<ExpertRef>& held) { return ExpertLoad(held); },
-          .on_quarantine = [this] { self_test_.Ask(); },
-          .self_tests_passed = [this] { return self_test_.passed(); },
+          .on_quarantine = [this] { retest_.Ask(); },
+          .self_tests_passed = [this] { return retest_.passed(); },
+          .endpoints = [this] { return EndpointsUp(engine_.transport()); },
           .on_refused = std::move(on_refused)});
   session_->Start();
 }
@@ -135,6 +143,18 @@ std::vector<float> ExpertServer::ExpertLoad(const std::vector<ExpertRef>& held) 
   }
   told_rows_ = rows;
   return load;
+}
+
+std::string ExpertServer::BusyLine(Duration span) {
+  const ExpertStats& stats = engine_.stats();
+  const uint64_t all = stats.rows_decode + stats.rows_prefill;
+  const uint64_t rows = all - std::exchange(told_work_, all);
+  const Duration busy = stats.busy - std::exchange(told_busy_, stats.busy);
+  if (rows == 0) return "";
+  const auto seconds = [](Duration d) { return std::chrono::duration<double>(d).count(); };
+  return fmt::format("{:.0f} rows/s, busy {:.0f} %; {} rows waiting, {} experts held",
+                     static_cast<double>(rows) / seconds(span), 100 * seconds(busy) / seconds(span),
+                     engine_.queued_rows(), engine_.held().size());
 }
 
 bool ExpertServer::ready() const {

@@ -11,7 +11,7 @@
 #include "core/service/scrape_hooks.h"
 #include "core/transport/transport.h"
 #include "expert-worker/background/expert_loader.h"
-#include "expert-worker/background/self_test.h"
+#include "expert-worker/background/retest.h"
 #include "expert-worker/config.h"
 #include "expert-worker/engine.h"
 #include "expert-worker/expert_compute.h"
@@ -54,6 +54,8 @@ class ExpertServer {
   const std::string& address() const { return address_; }  // of the gRPC server
   // In the table, with all that was assigned loaded.
   bool ready() const;
+  // For the log: what was done in the `span` since the last call; "" if nothing.
+  std::string BusyLine(Duration span);
   MemberSelf Self() const;
   ExpertEngine& engine() { return engine_; }
   const ExpertLoader& loader() const { return loader_; }
@@ -70,10 +72,12 @@ class ExpertServer {
   const std::unique_ptr<ExpertCompute> compute_;
   ExpertEngine engine_;
   ExpertLoader loader_;
-  SelfTest self_test_;
+  Retest retest_;
   ExpertMetrics metrics_;
   std::unique_ptr<RouterSession> session_;
   ScrapeHooks::Hook scrape_;
+  uint64_t told_work_ = 0;  // rows, at the last BusyLine
+  Duration told_busy_{};
   TableSnapshot table_;
   std::string address_;
   double rows_per_second_ = 0;  // over about a second

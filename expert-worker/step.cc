@@ -9,6 +9,10 @@ namespace bottega {
 
 using namespace std::chrono_literals;
 
+namespace {
+double Seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
+}  // namespace
+
 Task<void> ExpertEngine::Run() {
   while (true) {
     UnloadRetired();
@@ -26,7 +30,6 @@ Task<void> ExpertEngine::Run() {
 
 // poll: the transport calls this between two items.
 void ExpertEngine::OnFrame(FrameBuffer frame) {
-  stats_.bytes_received += frame.size();
   std::shared_ptr<Pair> pair;
   const absl::StatusOr<FrameView> view =
       CheckFrame(frame.bytes(), options_.shape, context_.incarnation,
@@ -100,10 +103,12 @@ Task<void> ExpertEngine::RunWork(FramePhase phase) {
     co_await context_.loop.Sleep(1ms);  // as if there were no memory
     co_return;
   }
+  const Time begun = context_.loop.Now();
   if (!Gather(phase, &work)) {
     co_await context_.loop.Sleep(1ms);  // no memory for replies: some are on their way out
     co_return;
   }
+  Measure(work, begun);
   size_t done = 0;
   while (done < work.rows.size()) {
     const Time start = context_.loop.Now();
@@ -168,6 +173,22 @@ void ExpertEngine::CrashIf(const FrameView& view) {
   }
 }
 
+// What came together, and how long it had waited.
+void ExpertEngine::Measure(const Work& work, Time begun) {
+  if (work.rows.empty()) return;
+  for (const Arrival& arrival : work.arrivals) {
+    stats_.queue.Observe(Seconds(begun - arrival.arrived));
+  }
+  size_t experts = 0, most = 0;
+  for (size_t i = 0, end = 0; i < work.rows.size(); i = end, ++experts) {
+    while (end < work.rows.size() && work.rows[end].expert == work.rows[i].expert) ++end;
+    most = std::max(most, end - i);
+  }
+  const double rows = static_cast<double>(work.rows.size());
+  stats_.rows.Observe(rows);
+  stats_.imbalance.Observe(static_cast<double>(most * experts) / rows);
+}
+
 // Queued work may have outlived its asker, its deadline or its expert.
 bool ExpertEngine::StillWanted(const Arrival& arrival) {
   const FrameHeader& header = arrival.view.header;
@@ -213,10 +234,15 @@ size_t ExpertEngine::RunSlice(const Work& work, size_t first) {
     i = end;
   }
   compute_.Run(work.layer, groups_);
+  const ExpertCompute::Times times = compute_.LastTimes();
+  stats_.gather.Observe(Seconds(times.gather));
+  stats_.gate_up.Observe(Seconds(times.gate_up));
+  stats_.down.Observe(Seconds(times.down));
   return count;
 }
 
 void ExpertEngine::Reply(Work& work) {
+  const Time begin = context_.loop.Now();
   ++stats_.steps;
   stats_.step_rows = work.rows.size();
   for (size_t i = 0; i < work.arrivals.size(); ++i) {
@@ -242,11 +268,17 @@ void ExpertEngine::Reply(Work& work) {
     SealFrame(header, {frame.data(), frame.size()});
     FAULT_CORRUPT(context_.faults, "ew.reply", absl::MakeSpan(frame.data(), frame.size()));
     if (absl::Status fault = FAULT_POINT(context_.faults, "ew.before_reply"); !fault.ok()) continue;
-    stats_.bytes_sent += frame.size();
+    const Duration here = context_.loop.Now() - arrival.arrived;
+    Note(context_.flight, {.kind = FlightKind::kComputed,
+                           .key = forward.request_key,
+                           .layer = forward.layer,
+                           .a = forward.entries,
+                           .b = static_cast<uint64_t>(here / 1us)});
     // A failure is the endpoint's, and the endpoint tells.
     absl::Status posted = transport_.Post(arrival.pair->endpoint, std::move(frame));
     if (absl::Status fault = FAULT_POINT(context_.faults, "ew.mid_send"); !fault.ok()) continue;
   }
+  stats_.reply.Observe(Seconds(context_.loop.Now() - begin));
 }
 
 void ExpertEngine::Nack(const FrameHeader& forward, const Pair& pair, FrameReason reason) {
@@ -262,7 +294,6 @@ void ExpertEngine::Answer(const FrameHeader& header, const Pair& pair) {
   absl::StatusOr<FrameBuffer> frame = transport_.Lease(sizeof header);
   if (!frame.ok()) return;  // silence: the other end asks again
   SealFrame(header, {frame->data(), frame->size()});
-  stats_.bytes_sent += frame->size();
   absl::Status posted = transport_.Post(pair.endpoint, *std::move(frame));
 }
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "core/base/reason.h"
 
@@ -20,7 +21,26 @@ absl::Status NoWorker() {
 
 Admission::Admission(const ServiceContext& context, const GatewayConfig& config,
                      AttentionClients& workers)
-    : context_(context), config_(config), workers_(workers), changed_(context.loop) {}
+    : context_(context),
+      config_(config),
+      workers_(workers),
+      changed_(context.loop),
+      drain_rate_(context.loop.Now()) {}
+
+void Admission::Joined() {
+  drain_rate_.Observe(context_.loop.Now(), waiting_);
+  ++waiting_;
+}
+
+void Admission::Left() {
+  drain_rate_.Observe(context_.loop.Now(), waiting_);
+  drain_rate_.CountLeft();
+  --waiting_;
+}
+
+absl::Status Admission::QueueFull(std::string_view why) const {
+  return WithRetryAfter(MakeError(Reason::kQueueFull, why), drain_rate_.TimeToDrain(waiting_));
+}
 
 absl::StatusOr<Admission::Entry> Admission::Enter() {
   if (!workers_.any_connected() &&
@@ -28,8 +48,8 @@ absl::StatusOr<Admission::Entry> Admission::Enter() {
     return NoWorker();
   }
   if (waiting_ >= config_.queued_requests_max) {
-    return MakeError(Reason::kQueueFull,
-                     fmt::format("{} requests are waiting already", config_.queued_requests_max));
+    drain_rate_.Observe(context_.loop.Now(), waiting_);
+    return QueueFull(fmt::format("{} requests are waiting already", config_.queued_requests_max));
   }
   return Entry(this);
 }
@@ -89,7 +109,9 @@ void Admission::RefuseOld() {
     const Time since = queued->wish.since;
     absl::Status why;
     if (now - since >= config_.queue_age_max) {
-      why = MakeError(Reason::kQueueFull, "no room for this request in time");
+      why = QueueFull(fmt::format(
+          "no room for this request within {} s",
+          std::chrono::duration_cast<std::chrono::seconds>(config_.queue_age_max).count()));
     } else if (!workers_.any_connected() &&
                now - std::max(since, workers_.alone_since()) >= config_.no_worker_wait) {
       why = NoWorker();

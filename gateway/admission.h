@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "gateway/attention_client.h"
 #include "gateway/config.h"
+#include "gateway/drain_rate.h"
 
 namespace bottega::gateway {
 
@@ -20,17 +21,18 @@ class Admission {
   // Counts one waiting request, until the Entry is destroyed.
   class Entry {
    public:
-    explicit Entry(Admission* admission) : admission_(admission) { ++admission_->waiting_; }
+    explicit Entry(Admission* admission) : admission_(admission) { admission_->Joined(); }
     Entry(Entry&& other) noexcept : admission_(std::exchange(other.admission_, nullptr)) {}
     Entry& operator=(Entry&&) = delete;
     ~Entry() {
-      if (admission_ != nullptr) --admission_->waiting_;
+      if (admission_ != nullptr) admission_->Left();
     }
 
    private:
     Admission* admission_;
   };
-  // QueueFull, or NoWorker where none was seen for longer than no_worker_wait.
+  // QueueFull, which says when to come again (drain_rate.h), or NoWorker where none was seen for
+  // longer than no_worker_wait.
   absl::StatusOr<Entry> Enter();
 
   // One sequence that wants a place.
@@ -76,6 +78,9 @@ class Admission {
     uint64_t id;
     Wish wish;
   };
+  void Joined();
+  void Left();
+  absl::Status QueueFull(std::string_view why) const;
   bool PlaceOne();
   void RefuseOld();
 
@@ -86,6 +91,7 @@ class Admission {
   std::list<Queued> queue_;
   uint64_t next_id_ = 1;
   size_t waiting_ = 0;
+  DrainRate drain_rate_;
 };
 
 }  // namespace bottega::gateway

@@ -13,7 +13,10 @@ namespace bottega {
 
 struct GatewayConfig {
   std::string host = "127.0.0.1";
-  int port = 8000;                    // 0 picks one
+  int port = 8000;  // 0 picks one
+  // Other gateways listen there too (SO_REUSEPORT); this one only once it is ready, because the
+  // kernel spreads connections over all that listen.
+  bool share_port = false;
   std::vector<std::string> api_keys;  // empty: no key asked for
   gateway::ReasoningField reasoning_field = gateway::ReasoningField::kBoth;
   gateway::Json default_template_kwargs = gateway::Json::object();

@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <chrono>
+
 #include "core/base/reason.h"
+#include "gateway/drain_rate.h"
 
 namespace bottega::gateway {
 
@@ -25,8 +28,12 @@ void ReplyError(Reply& reply, const absl::Status& error, const std::string& requ
   int status = RowOf(reason).http_status;
   Headers headers = {{"Content-Type", "application/json"}, {"x-request-id", request_id}};
   if (status == 429 || status == 503) {
-    headers.emplace_back("Retry-After", "1");
-    headers.emplace_back("retry-after-ms", "1000");
+    const Duration wait = RetryAfterOf(error);
+    headers.emplace_back("Retry-After",
+                         std::to_string(std::chrono::ceil<std::chrono::seconds>(wait).count()));
+    headers.emplace_back(
+        "retry-after-ms",
+        std::to_string(std::chrono::ceil<std::chrono::milliseconds>(wait).count()));
     if (reason == Reason::kQueueFull && overload_status != 0) status = overload_status;
   }
   if (status >= 500 || status == 429 || status == 408 || status == 409) {

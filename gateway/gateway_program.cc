@@ -6,6 +6,7 @@
 
 #include "core/base/reason.h"
 #include "core/base/status.h"
+#include "core/cluster/protocol.h"
 #include "core/service/worker_process.h"
 #include "gateway/gateway_server.h"
 #include "gateway/model_directory.h"
@@ -18,16 +19,20 @@ struct Options {
   ModelOptions model;
   GatewayOptions gateway;
   std::string router = "127.0.0.1:50061";
+  bool share_port = false;
 };
 
 OptionTable Table(Options* o) {
   OptionTable table("bottega-gateway", "The door of a cluster: OpenAI's HTTP API.");
   table.Positional("DIR", 0, 1);
   o->process.port = 8000;
+  o->process.drain_timeout = std::chrono::seconds(300);
   AddModelOptions(table, &o->model);
   AddProcessOptions(table, &o->process, "HTTP port");
   AddGatewayOptions(table, &o->gateway);
-  table.Add("router", &o->router, "host:port of the router");
+  table.Add("router", &o->router, "host:port of the router, or of several by commas")
+      .Add("share-port", &o->share_port,
+           "other gateways listen at this port too; listen only once ready");
   return table;
 }
 
@@ -35,6 +40,7 @@ absl::Status Serve(const Options& options) {
   ASSIGN_OR_RETURN(auto process, ServiceProcess::Start(Role::kGateway, options.process));
   ASSIGN_OR_RETURN(GatewayConfig config,
                    MakeGatewayConfig(options.gateway, options.process.host, options.process.port));
+  config.share_port = options.share_port;
   ASSIGN_OR_RETURN(const auto model, OpenModel(options.model));
   ASSIGN_OR_RETURN(ModelText text,
                    LoadModelText(*model, options.gateway.served_model_name, options.model.dir));
@@ -44,6 +50,7 @@ absl::Status Serve(const Options& options) {
   const auto session = JoinRouter(process->context(), server, process->admin_address(),
                                   {.router_address = options.router},
                                   [&](absl::Status why) { process->Fail(std::move(why)); });
+  process->ReportWith([&](Duration span) { return server.BusyLine(span); });
   const absl::Status end = process->Run([&](Time deadline) { return server.Drain(deadline); },
                                         [&] { return server.status(); });
   session->Stop();
@@ -63,6 +70,7 @@ std::unique_ptr<RouterSession> JoinRouter(ServiceContext& context, GatewayServer
   self.member.name = context.name;
   self.member.admin_address = admin_address;
   self.member.device = "cpu";
+  self.member.protocol_min = self.member.protocol_max = kProtocol;
   auto session = std::make_unique<RouterSession>(
       context, std::move(self), router,
       RouterSession::Callbacks{

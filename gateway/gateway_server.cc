@@ -20,12 +20,25 @@ absl::StatusOr<int> GatewayServer::Start() {
   if (!http.ok()) return http.status();
   http_ = *std::move(http);
   service_->Start();
+  listening_ = !service_->config().share_port;
+  if (!listening_) context_.loop.Spawn(context_.node, ListenWhenReady());
   return http_->port();
+}
+
+Task<void> GatewayServer::ListenWhenReady() {
+  while (std::string_view(service_->status()) != "ready")
+    co_await context_.loop.Sleep(std::chrono::milliseconds(10));
+  http_->Listen();
+  listening_ = true;
 }
 
 void GatewayServer::UpdateTable(TableSnapshot table) { service_->UpdateTable(std::move(table)); }
 
 Task<absl::Status> GatewayServer::Drain(Time deadline) {
+  http_->Drain();
+  while (http_->connections() > 0 && context_.loop.Now() < deadline) {
+    co_await context_.loop.Sleep(std::chrono::milliseconds(10));
+  }
   absl::Status drained = co_await service_->Drain(deadline);
   co_return drained;
 }
@@ -44,7 +57,13 @@ void GatewayServer::Stop() {
   http_.reset();
 }
 
-std::string GatewayServer::status() const { return service_->status(); }
+std::string GatewayServer::status() const {
+  const std::string status = service_->status();
+  return status == "ready" && !listening_ ? "loading" : status;
+}
+
+std::string GatewayServer::BusyLine(Duration span) { return service_->metrics().BusyLine(span); }
+
 size_t GatewayServer::live_requests() const { return service_->gate().inside(); }
 
 }  // namespace bottega

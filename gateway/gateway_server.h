@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -33,7 +34,8 @@ class GatewayServer {
   // Listens; returns the port. A busy port is Unavailable with the address in the message.
   absl::StatusOr<int> Start();
   void UpdateTable(TableSnapshot table);
-  // Refuses new requests (503 draining) and waits for the live ones.
+  // Stops listening, lets the open connections finish what they asked, refuses the rest (503
+  // draining).
   Task<absl::Status> Drain(Time deadline);
   // Ends everything: connections, streams, the node's tasks, threads.
   void Stop();
@@ -41,13 +43,18 @@ class GatewayServer {
   // What /ready says: "ready", "loading", "no_worker", "experts_unavailable", "draining".
   std::string status() const;
   size_t live_requests() const;
+  // For the log: what was done in the `span` since the last call; "" if nothing.
+  std::string BusyLine(Duration span);
   // The way in for callers without HTTP.
   gateway::GatewayService& service() { return *service_; }
 
  private:
+  Task<void> ListenWhenReady();
+
   const ServiceContext& context_;
   std::shared_ptr<gateway::GatewayService> service_;
   std::unique_ptr<gateway::HttpServer> http_;
+  std::atomic<bool> listening_ = false;
 };
 
 }  // namespace bottega

@@ -20,8 +20,9 @@ GatewayService::GatewayService(const ServiceContext& context, GatewayConfig conf
       model_(std::move(model)),
       metrics_(context.metrics, model_.name, static_cast<double>(model_.max_model_len)),
       gate_(context.loop),
-      workers_(context, config_.worker_silence_max, [this] { admission_.Wake(); }),
+      workers_(context, config_.worker_silence_max, [this] { WorkersChanged(); }),
       admission_(context, config_, workers_),
+      context_tokens_(model_.max_model_len),
       pool_(config_.text_threads, kPoolQueueMax) {}
 
 GatewayService::~GatewayService() = default;
@@ -47,9 +48,10 @@ Task<absl::Status> GatewayService::Drain(Time deadline) {
 
 void GatewayService::Close() { workers_.Close(); }
 
-int64_t GatewayService::context_tokens() const {
+void GatewayService::WorkersChanged() {
   const int64_t workers = workers_.max_model_len();
-  return workers == 0 ? model_.max_model_len : std::min(workers, model_.max_model_len);
+  if (workers > 0) context_tokens_ = std::min(workers, model_.max_model_len);
+  admission_.Wake();
 }
 
 // Never from a simulated loop's history twice, never guessable in a real one.

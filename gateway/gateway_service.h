@@ -39,8 +39,9 @@ class GatewayService {
 
   // "ready", "loading", "no_worker", "experts_unavailable" or "draining". Any thread.
   const char* status() const { return status_.load(std::memory_order_relaxed); }
-  // Tokens that a prompt and its answer may have together.
-  int64_t context_tokens() const;
+  // Tokens that a prompt and its answer may have together: the model's, or what the smallest KV
+  // pool of the workers met last holds. Any thread.
+  int64_t context_tokens() const { return context_tokens_.load(std::memory_order_relaxed); }
 
   const ServiceContext& context() const { return context_; }
   const GatewayConfig& config() const { return config_; }  // any thread
@@ -60,6 +61,7 @@ class GatewayService {
   void ReturnId(const std::string& id) { live_ids_.erase(id); }
 
  private:
+  void WorkersChanged();
   static Task<void> WatchStatus(GatewayService* self);
   const char* StatusNow() const;
 
@@ -75,6 +77,7 @@ class GatewayService {
   std::set<std::string> live_ids_;
   uint64_t last_request_key_ = 0;
   std::atomic<const char*> status_ = "loading";
+  std::atomic<int64_t> context_tokens_;
   TextPool pool_;  // last: its threads end first
 };
 

@@ -26,6 +26,7 @@ LiveRequest::LiveRequest(GatewayService& gateway, Api api, HttpRequest http,
       http_(std::move(http)),
       reply_(std::move(reply)),
       arrived_(gateway.context().loop.Now()),
+      trace_key_(TraceKey(http_.request_id)),
       alive_(std::make_shared<Alive>(Alive{this})),
       events_(gateway.context().loop, limits::kRequestEventsMax),
       last_shown_(arrived_) {
@@ -35,6 +36,7 @@ LiveRequest::LiveRequest(GatewayService& gateway, Api api, HttpRequest http,
     time = std::chrono::milliseconds(std::min(http_.timeout_ms, most_ms));
   }
   deadline_ = arrived_ + time;
+  Record(FlightKind::kArrived, 0, 0);
   Loop* loop = &gateway_.context().loop;
   reply_->OnGone([loop, weak = std::weak_ptr<Alive>(alive_)] {
     loop->Post([weak] {
@@ -96,6 +98,10 @@ absl::Status LiveRequest::Begin(PreparedRequest prepared) {
   }
   const std::string name = request.request_id.empty() ? http_.request_id : request.request_id;
   id_ = (api_ == Api::kChat ? "chatcmpl-" : "cmpl-") + name;
+  if (!request.request_id.empty()) {
+    trace_key_ = TraceKey(name);
+    Record(FlightKind::kArrived, 0, 0);
+  }
   // Two requests may share the header's id (a client's retry); an id of the body is one request's.
   owns_id_ = gateway_.TakeId(id_);
   if (!owns_id_ && !request.request_id.empty()) {
@@ -105,6 +111,8 @@ absl::Status LiveRequest::Begin(PreparedRequest prepared) {
   seed_ = request.seed ? *request.seed : gateway_.DrawSeed();
   MakeChoices();
   MakeWriter();
+  Record(FlightKind::kPrepared, static_cast<uint64_t>(UsageSoFar().prompt_tokens),
+         sequences_.size());
   return absl::OkStatus();
 }
 
@@ -184,6 +192,8 @@ void LiveRequest::Route(int index, bool at_head) {
 }
 
 void LiveRequest::Submit(int index, MemberId worker) {
+  // Past its deadline it is not executed, even if its turn comes before its end is noticed.
+  if (gateway_.context().loop.Now() >= deadline_) return;
   Sequence& sequence = sequences_[index];
   const std::optional<AnswerIdentity> identity = gateway_.workers().IdentityOf(worker);
   absl::Status sent = absl::UnavailableError("");
@@ -197,6 +207,8 @@ void LiveRequest::Submit(int index, MemberId worker) {
     return;
   }
   sequence.running = true;
+  Record(FlightKind::kPlaced, static_cast<uint64_t>(index), sequence.choice->log().owner_epoch(),
+         worker);
   if (!pinned_) Pin(worker);
   CountRunning();
 }
@@ -205,6 +217,11 @@ void LiveRequest::Pin(MemberId worker) {
   pinned_ = gateway_.workers().IdentityOf(worker);
   writer_->head.system_fingerprint =
       fmt::format("bottega-{}-{}", pinned_->model_digest.substr(0, 16), pinned_->numerics_id);
+}
+
+void LiveRequest::Record(FlightKind kind, uint64_t a, uint64_t b, MemberId worker) const {
+  Note(gateway_.context().flight,
+       {.kind = kind, .key = trace_key_, .peer = worker.value, .a = a, .b = b});
 }
 
 void LiveRequest::CountRunning() {
@@ -226,6 +243,7 @@ internal::v1::Submit LiveRequest::SubmitOf(const Sequence& sequence) const {
   internal::v1::Submit submit;
   submit.set_request_key(sequence.key);
   submit.set_owner_epoch(log.owner_epoch());
+  submit.set_trace_key(trace_key_);
   submit.mutable_prompt_ids()->Add(prompt.begin(), prompt.end());
   submit.mutable_resume_tokens()->Add(log.tokens().begin(), log.tokens().end());
   internal::v1::Sampling* sampling = submit.mutable_sampling();
@@ -302,6 +320,8 @@ void LiveRequest::Fail(const absl::Status& why) {
 void LiveRequest::Log(int code, const absl::Status& why) {
   gateway_.metrics().Request(bottega::gateway::Route(api_), code);
   const Usage usage = UsageSoFar();
+  Record(FlightKind::kFinished, static_cast<uint64_t>(code),
+         static_cast<uint64_t>(usage.completion_tokens));
   std::string line = fmt::format("{} {} {} ms, {} + {} tokens", bottega::gateway::Route(api_), code,
                                  std::chrono::duration_cast<std::chrono::milliseconds>(
                                      gateway_.context().loop.Now() - arrived_)

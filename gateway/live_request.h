@@ -45,6 +45,7 @@ class LiveRequest {
     std::unique_ptr<Choice> choice;
     Admission::Place place;
     int migrations = 0;
+    bool replayed = false;  // after an internal error of a worker
     bool running = false;
     bool suspect = false;                 // a worker was lost under it, and no token came since
     std::optional<Incarnation> on_trial;  // where it runs alone among suspects
@@ -72,6 +73,7 @@ class LiveRequest {
   void ObserveToken(Sequence& sequence);
   void Shown();  // something went to the client
   void CountRunning();
+  void Record(FlightKind kind, uint64_t a, uint64_t b, MemberId worker = {}) const;
   void Pin(MemberId worker);
   Usage UsageSoFar() const;
   void Log(int code, const absl::Status& why);
@@ -81,6 +83,7 @@ class LiveRequest {
   HttpRequest http_;
   const std::shared_ptr<Reply> reply_;
   const Time arrived_;
+  uint64_t trace_key_;  // of the id that the client knows
   Time deadline_;
   std::shared_ptr<Alive> alive_;
   RequestEvents events_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 #include "core/base/fault_point.h"
 #include "core/base/reason.h"
@@ -109,7 +110,9 @@ void LiveRequest::ObserveToken(Sequence& sequence) {
     any_token_ = true;
     metrics.time_to_first_token.Observe(Seconds(now - arrived_));
   }
-  if (sequence.last_token) {
+  if (!sequence.last_token) {
+    Record(FlightKind::kFirstToken, static_cast<uint64_t>(&sequence - sequences_.data()), 0);
+  } else {
     metrics.inter_token_latency.Observe(Seconds(now - *sequence.last_token));
   }
   if (sequence.lost_at) {
@@ -160,6 +163,11 @@ absl::Status LiveRequest::OnEnded(int index, const RequestEvent& event) {
   if (reason == Reason::kRequestQuarantined) return QuarantineThis();
   // A worker that empties itself: its sequences go on elsewhere.
   if (reason == Reason::kDraining) return Migrate(index, absl::UnavailableError(ended.message()));
+  // Logits that are no numbers, say. Memory or a processor may have erred: once more, elsewhere if
+  // there is an elsewhere. A request that brings it about by itself meets it again.
+  if (reason == Reason::kInternalError && !std::exchange(sequence.replayed, true)) {
+    return Migrate(index, absl::InternalError(ended.message()));
+  }
   return MakeError(reason, ended.message().empty() ? RowOf(reason).name : ended.message());
 }
 
@@ -214,6 +222,7 @@ absl::Status LiveRequest::Migrate(int index, const absl::Status& why) {
       fmt::format("attention worker lost at token {}: {}", sequence.choice->log().size(),
                   std::string(why.message())),
       http_.request_id);
+  Record(FlightKind::kLost, static_cast<uint64_t>(index), sequence.choice->log().size());
   if (!sequence.lost_at) sequence.lost_at = gateway_.context().loop.Now();
   sequence.on_trial.reset();
   sequence.choice->log().NewOwner();

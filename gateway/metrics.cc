@@ -1,5 +1,12 @@
 #include "gateway/metrics.h"
 
+#include <fmt/format.h>
+
+#include <chrono>
+#include <utility>
+
+#include "core/base/reason.h"
+
 namespace bottega::gateway {
 namespace {
 
@@ -53,7 +60,28 @@ GatewayMetrics::GatewayMetrics(prometheus::Registry& r, const std::string& model
       detokenize_seconds(AddHistogram(r, Name("stage_seconds"), "Time of one stage of a request.",
                                       metrics::FineBuckets(), {{"stage", "detokenize"}})),
       registry_(r),
-      model_(model) {}
+      model_(model) {
+  // All of a closed set from the start: a counter that appears with its first event has no rate.
+  for (const ReasonRow& row : ReasonTable()) {
+    if (row.reason == Reason::kCancelled) continue;
+    Rejections(std::string(row.name));
+    if (row.http_status >= 500) StreamErrors(std::string(row.name));
+  }
+  for (const char* reason : {"stop", "length", "tool_calls"}) Finishes(reason);
+  for (const char* outcome : {"resumed", "gave_up"}) Failovers(outcome);
+  for (const char* stage : {"parse", "render", "tokenize", "admit"}) Stage(stage);
+}
+
+std::string GatewayMetrics::BusyLine(Duration span) {
+  const double in = prompt_tokens.Value() - std::exchange(told_in_, prompt_tokens.Value());
+  const double out =
+      generation_tokens.Value() - std::exchange(told_out_, generation_tokens.Value());
+  if (in + out + requests_running.Value() + queue_depth.Value() == 0) return "";
+  const double seconds = std::chrono::duration<double>(span).count();
+  return fmt::format("{:.1f} tokens/s in, {:.1f} out; {} running, {} waiting; KV {:.0f} %",
+                     in / seconds, out / seconds, requests_running.Value(), queue_depth.Value(),
+                     100 * kv_usage_ratio.Value());
+}
 
 // The library finds an existing series of the same labels, so these make one series each.
 void GatewayMetrics::Request(const std::string& route, int code) {
@@ -63,28 +91,24 @@ void GatewayMetrics::Request(const std::string& route, int code) {
       .Increment();
 }
 
-void GatewayMetrics::Rejected(const std::string& reason) {
-  AddCounter(registry_, Name("rejected_total"), "Requests refused before a token, by reason.",
-             {{"reason", reason}})
-      .Increment();
+prometheus::Counter& GatewayMetrics::Rejections(const std::string& reason) {
+  return AddCounter(registry_, Name("rejected_total"),
+                    "Requests refused before a token, by reason.", {{"reason", reason}});
 }
 
-void GatewayMetrics::Finished(const std::string& reason) {
-  AddCounter(registry_, Name("finished_total"), "Choices that ended, by finish_reason.",
-             {{"model_name", model_}, {"reason", reason}})
-      .Increment();
+prometheus::Counter& GatewayMetrics::Finishes(const std::string& reason) {
+  return AddCounter(registry_, Name("finished_total"), "Choices that ended, by finish_reason.",
+                    {{"model_name", model_}, {"reason", reason}});
 }
 
-void GatewayMetrics::StreamError(const std::string& code) {
-  AddCounter(registry_, Name("stream_errors_total"), "Answers that broke after they had begun.",
-             {{"code", code}})
-      .Increment();
+prometheus::Counter& GatewayMetrics::StreamErrors(const std::string& code) {
+  return AddCounter(registry_, Name("stream_errors_total"),
+                    "Answers that broke after they had begun.", {{"code", code}});
 }
 
-void GatewayMetrics::Failover(const std::string& outcome) {
-  AddCounter(registry_, Name("failovers_total"), "Sequences that lost their attention worker.",
-             {{"outcome", outcome}})
-      .Increment();
+prometheus::Counter& GatewayMetrics::Failovers(const std::string& outcome) {
+  return AddCounter(registry_, Name("failovers_total"),
+                    "Sequences that lost their attention worker.", {{"outcome", outcome}});
 }
 
 prometheus::Histogram& GatewayMetrics::Stage(const std::string& stage) {

@@ -3,6 +3,7 @@
 #include <map>
 #include <string>
 
+#include "core/base/time.h"
 #include "observability/metrics.h"
 
 namespace bottega::gateway {
@@ -15,11 +16,13 @@ class GatewayMetrics {
 
   // Labels come from closed sets: route patterns, HTTP codes, reasons of core/base/reason.h.
   void Request(const std::string& route, int code);
-  void Rejected(const std::string& reason);
-  void Finished(const std::string& reason);
-  void StreamError(const std::string& code);
-  void Failover(const std::string& outcome);
+  void Rejected(const std::string& reason) { Rejections(reason).Increment(); }
+  void Finished(const std::string& reason) { Finishes(reason).Increment(); }
+  void StreamError(const std::string& code) { StreamErrors(code).Increment(); }
+  void Failover(const std::string& outcome) { Failovers(outcome).Increment(); }
   prometheus::Histogram& Stage(const std::string& stage);
+  // For the log: what was done in the `span` since the last call; "" if nothing.
+  std::string BusyLine(Duration span);
 
   prometheus::Counter& prompt_tokens;
   prometheus::Counter& generation_tokens;
@@ -41,8 +44,14 @@ class GatewayMetrics {
   prometheus::Histogram& detokenize_seconds;  // stage_seconds, of one token
 
  private:
+  prometheus::Counter& Rejections(const std::string& reason);
+  prometheus::Counter& Finishes(const std::string& reason);
+  prometheus::Counter& StreamErrors(const std::string& code);
+  prometheus::Counter& Failovers(const std::string& outcome);
+
   prometheus::Registry& registry_;
   const std::string model_;
+  double told_in_ = 0, told_out_ = 0;  // tokens
 };
 
 }  // namespace bottega::gateway

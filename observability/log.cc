@@ -114,6 +114,7 @@ void Logger::Write(LogLevel level, std::string_view message, std::string_view re
       line += ",\"request_id\":";
       AppendJsonString(request_id, &line);
     }
+    if (const uint64_t epoch = *epoch_; epoch > 0) line += fmt::format(",\"epoch\":{}", epoch);
     line += '}';
   } else {
     line = fmt::format("{} {:7} {}{}{}", Timestamp(), LevelName(level),

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <atomic>
+#include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -8,7 +11,8 @@ namespace bottega {
 enum class LogLevel { kDebug, kInfo, kWarning, kError };
 
 // Where this process' lines go: stderr, as text on a terminal, else one JSON object a line with the
-// keys ts level msg role worker request_id. The sink is the only process-wide state of Bottega.
+// keys ts level msg role worker request_id epoch. The sink is the only process-wide state of
+// Bottega.
 struct LogSinkOptions {
   LogLevel least = LogLevel::kInfo;
   enum class Form { kByTerminal, kText, kJson } form = Form::kByTerminal;
@@ -31,6 +35,9 @@ class Logger {
     counters_ = counters;
   }
 
+  // Of the cluster table that this process reads; on every line from then on, of copies too.
+  void SetEpoch(uint64_t epoch) const { *epoch_ = epoch; }
+
   void Debug(std::string_view message, std::string_view request_id = {}) const {
     Write(LogLevel::kDebug, message, request_id);
   }
@@ -51,6 +58,7 @@ class Logger {
   std::string worker_;
   Counter counter_ = nullptr;
   void* counters_ = nullptr;
+  std::shared_ptr<std::atomic<uint64_t>> epoch_ = std::make_shared<std::atomic<uint64_t>>(0);
 };
 
 }  // namespace bottega

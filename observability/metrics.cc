@@ -4,59 +4,14 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <sstream>
 
 namespace bottega::metrics {
-
-const std::vector<double>& TimeToFirstTokenBuckets() {
-  static const std::vector<double> buckets{.001, .005, .01, .02, .04, .06, .08, .1, .25, .5,  .75,
-                                           1,    2.5,  5,   7.5, 10,  20,  40,  80, 160, 640, 2560};
-  return buckets;
-}
-
-const std::vector<double>& InterTokenBuckets() {
-  static const std::vector<double> buckets{.001, .0025, .005, .01, .025, .05, .075, .1,
-                                           .15,  .2,    .3,   .4,  .5,   .75, 1,    2.5,
-                                           5,    7.5,   10,   20,  40,   80};
-  return buckets;
-}
-
-const std::vector<double>& EndToEndBuckets() {
-  static const std::vector<double> buckets{.01, .05, .1,  .3,  .5,  .8,  1,    1.5,
-                                           2,   2.5, 5,   10,  15,  20,  30,   40,
-                                           50,  60,  120, 240, 480, 960, 1920, 7680};
-  return buckets;
-}
-
-const std::vector<double>& FineBuckets() {
-  static const std::vector<double> buckets{1e-5, 2.5e-5, 5e-5,   1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3,
-                                           5e-3, 1e-2,   2.5e-2, 5e-2, .1,     .25,  .5,   1};
-  return buckets;
-}
-
-const std::vector<double>& RowBuckets() {
-  static const std::vector<double> buckets{1,   8,    16,   32,   64,   128,  256,
-                                           512, 1024, 2048, 4096, 8192, 16384};
-  return buckets;
-}
-
-const std::vector<double>& ImbalanceBuckets() {
-  static const std::vector<double> buckets{1, 1.05, 1.1, 1.25, 1.5, 2, 3, 4, 8};
-  return buckets;
-}
-
-std::vector<double> TokenBuckets(double context) {
-  std::vector<double> buckets;
-  for (double decade = 1;; decade *= 10) {
-    for (double step : {1.0, 2.0, 5.0}) {
-      buckets.push_back(decade * step);
-      if (decade * step >= context) return buckets;
-    }
-  }
-}
 
 prometheus::Counter& AddCounter(prometheus::Registry& registry, const std::string& name,
                                 const std::string& help, const Labels& labels) {
@@ -72,6 +27,29 @@ prometheus::Histogram& AddHistogram(prometheus::Registry& registry, const std::s
                                     const std::string& help, const std::vector<double>& buckets,
                                     const Labels& labels) {
   return prometheus::BuildHistogram().Name(name).Help(help).Register(registry).Add(labels, buckets);
+}
+
+void RaiseTo(prometheus::Counter& counter, double value) {
+  if (const double difference = value - counter.Value(); difference > 0) {
+    counter.Increment(difference);
+  }
+}
+
+void HistogramSeries::RaiseTo(const LoopHistogram& source) {
+  const std::vector<uint64_t>& counts = source.counts();
+  seen_.resize(counts.size());
+  const bool anew = !std::ranges::equal(seen_, counts, std::ranges::less_equal());
+  if (anew) {
+    std::ranges::fill(seen_, 0);
+    seen_sum_ = 0;
+  }
+  std::vector<double> increments(counts.size());
+  for (size_t i = 0; i < counts.size(); ++i) {
+    increments[i] = static_cast<double>(counts[i] - seen_[i]);
+  }
+  series_.ObserveMultiple(increments, source.sum() - seen_sum_);
+  seen_ = counts;
+  seen_sum_ = source.sum();
 }
 
 Common::Common(prometheus::Registry& registry, const BuildInfo& build)

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "observability/histogram.h"
 #include "observability/log.h"
 
 // Names are those of metrics.md in this folder; a metric that is not there fails a test. Label sets
@@ -17,17 +18,13 @@
 // histograms may be touched from any thread; look them up once, at start, never per event.
 namespace bottega::metrics {
 
-using Labels = std::map<std::string, std::string>;
+// What one process may show: closed label sets, so that a scrape stays small.
+inline constexpr size_t kSeriesMax = 2000;
+// Of which by layer and expert, and by peer, with --moe-metrics=detailed.
+inline constexpr size_t kExpertSeriesMax = 1536;
+inline constexpr size_t kPeersShownMax = 16;
 
-// The bucket sets of the ecosystem, by what they measure. Seconds unless said.
-const std::vector<double>& TimeToFirstTokenBuckets();  // T
-const std::vector<double>& InterTokenBuckets();        // I
-const std::vector<double>& EndToEndBuckets();          // E
-const std::vector<double>& FineBuckets();              // X: 1-2.5-5 from 10 µs to 1 s
-const std::vector<double>& RowBuckets();               // R: rows, 1 to 16384
-const std::vector<double>& ImbalanceBuckets();         // B: max / mean
-// N: tokens, 1-2-5 steps up to the first that is at least `context`.
-std::vector<double> TokenBuckets(double context);
+using Labels = std::map<std::string, std::string>;
 
 // One series each. The same name with other labels joins the same family. The reference is valid
 // as long as the registry.
@@ -38,6 +35,36 @@ prometheus::Gauge& AddGauge(prometheus::Registry& registry, const std::string& n
 prometheus::Histogram& AddHistogram(prometheus::Registry& registry, const std::string& name,
                                     const std::string& help, const std::vector<double>& buckets,
                                     const Labels& labels = {});
+
+// Brings a series up to a number that the loop counts for itself and that only grows. Called by
+// the hooks of a scrape (core/service/scrape_hooks.h).
+void RaiseTo(prometheus::Counter& counter, double value);
+
+// The same for a LoopHistogram. A source that began anew (its peer came back) counts from zero.
+class HistogramSeries {
+ public:
+  explicit HistogramSeries(prometheus::Histogram& series) : series_(series) {}
+  void RaiseTo(const LoopHistogram& source);
+
+ private:
+  prometheus::Histogram& series_;
+  std::vector<uint64_t> seen_;  // of the source, in the series already
+  double seen_sum_ = 0;
+};
+
+// A histogram of the data path: the loop observes, a scrape's hook publishes.
+class LoopSeries {
+ public:
+  LoopSeries(prometheus::Registry& registry, const std::string& name, const std::string& help,
+             const std::vector<double>& buckets, const Labels& labels = {})
+      : counts_(buckets), series_(AddHistogram(registry, name, help, buckets, labels)) {}
+  void Observe(double value) { counts_.Observe(value); }
+  void Publish() { series_.RaiseTo(counts_); }
+
+ private:
+  LoopHistogram counts_;
+  HistogramSeries series_;
+};
 
 struct BuildInfo {
   std::string version, revision, role, numerics_id;

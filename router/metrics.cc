@@ -5,14 +5,19 @@ namespace bottega::router {
 using metrics::AddGauge;
 using metrics::AddHistogram;
 
+std::string_view Name(MoveReason reason) {
+  constexpr std::string_view kNames[] = {"return", "join", "drain", "death", "quarantine", "load"};
+  return kNames[static_cast<int>(reason)];
+}
+
 std::string_view Name(Role role) {
   constexpr std::string_view kNames[] = {"gateway", "router", "attention", "expert"};
   return kNames[static_cast<int>(role)];
 }
 
 std::string_view Name(MemberState state) {
-  constexpr std::string_view kNames[] = {"joining", "active", "draining",
-                                         "suspect", "dead",   "quarantined"};
+  constexpr std::string_view kNames[kMemberStates] = {"joining", "active", "draining",
+                                                      "suspect", "dead",   "quarantined"};
   return kNames[static_cast<int>(state)];
 }
 
@@ -33,15 +38,25 @@ Metrics::Metrics(prometheus::Registry& registry)
                                      "Computing a placement.", metrics::FineBuckets())),
       member_changes_(prometheus::BuildCounter()
                           .Name("bottega_router_member_changes_total")
-                          .Help("Members that joined, were suspected, recovered, left, died.")
+                          .Help("Members that joined, were suspected, recovered, left, died, were "
+                                "replaced, refused, quarantined, readmitted.")
                           .Register(registry)),
       expert_moves_(prometheus::BuildCounter()
                         .Name("bottega_router_expert_moves_total")
                         .Help("Experts that came to serve on a worker, or left it.")
                         .Register(registry)) {
+  for (const MoveReason reason : {MoveReason::kReturn, MoveReason::kJoin, MoveReason::kDrain,
+                                  MoveReason::kDeath, MoveReason::kQuarantine, MoveReason::kLoad}) {
+    for (const char* outcome : {"loaded", "unloaded"}) Moves(reason, outcome);
+  }
+  for (const char* change : {"quarantined", "readmitted"}) Changes(Role::kExpert, change);
   for (int role = 0; role < 4; ++role) {
+    for (const char* change : {"joined", "suspected", "recovered", "left", "died"}) {
+      member_changes_.Add(
+          {{"role", std::string(Name(static_cast<Role>(role)))}, {"change", change}});
+    }
     const std::string name(Name(static_cast<Role>(role)));
-    for (int state = 0; state < 6; ++state) {
+    for (int state = 0; state < kMemberStates; ++state) {
       members_[role][state] = &AddGauge(
           registry, "bottega_router_members", "Members by role and state.",
           {{"role", name}, {"state", std::string(Name(static_cast<MemberState>(state)))}});
@@ -52,12 +67,22 @@ Metrics::Metrics(prometheus::Registry& registry)
   }
 }
 
-void Metrics::MemberChanged(Role role, const char* change) {
-  member_changes_.Add({{"role", std::string(Name(role))}, {"change", change}}).Increment();
+prometheus::Counter& Metrics::Changes(Role role, const char* change) {
+  return member_changes_.Add({{"role", std::string(Name(role))}, {"change", change}});
 }
 
-void Metrics::ExpertsMoved(const char* outcome, double count) {
-  expert_moves_.Add({{"reason", "placement"}, {"outcome", outcome}}).Increment(count);
+void Metrics::Clear() {
+  for (prometheus::Gauge* gauge : {&table_epoch, &is_leader, &watchers, &experts_unassigned,
+                                   &expert_replicas_min, &load_imbalance_ratio}) {
+    gauge->Set(0);
+  }
+  for (auto& role : members_) {
+    for (prometheus::Gauge* gauge : role) gauge->Set(0);
+  }
+}
+
+prometheus::Counter& Metrics::Moves(MoveReason reason, const char* outcome) {
+  return expert_moves_.Add({{"reason", std::string(Name(reason))}, {"outcome", outcome}});
 }
 
 }  // namespace bottega::router

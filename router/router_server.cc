@@ -1,41 +1,61 @@
 #include "router/router_server.h"
 
 #include "core/base/status.h"
-#include "router/background/liveness_checker.h"
-#include "router/background/rebalancer.h"
+#include "router/leadership.h"
 #include "router/router_service.h"
-#include "router/state.h"
-#include "router/table_writer.h"
 
 namespace bottega {
 
-RouterServer::RouterServer(ServiceContext& context, RouterConfig config)
-    : context_(context),
-      state_(std::make_shared<router::RouterState>(context, std::move(config))) {}
+using router::Leadership;
 
-RouterServer::~RouterServer() { state_->stopping = true; }
+RouterServer::RouterServer(ServiceContext& context, RouterConfig config,
+                           std::unique_ptr<Lease> lease)
+    : context_(context),
+      leadership_(std::make_shared<Leadership>(context, std::move(config), std::move(lease))) {}
+
+RouterServer::~RouterServer() {
+  leadership_->stopping = true;
+  if (leadership_->state != nullptr) leadership_->state->stopping = true;
+}
 
 absl::Status RouterServer::Start() {
-  ASSIGN_OR_RETURN(address_, context_.network.Serve(context_.node, state_->config.listen,
-                                                    router::Methods(state_)));
-  context_.loop.Spawn(context_.node, router::RunTableWriter(state_));
-  context_.loop.Spawn(context_.node, router::RunLivenessChecker(state_));
-  context_.loop.Spawn(context_.node, router::RunRebalancer(state_));
+  ASSIGN_OR_RETURN(address_, context_.network.Serve(context_.node, leadership_->config.listen,
+                                                    router::Methods(leadership_)));
+  context_.loop.Spawn(context_.node, router::RunLeadership(leadership_));
   return absl::OkStatus();
 }
 
+Task<absl::Status> RouterServer::Drain(Time deadline) {
+  std::shared_ptr<Leadership> leadership = leadership_;
+  Loop& loop = context_.loop;
+  leadership->stopping = true;
+  if (leadership->state != nullptr) router::EndTerm(*leadership->state, "it drains");
+  leadership->wake.Wake();
+  while (!leadership->released && loop.Now() < deadline) {
+    co_await loop.Sleep(std::chrono::milliseconds(5));
+  }
+  co_return leadership->released ? absl::OkStatus()
+                                 : absl::DeadlineExceededError("the lease is not given up");
+}
+
 void RouterServer::Stop() {
-  state_->stopping = true;
-  state_->Touch();
-  state_->judge.Wake();
+  leadership_->stopping = true;
+  if (leadership_->state != nullptr) router::EndTerm(*leadership_->state, "it ends");
+  leadership_->wake.Wake();
   context_.network.Shutdown(context_.node);
 }
 
-TableSnapshot RouterServer::table() const { return state_->table; }
+bool RouterServer::writes() const { return leadership_->state != nullptr; }
+
+TableSnapshot RouterServer::table() const {
+  return leadership_->state == nullptr ? nullptr : leadership_->state->table;
+}
 
 bool RouterServer::ready() const {
-  if (state_->table != nullptr && EveryExpertHasAReplica(*state_->table)) return true;
-  return context_.loop.Now() - state_->started >= state_->config.return_window;
+  const router::RouterState* state = leadership_->state.get();
+  if (state == nullptr) return leadership_->lease_answers;
+  if (state->table != nullptr && EveryExpertHasAReplica(*state->table)) return true;
+  return context_.loop.Now() - state->started >= state->config.return_window;
 }
 
 }  // namespace bottega

@@ -2,26 +2,24 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
+#include <string>
 
 namespace bottega::router {
 
-RouterState::RouterState(ServiceContext& context, RouterConfig config_in)
+RouterState::RouterState(ServiceContext& context, RouterConfig config_in, Metrics& metrics,
+                         uint64_t term)
     : context(context),
       config(std::move(config_in)),
-      metrics(context.metrics),
-      term(config.term),
+      metrics(metrics),
+      next_id(static_cast<uint32_t>(term % 1000 * 1000 + 1)),
+      term(term),
       started(context.loop.Now()),
       changed(context.loop),
-      judge(context.loop) {
-  if (term == 0) {
-    const auto now = std::chrono::system_clock::now().time_since_epoch();
-    term =
-        static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
-  }
-}
+      judge(context.loop),
+      ended(context.loop) {}
 
-void RouterState::PlaceWithin(Duration delay) {
+void RouterState::PlaceWithin(Duration delay, MoveReason why) {
+  place_why = why;
   const Time now = context.loop.Now();
   if (delay == Duration::zero()) {
     place_at = now;
@@ -46,7 +44,7 @@ void RemoveMember(RouterState& state, MemberId id, const char* change) {
   state.members.erase(id);
   std::erase_if(state.retiring, [&](const auto& entry) { return entry.first.second == id; });
   if (role == Role::kExpert) {
-    state.PlaceWithin(Duration::zero());
+    state.PlaceWithin(Duration::zero(), MoveReason::kDeath);
   } else {
     state.Touch();  // readers that are gone acknowledge nothing more
   }
@@ -56,6 +54,20 @@ void RemoveMember(RouterState& state, MemberId id, const char* change) {
   // The last worker is gone: the next one says what the model is.
   state.model_digest.clear();
   state.numerics_id.clear();
+}
+
+void EndTerm(RouterState& state, std::string_view why) {
+  if (state.stopping) return;
+  state.stopping = true;
+  state.context.log.Info(
+      fmt::format("writes no more in term {}: {}", state.term, std::string(why)));
+  for (auto& [id, record] : state.members) {
+    if (record.stream != nullptr) {
+      record.stream->Close(absl::UnavailableError("this router writes no more"));
+    }
+  }
+  state.metrics.Clear();
+  for (Slot* slot : {&state.changed, &state.judge, &state.ended}) slot->Wake();
 }
 
 }  // namespace bottega::router

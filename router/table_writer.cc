@@ -6,7 +6,6 @@
 #include <numeric>
 #include <utility>
 
-#include "core/cluster/placement.h"
 #include "router/ops/watch.h"
 
 namespace bottega::router {
@@ -43,40 +42,35 @@ std::vector<double> ExpectedLoad(const RouterState& state) {
   return load;
 }
 
-void PlaceNow(RouterState& state) {
-  state.place_at.reset();
-  PlacementInput input;
-  input.layers = state.layers;
-  input.experts = state.experts;
-  input.dense_layers = state.dense_layers;
-  input.replication = state.config.replication;
-  input.load = ExpectedLoad(state);
-  for (const auto& [id, record] : state.members) {
-    if (MayHold(record)) {
-      input.members.push_back({id, record.capacity, std::max(record.member.speed, 0.01)});
+// What was wanted stays; only where that is too little counts what is held besides.
+std::vector<MemberId> HoldersToKeep(const RouterState& state, ExpertKey key) {
+  std::vector<MemberId> keep;
+  if (key < state.wanted.size()) {
+    for (MemberId id : state.wanted[key]) {
+      const auto record = state.members.find(id);
+      if (record != state.members.end() && MayHold(record->second)) keep.push_back(id);
     }
   }
+  for (const auto& [id, record] : state.members) {
+    if (keep.size() >= state.config.replication) break;
+    if (MayHold(record) && record.held[key] &&
+        std::find(keep.begin(), keep.end(), id) == keep.end()) {
+      keep.push_back(id);
+    }
+  }
+  return keep;
+}
+
+void PlaceNow(RouterState& state) {
+  state.place_at.reset();
+  PlacementInput input = MakePlacementInput(state);
+  state.why_wanted.resize(state.keys());
   if (input.members.empty()) {
     state.wanted.assign(state.keys(), {});
     return;
   }
-  // What was wanted stays; only where that is too little counts what is held besides.
-  input.previous.resize(state.keys());
   for (ExpertKey key = 0; key < state.keys(); ++key) {
-    std::vector<MemberId>& previous = input.previous[key];
-    if (key < state.wanted.size()) {
-      for (MemberId id : state.wanted[key]) {
-        const MemberRecord* record = state.Find(id);
-        if (record != nullptr && MayHold(*record)) previous.push_back(id);
-      }
-    }
-    for (const auto& [id, record] : state.members) {
-      if (previous.size() >= state.config.replication) break;
-      if (MayHold(record) && record.held[key] &&
-          std::find(previous.begin(), previous.end(), id) == previous.end()) {
-        previous.push_back(id);
-      }
-    }
+    input.previous.push_back(HoldersToKeep(state, key));
   }
   const auto start = std::chrono::steady_clock::now();
   Placement placement = Place(input);
@@ -85,6 +79,11 @@ void PlaceNow(RouterState& state) {
   if (placement.unplaced > 0) {
     state.context.log.Warning(fmt::format(
         "{} experts fit on no worker: add expert workers or memory", placement.unplaced));
+  }
+  for (ExpertKey key = 0; key < state.keys(); ++key) {
+    if (key >= state.wanted.size() || state.wanted[key] != placement.holders[key]) {
+      state.why_wanted[key] = state.place_why;
+    }
   }
   state.wanted = std::move(placement.holders);
 }
@@ -109,22 +108,21 @@ void UpdateMemberStates(RouterState& state) {
 // Replicas that left the table are read until every attention worker has a table without them.
 void NoteRetired(RouterState& state, const ClusterTable& before, const ClusterTable& after) {
   if (before.replicas.size() != after.replicas.size()) return;
-  double loaded = 0, unloaded = 0;
   for (ExpertKey key = 0; key < after.replicas.size(); ++key) {
+    const MoveReason why =
+        key < state.why_wanted.size() ? state.why_wanted[key] : MoveReason::kReturn;
     for (MemberId id : before.replicas[key]) {
       if (std::binary_search(after.replicas[key].begin(), after.replicas[key].end(), id)) continue;
-      ++unloaded;
+      state.metrics.ExpertMoved(why, "unloaded");
       if (state.Find(id) != nullptr) state.retiring[{key, id}] = after.epoch;
     }
     for (MemberId id : after.replicas[key]) {
       if (!std::binary_search(before.replicas[key].begin(), before.replicas[key].end(), id)) {
-        ++loaded;
+        state.metrics.ExpertMoved(why, "loaded");
       }
       state.retiring.erase({key, id});
     }
   }
-  if (loaded > 0) state.metrics.ExpertsMoved("loaded", loaded);
-  if (unloaded > 0) state.metrics.ExpertsMoved("unloaded", unloaded);
 }
 
 // Epoch that every member of `role` reads at least.
@@ -188,15 +186,14 @@ void LetLeave(RouterState& state) {
 
 void ExportGauges(RouterState& state) {
   state.metrics.table_epoch.Set(static_cast<double>(state.epoch));
-  state.metrics.is_leader.Set(1);
-  double watchers = 0, counts[4][6] = {};
+  double watchers = 0, counts[4][kMemberStates] = {};
   for (const auto& [id, record] : state.members) {
     watchers += record.stream != nullptr;
     ++counts[static_cast<int>(record.member.role)][static_cast<int>(record.member.state)];
   }
   state.metrics.watchers.Set(watchers);
   for (int role = 0; role < 4; ++role) {
-    for (int s = 0; s < 6; ++s) {
+    for (int s = 0; s < kMemberStates; ++s) {
       state.metrics.Members(static_cast<Role>(role), static_cast<MemberState>(s))
           .Set(counts[role][s]);
     }
@@ -212,6 +209,22 @@ void ExportGauges(RouterState& state) {
 }
 
 }  // namespace
+
+PlacementInput MakePlacementInput(const RouterState& state) {
+  PlacementInput input;
+  input.layers = state.layers;
+  input.experts = state.experts;
+  input.dense_layers = state.dense_layers;
+  input.replication = state.config.replication;
+  input.replicate_hot = state.config.replicate_hot;
+  input.load = ExpectedLoad(state);
+  for (const auto& [id, record] : state.members) {
+    if (MayHold(record)) {
+      input.members.push_back({id, record.capacity, std::max(record.member.speed, 0.01)});
+    }
+  }
+  return input;
+}
 
 ClusterTable MakeTable(const RouterState& state) {
   ClusterTable table;
@@ -270,6 +283,7 @@ std::vector<bool> MakeAssignment(const RouterState& state, MemberId id) {
 }
 
 void WriteTable(RouterState& state) {
+  if (!state.MayWrite()) return;
   const Time now = state.context.loop.Now();
   if (state.place_at && *state.place_at <= now) PlaceNow(state);
   UpdateMemberStates(state);
@@ -280,6 +294,8 @@ void WriteTable(RouterState& state) {
     next.epoch = ++state.epoch;
     if (!first) NoteRetired(state, *state.table, next);
     state.table = std::make_shared<const ClusterTable>(std::move(next));
+    state.context.log.SetEpoch(state.epoch);
+    Note(state.context.flight, {.kind = FlightKind::kTable, .a = state.epoch, .b = state.term});
     PushTable(state);
   }
   if (!state.ReturnWindowOpen()) {

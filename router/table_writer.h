@@ -1,5 +1,6 @@
 #pragma once
 
+#include "core/cluster/placement.h"
 #include "router/state.h"
 
 namespace bottega::router {
@@ -14,6 +15,9 @@ namespace bottega::router {
 // may leave. These stay in the table, draining, until they close their session: what they still do
 // for requests in progress needs the table.
 void WriteTable(RouterState& state);
+
+// What placement is decided on: who may hold experts, and the expected load of each expert.
+PlacementInput MakePlacementInput(const RouterState& state);
 
 // The table as it would be now, epoch as of the last one. Pure in `state`.
 ClusterTable MakeTable(const RouterState& state);

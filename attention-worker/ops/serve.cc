@@ -81,6 +81,7 @@ absl::StatusOr<SequenceSpec> SpecOf(const internal::v1::Submit& submit, OwnerId 
                       .stop_token_ids = ToVector(submit.stop_token_ids()),
                       .ignore_eos = submit.ignore_eos(),
                       .top_logprobs = submit.top_logprobs(),
+                      .trace_key = submit.trace_key(),
                       .deadline = submit.remaining_us() == 0
                                       ? kNever
                                       : now + std::chrono::microseconds(submit.remaining_us()),

@@ -1,6 +1,7 @@
 #include "core/cluster/placement.h"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <numeric>
 
@@ -19,7 +20,8 @@ class Placer {
       CHECK(i == 0 || members_[i - 1].id < members_[i].id);
       index_[members_[i].id] = i;
     }
-    wanted_ = std::min<size_t>(std::max<uint32_t>(input.replication, 1), members_.size());
+    base_ = std::min<size_t>(std::max<uint32_t>(input.replication, 1), members_.size());
+    CountWanted();
     used_.resize(members_.size());
     layer_load_.assign(input.layers, std::vector<double>(members_.size()));
     holders_.resize(size_t{input.layers} * input.experts);
@@ -33,7 +35,8 @@ class Placer {
     bool changed = true;
     for (int pass = 0; changed && pass < 4; ++pass) {
       changed = false;
-      for (size_t round = 1; round <= wanted_; ++round) changed |= PlaceMissing(round);
+      // In the last rounds only hot experts want more.
+      for (size_t round = 1; round <= members_.size(); ++round) changed |= PlaceMissing(round);
       for (uint32_t layer = 0; layer < input_.layers; ++layer) changed |= Balance(layer);
     }
     return Result();
@@ -48,7 +51,7 @@ class Placer {
   // What one replica of `key` costs its holder: the expert's load is shared by all its replicas.
   double Weight(Key key) const {
     const double load = input_.load.empty() ? 1 : input_.load[key];
-    return std::max(load, 1e-9) / static_cast<double>(wanted_);
+    return std::max(load, 1e-9) / static_cast<double>(wanted_[key]);
   }
   double Speed(size_t member) const { return std::max(members_[member].speed, 1e-9); }
   // How busy `member` is in `layer` with `extra` more, in time.
@@ -92,6 +95,7 @@ class Placer {
     layer_load_[LayerOf(key)][member] -= Weight(key);
   }
 
+  void CountWanted();
   void KeepPrevious();
   void FitCapacities();
   bool PlaceMissing(size_t round);
@@ -104,12 +108,38 @@ class Placer {
   const PlacementInput& input_;
   std::vector<PlacementMember> members_;
   std::map<MemberId, size_t> index_;
-  size_t wanted_ = 0;
+  size_t base_ = 0;                              // holders of an expert that is not hot
+  std::vector<size_t> wanted_;                   // [key] holders
   std::vector<std::vector<size_t>> holders_;     // [key] → members
   std::vector<uint64_t> used_;                   // [member] experts held
   std::vector<std::vector<double>> layer_load_;  // [layer][member]
   std::vector<size_t> together_;                 // [layer][member][member] experts held by both
 };
+
+// As many that the share of each is within what is fair for a member. One less is enough only when
+// it would be so with a good margin: load goes up and down, and a replica costs a load.
+void Placer::CountWanted() {
+  constexpr double kMargin = 0.7;
+  wanted_.assign(size_t{input_.layers} * input_.experts, base_);
+  if (!input_.replicate_hot || input_.load.empty() || members_.empty()) return;
+  double speed = 0;
+  for (size_t member = 0; member < members_.size(); ++member) speed += Speed(member);
+  const double mean_speed = speed / static_cast<double>(members_.size());
+  for (uint32_t layer = 0; layer < input_.layers; ++layer) {
+    const size_t first = size_t{layer} * input_.experts;
+    double load = 0;
+    for (size_t key = first; key < first + input_.experts; ++key) load += input_.load[key];
+    const double fair = load / speed * mean_speed * input_.tolerance;
+    for (size_t key = first; fair > 0 && key < first + input_.experts; ++key) {
+      const auto holders = [&](double share) {
+        return static_cast<size_t>(std::ceil(input_.load[key] / share - 1e-9));
+      };
+      const size_t before = key < input_.previous.size() ? input_.previous[key].size() : 0;
+      const size_t kept = std::min(before, holders(fair * kMargin));
+      wanted_[key] = std::clamp(std::max(holders(fair), kept), base_, members_.size());
+    }
+  }
+}
 
 void Placer::KeepPrevious() {
   for (Key key = 0; key < std::min(holders_.size(), input_.previous.size()); ++key) {
@@ -121,7 +151,7 @@ void Placer::KeepPrevious() {
   }
   // Fewer replicas wanted than there are: the busiest lets go.
   for (Key key = 0; key < holders_.size(); ++key) {
-    while (holders_[key].size() > wanted_) {
+    while (holders_[key].size() > wanted_[key]) {
       const uint32_t layer = LayerOf(key);
       Remove(key,
              *std::max_element(holders_[key].begin(), holders_[key].end(), [&](size_t a, size_t b) {
@@ -146,7 +176,9 @@ void Placer::FitCapacities() {
 bool Placer::PlaceMissing(size_t round) {
   std::vector<Key> missing;
   for (Key key = 0; key < holders_.size(); ++key) {
-    if (!Dense(LayerOf(key)) && holders_[key].size() < round) missing.push_back(key);
+    if (!Dense(LayerOf(key)) && holders_[key].size() < std::min(round, wanted_[key])) {
+      missing.push_back(key);
+    }
   }
   // Heavy ones first, layer by layer: what comes later evens out what came before.
   std::stable_sort(missing.begin(), missing.end(), [&](Key a, Key b) {
@@ -200,7 +232,7 @@ bool Placer::Balance(uint32_t layer) {
   std::vector<size_t> order(members_.size());
   std::iota(order.begin(), order.end(), 0);
   size_t moves = 0;
-  for (; moves < size_t{input_.experts} * wanted_; ++moves) {
+  for (; moves < size_t{input_.experts} * base_; ++moves) {
     std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
       return std::pair(Busy(layer, a), Turned(layer, a)) <
              std::pair(Busy(layer, b), Turned(layer, b));
@@ -245,7 +277,7 @@ Placement Placer::Result() const {
     for (size_t member : holders_[key]) placement.holders[key].push_back(members_[member].id);
     std::sort(placement.holders[key].begin(), placement.holders[key].end());
     placement.unplaced += holders_[key].empty();
-    placement.replicas_short += wanted_ - holders_[key].size();
+    placement.replicas_short += base_ - std::min(base_, holders_[key].size());
   }
   if (members_.empty()) {
     placement.replicas_short = placement.unplaced * std::max<uint32_t>(input_.replication, 1);
@@ -260,6 +292,29 @@ Placement Place(const PlacementInput& input) {
   CHECK(input.load.empty() || input.load.size() == keys);
   CHECK(input.previous.empty() || input.previous.size() == keys);
   return Placer(input).Run();
+}
+
+double Imbalance(const PlacementInput& input, const std::vector<std::vector<MemberId>>& holders) {
+  double worst = 1;
+  for (uint32_t layer = 0; layer < input.layers; ++layer) {
+    std::map<MemberId, double> busy;
+    double load = 0, speed = 0;
+    for (size_t key = size_t{layer} * input.experts; key < (layer + size_t{1}) * input.experts;
+         ++key) {
+      if (key >= holders.size() || holders[key].empty()) continue;
+      const double weight = input.load.empty() ? 1 : input.load[key];
+      load += weight;
+      for (MemberId id : holders[key]) {
+        busy[id] += weight / static_cast<double>(holders[key].size());
+      }
+    }
+    for (const PlacementMember& member : input.members) speed += std::max(member.speed, 1e-9);
+    for (const PlacementMember& member : input.members) {
+      if (load <= 0) continue;
+      worst = std::max(worst, busy[member.id] / std::max(member.speed, 1e-9) / (load / speed));
+    }
+  }
+  return worst;
 }
 
 uint64_t CountLoads(const std::vector<std::vector<MemberId>>& previous,

@@ -34,7 +34,13 @@ Task<absl::StatusOr<DispatchResult>> Dispatcher::Impl::Dispatch(DispatchRequest 
     until_verify_ = 0;
     co_await Verify(request, reply_rows, std::move(by), &result);
   }
-  if (!result.missing.empty()) ++stats.dispatches_missing;
+  if (!result.missing.empty()) {
+    ++stats.dispatches_missing;
+    Note(options_.flight, {.kind = FlightKind::kMissing,
+                           .key = request.request_key,
+                           .layer = request.layer.value,
+                           .a = result.missing.size()});
+  }
   stats.poison_tokens += result.poison_tokens.size();
   co_return result;
 }
@@ -78,6 +84,8 @@ ActiveDispatch* Dispatcher::Impl::Begin(const DispatchRequest& request, std::byt
   active->reply_rows = reply_rows;
   active->end = std::min(request.deadline, loop_.Now() + options_.expert_wait);
   active->wakes_at = Time::min();
+  active->first_reply.reset();
+  active->verifies = false;
   active->parts = 0;
   active->open = active->waiting = static_cast<uint32_t>(entries);
   active->state.assign(entries, EntryState::kWaiting);
@@ -292,13 +300,12 @@ bool Dispatcher::Impl::PostShare(ActiveDispatch& active, Peer& peer,
   WriteForward({active.request, shape.top_k}, entries, shape, header,
                {frame->data(), frame->size()});
 
-  const size_t bytes = frame->size();
-  if (absl::Status posted = transport_.Post(peer.endpoint, *std::move(frame)); !posted.ok()) {
+  if (absl::Status posted = transport_.Post(peer.info.endpoint, *std::move(frame)); !posted.ok()) {
     LosePeer(peer, Loss::kEndpoint, posted);
     return false;
   }
-  stats.bytes_sent += bytes;
   stats.rows_sent += rows;
+  peer.kind.rows_sent += rows;
 
   Flight& flight = in_flight_.Add(header.sequence);
   flight.header = header;
@@ -321,6 +328,7 @@ bool Dispatcher::Impl::PostShare(ActiveDispatch& active, Peer& peer,
     --active.waiting;
   }
   Trace(header.sequence << 16 | peer.member.value);
+  Record(FlightKind::kSent, flight, header.sequence, rows);
   return true;
 }
 
@@ -374,9 +382,7 @@ Dispatcher::Dispatcher(Loop& loop, Transport& transport, Incarnation self,
 Dispatcher::~Dispatcher() = default;
 
 void Dispatcher::UpdateTable(TableSnapshot table) { impl_->UpdateTable(std::move(table)); }
-absl::Status Dispatcher::AddPeer(MemberId member, const PeerInfo& info) {
-  return impl_->AddPeer(member, info);
-}
+void Dispatcher::AddPeer(MemberId member, const PeerInfo& info) { impl_->AddPeer(member, info); }
 void Dispatcher::RemovePeer(MemberId member, absl::Status why) { impl_->RemovePeer(member, why); }
 void Dispatcher::UpdateCost(MemberId member, const PeerCost& cost) {
   impl_->UpdateCost(member, cost);
@@ -395,10 +401,28 @@ size_t Dispatcher::credits_in_use() const {
   return rows;
 }
 size_t Dispatcher::peers() const { return impl_->peers.size(); }
+std::vector<PeerView> Dispatcher::PeerViews() const {
+  std::vector<PeerView> views;
+  for (const auto& [member, peer] : impl_->peers.all()) {
+    views.push_back({.member = member,
+                     .transport = peer.info.transport,
+                     .state = peer.quarantined ? PeerView::State::kQuarantined
+                              : peer.down      ? PeerView::State::kDown
+                              : !peer.up       ? PeerView::State::kConnecting
+                              : peer.suspect   ? PeerView::State::kSuspect
+                                               : PeerView::State::kUp,
+                     .round_trip = &peer.round_trip});
+  }
+  return views;
+}
 std::vector<BadWorker> Dispatcher::bad_workers() const { return impl_->bad_workers(); }
 bool Dispatcher::IsSuspect(MemberId member) const {
   const Peer* peer = impl_->peers.Find(member);
   return peer != nullptr && peer->suspect;
+}
+bool Dispatcher::Reached(MemberId member) const {
+  const Peer* peer = impl_->peers.Find(member);
+  return peer != nullptr && peer->up;
 }
 
 }  // namespace bottega

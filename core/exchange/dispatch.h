@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -14,6 +15,8 @@
 #include "core/cluster/table.h"
 #include "core/exchange/exchange_layout.h"
 #include "core/transport/transport.h"
+#include "observability/flight_recorder.h"
+#include "observability/histogram.h"
 
 namespace bottega {
 
@@ -43,7 +46,8 @@ struct BadWorker {
 struct PeerInfo {
   Incarnation incarnation;
   uint64_t session_key = 0;
-  std::string transport_address;
+  EndpointId endpoint;                     // connected, or about to be
+  std::string transport;                   // its kind
   uint32_t credits = limits::kCreditRows;  // rows in flight
   PeerCost cost;
 };
@@ -79,6 +83,7 @@ struct DispatcherOptions {
   // Every so-many-th dispatch is executed twice, at different replicas, and compared byte for byte;
   // a third replica arbitrates. 0: never.
   uint32_t verify_every = 0;
+  FlightRecorder* flight = nullptr;
   // bad_workers() grew: whoever talks to the router tells it.
   std::function<void()> on_bad_worker;
   // The endpoint of a peer is lost: whoever owns the pair stream pairs again. Not called for
@@ -88,6 +93,14 @@ struct DispatcherOptions {
 
 // Plain counters; conventions 4 names them bottega_exchange_*.
 struct DispatcherStats {
+  // Of what went over one kind of transport. A dispatch counts where its last row came from.
+  struct Kind {
+    uint64_t dispatches = 0;
+    uint64_t rows_sent = 0;                                     // entries
+    uint64_t rows_received = 0;                                 // entries used
+    metrics::LoopHistogram round_trip{metrics::FineBuckets()};  // seconds, posting to reply
+  };
+  std::map<std::string, Kind> kinds;
   uint64_t dispatches = 0;
   uint64_t dispatches_missing = 0;  // ended with missing experts
   uint64_t resends_endpoint = 0;    // frames, by what made them necessary
@@ -115,15 +128,23 @@ struct DispatcherStats {
   uint64_t verified_mismatches = 0;  // rows of them that differed
   uint64_t verified_unresolved = 0;  // and nobody could say which was right
   uint64_t poison_tokens = 0;
-  uint64_t bytes_sent = 0;
-  uint64_t bytes_received = 0;
   uint64_t rows_sent = 0;      // entries
   uint64_t rows_received = 0;  // entries used
+  // Seconds: a frame's posting to its reply; a dispatch's first reply to the one that completed it.
+  metrics::LoopHistogram wait_last_peer{metrics::FineBuckets()};
 
   uint64_t resends() const {
     return resends_endpoint + resends_removed + resends_nack + resends_corrupt + resends_lost +
            resends_suspect + resends_not_finite + resends_quarantined;
   }
+};
+
+// One expert worker as it stands now, for metrics.
+struct PeerView {
+  MemberId member;
+  std::string transport;  // its kind
+  enum class State { kConnecting, kUp, kSuspect, kQuarantined, kDown } state = State::kUp;
+  const metrics::LoopHistogram* round_trip = nullptr;  // seconds; of this connection
 };
 
 // The attention worker's end of the exchange: sends each token's row to the workers that hold its
@@ -142,8 +163,9 @@ class Dispatcher {
 
   // The latest wins; an older (term, epoch) is ignored.
   void UpdateTable(TableSnapshot table);
-  // Replaces an earlier incarnation of the member. Fails if the transport cannot connect.
-  absl::Status AddPeer(MemberId member, const PeerInfo& info);
+  // Replaces an earlier session with the member. Owns info.endpoint from now on; the peer gets work
+  // once that is up.
+  void AddPeer(MemberId member, const PeerInfo& info);
   // The death signal: what was in flight there is resent at once. Unknown members are ignored.
   void RemovePeer(MemberId member, absl::Status why);
   void UpdateCost(MemberId member, const PeerCost& cost);
@@ -158,7 +180,11 @@ class Dispatcher {
   uint64_t table_epoch() const;
   size_t credits_in_use() const;  // rows, all peers
   size_t peers() const;
+  // Pointers are good until the next call of anything else.
+  std::vector<PeerView> PeerViews() const;
   bool IsSuspect(MemberId member) const;
+  // The member is a peer, and frames have come through to it and back.
+  bool Reached(MemberId member) const;
   // Expert workers that get no work from here, until a table shows them quarantined and then not
   // any more, or they start anew.
   std::vector<BadWorker> bad_workers() const;

@@ -26,6 +26,7 @@ Dispatcher::Impl::Impl(Loop& loop, Transport& transport, Incarnation self,
       share_limits_(ShareLimitsFor(options_.shape)) {
   Transport::Events events;
   events.on_frame = [this](FrameBuffer frame) { OnFrame(std::move(frame)); };
+  events.on_up = [this](EndpointId endpoint) { OnUp(endpoint); };
   events.on_down = [this](EndpointId endpoint, absl::Status why) { OnDown(endpoint, why); };
   transport_.SetEvents(std::move(events));
 }
@@ -49,30 +50,24 @@ void Dispatcher::Impl::UpdateTable(TableSnapshot next) {
   Pump();
 }
 
-absl::Status Dispatcher::Impl::AddPeer(MemberId member, const PeerInfo& info) {
-  if (Peer* peer = peers.Find(member); peer != nullptr) {
-    if (peer->info.incarnation == info.incarnation && peer->info.session_key == info.session_key &&
-        !peer->down) {
-      peer->SetCost(info.cost, loop_.Now());
-      return absl::OkStatus();
-    }
-    RemovePeer(member, absl::UnavailableError("replaced by a new session"));
-  }
-  absl::StatusOr<EndpointId> endpoint = transport_.Connect(info.transport_address);
-  if (!endpoint.ok()) return endpoint.status();
-  Peer& peer = peers.Add(member, info, *endpoint);
+void Dispatcher::Impl::AddPeer(MemberId member, const PeerInfo& info) {
+  RemovePeer(member, absl::UnavailableError("replaced by a new session"));
+  Peer& peer = peers.Add(member, info, stats.kinds[info.transport]);
   peer.SetCost(info.cost, loop_.Now());
   peer.quarantined = IsBad(info.incarnation);
+}
+
+void Dispatcher::Impl::OnUp(EndpointId endpoint) {
+  if (Peer* peer = peers.FindEndpoint(endpoint); peer != nullptr) peer->up = true;
   dirty_ = true;
   Pump();
-  return absl::OkStatus();
 }
 
 void Dispatcher::Impl::RemovePeer(MemberId member, const absl::Status& why) {
   Peer* peer = peers.Find(member);
   if (peer == nullptr) return;
   if (!peer->down) LosePeer(*peer, Loss::kRemoved, why);
-  transport_.Close(peer->endpoint);
+  transport_.Close(peer->info.endpoint);
   peers.Remove(member);
   Pump();
 }
@@ -82,7 +77,6 @@ void Dispatcher::Impl::UpdateCost(MemberId member, const PeerCost& cost) {
 }
 
 void Dispatcher::Impl::OnFrame(FrameBuffer frame) {
-  stats.bytes_received += frame.size();
   const absl::StatusOr<FrameView> view =
       CheckFrame(frame.bytes(), options_.shape, self_,
                  [this](Incarnation sender, uint64_t key) { return peers.Knows(sender, key); });
@@ -188,9 +182,24 @@ void Dispatcher::Impl::OnReply(uint64_t sequence, const FrameView& view) {
     Finite(active, e);
   }
   stats.rows_received += used;
+  peer.kind.rows_received += used;
+  if (used > 0 && active.open == 0 && !active.verifies) ++peer.kind.dispatches;
   if (used > 0 && flight.hedge) ++stats.hedges_won;
   if (used == 0) ++stats.dropped_unknown;
+  if (used > 0) MeasureReply(flight, active, peer);
   Trace(sequence << 16 | used);
+}
+
+void Dispatcher::Impl::MeasureReply(const Flight& flight, ActiveDispatch& active, Peer& peer) {
+  const auto seconds = [](Duration d) { return std::chrono::duration<double>(d).count(); };
+  const Time now = loop_.Now();
+  peer.kind.round_trip.Observe(seconds(now - flight.posted));
+  peer.round_trip.Observe(seconds(now - flight.posted));
+  Record(FlightKind::kReply, flight, flight.entries.size(),
+         static_cast<uint64_t>((now - flight.posted) / std::chrono::microseconds(1)));
+  if (active.verifies) return;
+  if (!active.first_reply) active.first_reply = now;
+  if (active.open == 0) stats.wait_last_peer.Observe(seconds(now - *active.first_reply));
 }
 
 void Dispatcher::Impl::OnNack(uint64_t sequence, const FrameView& view) {
@@ -259,10 +268,12 @@ void Dispatcher::Impl::OnOverdue(Flight& flight) {
       peer.suspect = true;
       ++stats.resends_suspect;
       flight.overdue = true;
+      Record(FlightKind::kHedged, flight, /*why=*/1, flight.entries.size());
     } else if (hedge_budget_.Take()) {
       peer.suspect = true;
       ++stats.hedges;
       flight.overdue = true;
+      Record(FlightKind::kHedged, flight, /*why=*/0, flight.entries.size());
     } else {
       ++stats.hedges_denied;
     }
@@ -278,7 +289,7 @@ void Dispatcher::Impl::SendProbe(Flight& flight, Peer& peer) {
   header.kind = static_cast<uint8_t>(FrameKind::kProbe);
   SealFrame(header, {frame->data(), frame->size()});
   ++flight.probes;
-  if (absl::Status posted = transport_.Post(peer.endpoint, *std::move(frame)); !posted.ok()) {
+  if (absl::Status posted = transport_.Post(peer.info.endpoint, *std::move(frame)); !posted.ok()) {
     LosePeer(peer, Loss::kEndpoint, posted);
   }
 }
@@ -305,6 +316,7 @@ void Dispatcher::Impl::Lose(uint64_t sequence, Loss loss) {
     }
   }
   if (!again) return;
+  Record(FlightKind::kResent, flight, static_cast<uint64_t>(loss), flight.entries.size());
   switch (loss) {
     case Loss::kEndpoint:
       ++stats.resends_endpoint;
@@ -353,6 +365,9 @@ void Dispatcher::Impl::NoteDeath(ActiveDispatch& active, MemberId member) {
 
 void Dispatcher::Impl::LosePeer(Peer& peer, Loss loss, const absl::Status& why) {
   peer.down = true;
+  Note(
+      options_.flight,
+      {.kind = FlightKind::kPeerDown, .peer = peer.member.value, .a = static_cast<uint64_t>(loss)});
   peer.suspect = false;
   for (ActiveDispatch* active : active_) NoteDeath(*active, peer.member);
   for (uint64_t sequence :
@@ -388,6 +403,15 @@ void Dispatcher::Impl::Finite(ActiveDispatch& active, uint32_t entry) {
   for (const ActiveDispatch::Suspicion& suspicion : active.not_finite) {
     if (suspicion.entry == entry) Quarantine(suspicion.member, WorkerFault::kNotFinite);
   }
+}
+
+void Dispatcher::Impl::Record(FlightKind kind, const Flight& flight, uint64_t a, uint64_t b) {
+  Note(options_.flight, {.kind = kind,
+                         .key = flight.header.request_key,
+                         .peer = flight.member.value,
+                         .layer = flight.header.layer,
+                         .a = a,
+                         .b = b});
 }
 
 void Dispatcher::Impl::Trace(uint64_t value) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/exchange/dispatch.h"
@@ -41,8 +42,10 @@ struct ActiveDispatch {
   std::vector<Suspicion> not_finite;
   std::vector<int32_t> poisonous;  // owners: a peer was lost under their rows alone
   Time alone_at{};                 // no rows go alone before
-  Time wakes_at{};                 // asleep until then; Time::min() while it runs
-  Slot slot;  // woken when open is 0, or when somebody must wake earlier than all do
+  bool verifies = false;           // another dispatch: is none itself
+  std::optional<Time> first_reply;
+  Time wakes_at{};  // asleep until then; Time::min() while it runs
+  Slot slot;        // woken when open is 0, or when somebody must wake earlier than all do
 };
 
 // Why a flight ended without its rows.
@@ -71,7 +74,7 @@ class Dispatcher::Impl {
   ~Impl();
 
   void UpdateTable(TableSnapshot table);
-  absl::Status AddPeer(MemberId member, const PeerInfo& info);
+  void AddPeer(MemberId member, const PeerInfo& info);
   void RemovePeer(MemberId member, const absl::Status& why);
   void UpdateCost(MemberId member, const PeerCost& cost);
   Task<absl::StatusOr<DispatchResult>> Dispatch(DispatchRequest request, std::byte* reply_rows);
@@ -145,6 +148,7 @@ class Dispatcher::Impl {
   void OnReply(uint64_t sequence, const FrameView& view);
   void OnNack(uint64_t sequence, const FrameView& view);
   void OnAlive(uint64_t sequence, FrameReason reason);
+  void OnUp(EndpointId endpoint);
   void OnDown(EndpointId endpoint, const absl::Status& why);
   void OnTimers();
   void Clear(Peer& peer);  // of suspicion
@@ -157,7 +161,12 @@ class Dispatcher::Impl {
   void NotFinite(ActiveDispatch& active, uint32_t entry, MemberId member);
   void Finite(ActiveDispatch& active, uint32_t entry);
   void Refuse(ActiveDispatch& active, MemberId member, ExpertId expert, ActiveDispatch::Why why);
+  // A reply of `peer` completed some of `active`: how long it took, and how long the last one kept
+  // the rest waiting.
+  void MeasureReply(const Flight& flight, ActiveDispatch& active, Peer& peer);
   void Trace(uint64_t value);
+  // Of `flight`, whose step and layer it belongs to.
+  void Record(FlightKind kind, const Flight& flight, uint64_t a, uint64_t b);
 
   Loop& loop_;
   Transport& transport_;

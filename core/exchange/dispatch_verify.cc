@@ -27,7 +27,8 @@ bool Dispatcher::Impl::AnotherReplica(const ActiveDispatch& active, uint32_t ent
   const ExpertId expert{active.request.experts[entry]};
   for (MemberId member : table->ReplicasOf(active.request.layer, expert)) {
     const auto peer = peers.all().find(member);
-    if (peer == peers.all().end() || peer->second.down || peer->second.quarantined) continue;
+    if (peer == peers.all().end() || !peer->second.up) continue;
+    if (peer->second.down || peer->second.quarantined) continue;
     const bool refused = std::any_of(
         active.refused.begin(), active.refused.end(),
         [&](const RouteRefusal& r) { return r.member == member && r.expert == expert; });
@@ -43,6 +44,7 @@ Task<Opinion> Dispatcher::Impl::Ask(const DispatchRequest* request, const std::v
   opinion.rows.resize(entries * options_.shape.row_bytes());
   ActiveDispatch* active = Begin(*request, opinion.rows.data());
   ActiveGuard guard(*this, active);
+  active->verifies = true;
   active->end = std::min(active->end, loop_.Now() + kVerifyMax);
   for (uint32_t e = 0; e < entries; ++e) {
     if ((*wanted)[e]) {

@@ -28,7 +28,7 @@ Peer* PeerSet::Find(MemberId member) {
 
 Peer* PeerSet::FindEndpoint(EndpointId endpoint) {
   for (auto& [id, peer] : peers_) {
-    if (peer.endpoint == endpoint) return &peer;
+    if (peer.info.endpoint == endpoint) return &peer;
   }
   return nullptr;
 }
@@ -47,9 +47,9 @@ bool PeerSet::Knows(Incarnation incarnation, uint64_t session_key) const {
   return false;
 }
 
-Peer& PeerSet::Add(MemberId member, const PeerInfo& info, EndpointId endpoint) {
+Peer& PeerSet::Add(MemberId member, const PeerInfo& info, DispatcherStats::Kind& kind) {
   auto [it, added] = peers_.emplace(std::piecewise_construct, std::forward_as_tuple(member),
-                                    std::forward_as_tuple(member, info, endpoint));
+                                    std::forward_as_tuple(member, info, kind));
   CHECK(added);
   return it->second;
 }

@@ -11,13 +11,14 @@ namespace bottega {
 
 // One expert worker as the dispatcher sees it.
 struct Peer {
-  Peer(MemberId id, const PeerInfo& i, EndpointId e)
-      : member(id), info(i), endpoint(e), credits(i.credits) {}
+  Peer(MemberId id, const PeerInfo& i, DispatcherStats::Kind& k)
+      : member(id), info(i), kind(k), credits(i.credits) {}
 
   const MemberId member;
   PeerInfo info;
-  const EndpointId endpoint;
+  DispatcherStats::Kind& kind;  // of its transport
   Credits credits;
+  bool up = false;           // frames have come through
   bool down = false;         // the endpoint is lost; waits for AddPeer or RemovePeer
   bool suspect = false;      // overdue: no new work until it answers. Has a flight while so
   bool quarantined = false;  // its answers were wrong
@@ -25,9 +26,10 @@ struct Peer {
   Time busy_until{};         // it said BUSY
   double backlog_us = 0;     // of others' work there ...
   Time backlog_at{};         // ... as it said then
+  metrics::LoopHistogram round_trip{metrics::FineBuckets()};
 
   bool Usable(Time now) const {
-    return !down && !suspect && !quarantined && busy_until <= now && credits.free() > 0;
+    return up && !down && !suspect && !quarantined && busy_until <= now && credits.free() > 0;
   }
   void SetBacklog(double us, Time now) {
     backlog_us = us;
@@ -48,7 +50,7 @@ class PeerSet {
   Peer* FindEndpoint(EndpointId endpoint);
   Peer* FindIncarnation(Incarnation incarnation);
   bool Knows(Incarnation incarnation, uint64_t session_key) const;
-  Peer& Add(MemberId member, const PeerInfo& info, EndpointId endpoint);
+  Peer& Add(MemberId member, const PeerInfo& info, DispatcherStats::Kind& kind);
   void Remove(MemberId member) { peers_.erase(member); }
 
   // Who can be sent work now, ascending by id; valid until the next call.

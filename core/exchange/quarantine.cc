@@ -38,6 +38,8 @@ void Dispatcher::Impl::Quarantine(MemberId member, WorkerFault fault) {
   Peer* peer = peers.Find(member);
   if (peer == nullptr || peer->quarantined) return;
   peer->quarantined = true;
+  Note(options_.flight,
+       {.kind = FlightKind::kQuarantined, .peer = member.value, .a = static_cast<uint64_t>(fault)});
   switch (fault) {
     case WorkerFault::kNotFinite:
       ++stats.quarantined_not_finite;

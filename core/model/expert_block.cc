@@ -1,6 +1,7 @@
 #include "core/model/expert_block.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "core/base/check.h"
 #include "core/kernels/permute.h"
@@ -8,6 +9,7 @@
 
 namespace bottega {
 namespace {
+using Clock = std::chrono::steady_clock;
 constexpr int32_t kFirst[] = {0};
 }  // namespace
 
@@ -24,6 +26,7 @@ ExpertBlock::ExpertBlock(const Cpu& cpu, const ExpertBlockShape& shape, int64_t 
 
 void ExpertBlock::Run(absl::Span<const ExpertGroup> groups) {
   pieces_.clear();
+  times_ = {};
   int64_t rows = 0;
   for (const ExpertGroup& group : groups) {
     CHECK_EQ(group.in.size(), group.out.size());
@@ -45,6 +48,7 @@ void ExpertBlock::Run(absl::Span<const ExpertGroup> groups) {
 void ExpertBlock::RunTurn(absl::Span<const Piece> pieces) {
   const int64_t hidden = shape_.hidden, width = shape_.width;
   const int64_t gate_up_width = GateUpOutputs(width);
+  const Clock::time_point begin = Clock::now();
 
   // gather: rows from wherever they lie, widened
   int64_t row = 0;
@@ -60,6 +64,7 @@ void ExpertBlock::RunTurn(absl::Span<const Piece> pieces) {
     }
   }
   const int64_t rows = row;
+  const Clock::time_point gathered = Clock::now();
 
   // gate_up, all experts in one parallel region
   products_.clear();
@@ -82,6 +87,7 @@ void ExpertBlock::RunTurn(absl::Span<const Piece> pieces) {
                 .width = width,
                 .out = act_.data(),
                 .out_stride = width});
+  const Clock::time_point activated = Clock::now();
 
   // down
   products_.clear();
@@ -110,6 +116,9 @@ void ExpertBlock::RunTurn(absl::Span<const Piece> pieces) {
                        .dst_stride = hidden});
     }
   }
+  times_.gather += gathered - begin;
+  times_.gate_up += activated - gathered;
+  times_.down += Clock::now() - activated;
 }
 
 }  // namespace bottega

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/types/span.h"
+#include "core/base/time.h"
 #include "core/kernels/cpu/cpu.h"
 #include "core/kernels/matmul.h"
 #include "core/tensor/dtype.h"
@@ -26,6 +27,13 @@ struct ExpertBlockShape {
   DType row_type = DType::kBF16;
 };
 
+// How long the stages of one Run took.
+struct ExpertBlockTimes {
+  Duration gather{};
+  Duration gate_up{};  // with swiglu
+  Duration down{};     // with rounding to R
+};
+
 // The feed-forward network of some experts of one layer: widen, gate_up, swiglu, down, round to R.
 // A row's bytes depend on the row and the weights only, not on its neighbours, their number or the
 // threads. Holds the scratch of rows_max rows; not thread safe.
@@ -37,6 +45,7 @@ class ExpertBlock {
   void Run(absl::Span<const ExpertGroup> groups);
 
   int64_t rows_max() const { return rows_max_; }
+  const ExpertBlockTimes& last_times() const { return times_; }
 
  private:
   struct Piece {  // a run of rows of one group that fits this turn
@@ -49,6 +58,7 @@ class ExpertBlock {
   Cpu cpu_;
   ExpertBlockShape shape_;
   int64_t rows_max_;
+  ExpertBlockTimes times_;
   std::vector<float> x_;        // [rows_max, hidden]
   std::vector<float> gate_up_;  // [rows_max, GateUpOutputs(width)]
   std::vector<float> act_;      // [rows_max, width]

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <chrono>
@@ -24,6 +25,7 @@ namespace beast = boost::beast;
 namespace http = beast::http;
 using asio::ip::tcp;
 
+constexpr auto kAcceptPause = std::chrono::milliseconds(100);
 constexpr auto kConnectionTimeout = std::chrono::seconds(10);
 constexpr size_t kAdminHeaderBytesMax = 8 << 10;
 
@@ -73,6 +75,7 @@ struct AdminHttp::Server {
   const std::vector<prometheus::Collectable*> metrics;
   asio::io_context io{1};
   tcp::acceptor acceptor;
+  asio::steady_timer pause{io};
   int port = 0;
   size_t connections = 0;  // of the io thread
   std::thread thread;
@@ -152,17 +155,27 @@ void AdminHttp::Server::Accept() {
     if (!error && connections < limits::kAdminConnectionsMax) {
       std::make_shared<Connection>(*this, std::move(socket))->Read();
     }
-    Accept();
+    if (!error) return Accept();
+    // Out of descriptors: asking again at once would spin.
+    pause.expires_after(kAcceptPause);
+    pause.async_wait([this](beast::error_code cancelled) {
+      if (!cancelled) Accept();
+    });
   });
 }
 
 #ifdef BOTTEGA_FAULT_POINTS
-// POST /faults?PLAN arms, GET /faults tells how often each armed point was passed.
+// POST /faults?PLAN arms, DELETE /faults?NAME disarms, GET /faults tells how often each armed point
+// was passed.
 Answer AdminHttp::Server::RouteFaults(std::string_view method, std::string_view plan) const {
   if (method == "POST") {
     const absl::Status armed = options.faults->Arm(plan);
     if (armed.ok()) return {http::status::ok, "text/plain", "armed\n"};
     return {http::status::bad_request, "text/plain", std::string(armed.message()) + "\n"};
+  }
+  if (method == "DELETE") {
+    options.faults->Disarm(plan);
+    return {http::status::ok, "text/plain", "disarmed\n"};
   }
   std::string lines;
   for (const auto& [name, hits] : options.faults->Hits())
@@ -181,9 +194,14 @@ Answer AdminHttp::Server::Route(std::string_view method, std::string_view target
   if (method != "GET" && method != "HEAD") {
     return {http::status::method_not_allowed, "text/plain", "only GET\n"};
   }
-  target = target.substr(0, target.find('?'));
+  const size_t mark = std::min(target.find('?'), target.size());
+  const std::string_view query = target.substr(std::min(mark + 1, target.size()));
+  target = target.substr(0, mark);
   if (target == "/metrics") {
     return {http::status::ok, "text/plain; version=0.0.4; charset=utf-8", Scrape(metrics)};
+  }
+  if (target == "/flight" && options.flight) {
+    return {http::status::ok, "application/json", options.flight(query)};
   }
   if (target == "/version") return {http::status::ok, "application/json", options.version_json};
   const Health::Snapshot now = health.Read();
@@ -196,7 +214,8 @@ Answer AdminHttp::Server::Route(std::string_view method, std::string_view target
     return {http::status::service_unavailable, "application/json",
             fmt::format(R"({{"status":"{}","progress":{:.2f}}})", now.status, now.progress)};
   }
-  return {http::status::not_found, "text/plain", "/live /ready /health /ping /version /metrics\n"};
+  return {http::status::not_found, "text/plain",
+          "/live /ready /health /ping /version /metrics /flight\n"};
 }
 
 void Health::SetLive(bool live) {

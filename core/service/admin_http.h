@@ -49,10 +49,13 @@ struct AdminHttpOptions {
   std::string version_json;  // answer of /version
   // Armed by POST /faults where fault points are compiled in; null: no such route.
   FaultPoints* faults = nullptr;
+  // Answer of /flight?QUERY, the process' last events; null: there is no such page. Admin thread.
+  std::function<std::string(std::string_view query)> flight;
 };
 
-// GET /live /ready /health /ping /version /metrics on a thread of its own, so that it answers while
-// the loop computes or loads. Internal: no key. Bodies: {"status":"ready"}, or 503 with
+// GET /live /ready /health /ping /version /metrics /flight on a thread of its own, so that it
+// answers while the loop computes or loads. Internal: no key. Bodies: {"status":"ready"}, or 503
+// with
 // {"status":"loading","progress":0.42}.
 class AdminHttp {
  public:

@@ -8,6 +8,7 @@
 #include "core/base/strong_id.h"
 #include "core/cluster/table.h"
 #include "core/service/network.h"
+#include "observability/flight_recorder.h"
 #include "observability/log.h"
 
 namespace prometheus {
@@ -31,7 +32,8 @@ struct ServiceContext {
   Incarnation incarnation;  // new at every start of the service
   std::string name;         // "expert-2"; unique in a cluster
   Logger log;
-  ScrapeHooks* scrape = nullptr;  // null where nobody scrapes
+  ScrapeHooks* scrape = nullptr;     // null where nobody scrapes
+  FlightRecorder* flight = nullptr;  // null where nobody records
 };
 
 // Different at every start on any machine: wall clock in µs mixed with random bits. Not for the

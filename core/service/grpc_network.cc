@@ -7,21 +7,28 @@
 #include <vector>
 
 #include "core/base/limits.h"
+#include "core/base/status.h"
+#include "core/service/grpc_listener.h"
 #include "core/service/grpc_stream.h"
 
 namespace bottega {
 
 using grpc_internal::ClientStream;
 using grpc_internal::GrpcByteStream;
+using grpc_internal::GrpcListener;
 using grpc_internal::LoopDoor;
 using grpc_internal::ServerStream;
 using grpc_internal::StreamCore;
 
 namespace {
 
+constexpr int kConnectTimeoutMs = 2000;
 constexpr int kKeepaliveMs = 1000;
 constexpr int kKeepaliveTimeoutMs = 500;
 constexpr int kPingIntervalLeastMs = 100;  // else GOAWAY too_many_pings after ~4 s
+// A connection that says nothing, or opens no stream, gives its fd back.
+constexpr int kHandshakeTimeoutMs = 5000;
+constexpr int kConnectionIdleMs = 30000;
 // A fixed window instead of gRPC's probes, which answer each heartbeat with a ping of their own.
 constexpr int kWindowBytes = 1 << 20;
 // What was said at Close gets this long to leave before the network is torn down.
@@ -34,6 +41,8 @@ grpc::ChannelArguments ClientArguments() {
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kKeepaliveTimeoutMs);
   arguments.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  // A channel that is gone leaves its connect under way: this bounds it, 20 s by default.
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kConnectTimeoutMs);
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);  // a connection per stream
   arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kWindowBytes);
@@ -54,7 +63,8 @@ void SetServerArguments(grpc::ServerBuilder& builder) {
                              kPingIntervalLeastMs);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kWindowBytes);
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);  // a busy port is an error
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONNECTION_IDLE_MS, kConnectionIdleMs);
   builder.SetMaxReceiveMessageSize(static_cast<int>(limits::kControlMessageBytesMax));
 }
 
@@ -73,6 +83,12 @@ struct GrpcNetwork::State : std::enable_shared_from_this<GrpcNetwork::State> {
   struct Server {
     std::unique_ptr<Service> service;
     std::unique_ptr<grpc::Server> server;
+    std::unique_ptr<GrpcListener> listener;  // goes first
+
+    void Stop() {
+      listener.reset();
+      server->Shutdown(std::chrono::system_clock::now());
+    }
   };
 
   void Add(const std::shared_ptr<StreamCore>& stream) {
@@ -159,9 +175,7 @@ GrpcNetwork::~GrpcNetwork() {
   state_->EndStreams([](const StreamCore&) { return true; });
   auto servers = std::move(state_->servers);
   state_->servers.clear();
-  for (auto& [node, server] : servers) {
-    server.server->Shutdown(std::chrono::system_clock::now());
-  }
+  for (auto& [node, server] : servers) server.Stop();
   servers.clear();
   state_->door->WaitForNone(kEndTimeout);
   state_->door->Close();
@@ -186,22 +200,22 @@ Task<absl::StatusOr<std::unique_ptr<ByteStream>>> GrpcNetwork::Connect(NodeId se
 
 absl::StatusOr<std::string> GrpcNetwork::Serve(
     NodeId self, const std::string& address, std::vector<std::pair<std::string, Handler>> methods) {
-  const size_t colon = address.rfind(':');
-  if (colon == std::string::npos) return absl::InvalidArgumentError("no port in " + address);
   State::Server server;
+  ASSIGN_OR_RETURN(server.listener, GrpcListener::Listen(address));
   server.service = std::make_unique<State::Service>(*state_, self, std::move(methods));
   grpc::ServerBuilder builder;
   SetServerArguments(builder);
-  int port = 0;
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &port);
+  auto connections = builder.experimental().AddExternalConnectionAcceptor(
+      grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+      grpc::InsecureServerCredentials());
   builder.RegisterCallbackGenericService(server.service.get());
   server.server = builder.BuildAndStart();
-  if (server.server == nullptr || port == 0) {
-    return absl::UnavailableError("cannot listen on " + address +
-                                  " (in use, or not an address of this machine)");
-  }
+  if (server.server == nullptr) return absl::InternalError("gRPC does not start");
+  server.listener->Start(std::move(connections));
+  const std::string host = address.substr(0, address.rfind(':'));
+  const std::string bound = host + ":" + std::to_string(server.listener->port());
   state_->servers.emplace(self, std::move(server));
-  return address.substr(0, colon + 1) + std::to_string(port);
+  return bound;
 }
 
 void GrpcNetwork::Shutdown(NodeId self) {
@@ -211,7 +225,7 @@ void GrpcNetwork::Shutdown(NodeId self) {
     mine.push_back(std::move(it->second));
   }
   state_->EndStreams([&](const StreamCore& stream) { return stream.node() == self; });
-  for (State::Server& server : mine) server.server->Shutdown(std::chrono::system_clock::now());
+  for (State::Server& server : mine) server.Stop();
 }
 
 }  // namespace bottega

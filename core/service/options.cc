@@ -123,8 +123,9 @@ absl::Status OptionTable::Set(Option& option, const std::vector<std::string>& va
     }
     if (!option.choices.empty() &&
         std::find(option.choices.begin(), option.choices.end(), value) == option.choices.end()) {
-      return Invalid(
-          fmt::format("{}: \"{}\" is none of {}", where, value, fmt::join(option.choices, ", ")));
+      std::vector<std::string> names = option.choices;
+      std::erase(names, "");  // what an absent option stands for
+      return Invalid(fmt::format("{}: \"{}\" is none of {}", where, value, fmt::join(names, ", ")));
     }
   }
   if (option.ranged) {

@@ -29,12 +29,24 @@ uint64_t NextRandom(uint64_t* state) {
 
 }  // namespace
 
+std::vector<std::string> RouterAddresses(const std::string& list) {
+  std::vector<std::string> parts;
+  for (size_t begin = 0; begin <= list.size();) {
+    const size_t end = std::min(list.find(',', begin), list.size());
+    if (end > begin) parts.push_back(list.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  if (parts.empty()) parts.push_back(list);  // Connect says what is wrong with it
+  return parts;
+}
+
 struct RouterSession::State : std::enable_shared_from_this<RouterSession::State> {
   State(ServiceContext& context, MemberSelf self, RouterSessionOptions options, Callbacks callbacks)
       : context(context),
         loop(context.loop),
         self(std::move(self)),
         options(std::move(options)),
+        addresses(RouterAddresses(this->options.router_address)),
         callbacks(std::move(callbacks)),
         random(context.incarnation.value),
         table_changed(loop),
@@ -44,13 +56,14 @@ struct RouterSession::State : std::enable_shared_from_this<RouterSession::State>
   Loop& loop;
   const MemberSelf self;
   const RouterSessionOptions options;
+  const std::vector<std::string> addresses;
   const Callbacks callbacks;
   uint64_t random;
 
   bool stopped = false;
   bool owner_gone = false;  // the RouterSession is destroyed: no callbacks
   std::optional<MemberId> id;
-  uint64_t term = 0;  // of the last welcome
+  size_t at = 0;  // in addresses: the one that wrote last, or is asked next
   TableSnapshot table;
   uint64_t acked_term = 0, acked_epoch = 0;
   std::vector<ExpertRef> held;
@@ -71,6 +84,8 @@ struct RouterSession::State : std::enable_shared_from_this<RouterSession::State>
 
   static Task<void> Run(std::shared_ptr<State> state);
   static Task<absl::Status> OneStream(std::shared_ptr<State> state);
+  static Task<absl::StatusOr<wire::RouterMessage>> Next(std::shared_ptr<State> state,
+                                                        std::shared_ptr<SessionStream> stream);
   static Task<void> Heartbeats(std::shared_ptr<State> state, std::weak_ptr<SessionStream> stream,
                                std::shared_ptr<Slot> news);
   void Tell() {
@@ -109,6 +124,10 @@ absl::Status RouterSession::State::SendHeartbeat() {
   heartbeat->set_acked_term(acked_term);
   heartbeat->set_acked_epoch(acked_epoch);
   if (callbacks.load) heartbeat->set_load(callbacks.load());
+  if (callbacks.endpoints) {
+    for (const auto& [kind, up] : callbacks.endpoints())
+      (*heartbeat->mutable_endpoints())[kind] = up;
+  }
   if (held_changed) {
     heartbeat->set_held_changed(true);
     EncodeExperts(held, heartbeat->mutable_held());
@@ -167,6 +186,7 @@ absl::Status RouterSession::State::TakeTable(const wire::ClusterTable& wire_tabl
     return absl::OkStatus();
   }
   table = std::make_shared<const ClusterTable>(*std::move(decoded));
+  context.log.SetEpoch(table->epoch);
   if (callbacks.on_table) callbacks.on_table(table);
   if (std::pair(table->term, table->epoch) > std::pair(acked_term, acked_epoch)) {
     acked_term = table->term;
@@ -179,8 +199,10 @@ absl::Status RouterSession::State::TakeTable(const wire::ClusterTable& wire_tabl
 absl::Status RouterSession::State::Handle(const wire::RouterMessage& message) {
   switch (message.kind_case()) {
     case wire::RouterMessage::kWelcome:
+      if (table != nullptr && message.welcome().term() < table->term) {
+        return absl::UnavailableError("a router of an earlier term");
+      }
       id = MemberId{message.welcome().member_id()};
-      term = message.welcome().term();
       return absl::OkStatus();
     case wire::RouterMessage::kTable:
       return TakeTable(message.table());
@@ -198,17 +220,33 @@ absl::Status RouterSession::State::Handle(const wire::RouterMessage& message) {
     case wire::RouterMessage::kQuarantine:
       if (callbacks.on_quarantine) callbacks.on_quarantine();
       return absl::OkStatus();
-    case wire::RouterMessage::KIND_NOT_SET:
-      return absl::OkStatus();  // of a newer router
+    case wire::RouterMessage::kPulse:        // it came
+    case wire::RouterMessage::KIND_NOT_SET:  // of a newer router
+      return absl::OkStatus();
   }
   return absl::OkStatus();
+}
+
+// In two waits: this process may have stood still itself, and what came meanwhile is read in the
+// second.
+Task<absl::StatusOr<wire::RouterMessage>> RouterSession::State::Next(
+    std::shared_ptr<State> state, std::shared_ptr<SessionStream> stream) {
+  absl::StatusOr<wire::RouterMessage> message = absl::DeadlineExceededError("");
+  for (int wait = 0; wait < 2 && absl::IsDeadlineExceeded(message.status()); ++wait) {
+    const Time deadline = state->loop.Now() + state->options.silence_max / 2;
+    message = co_await stream->Receive(deadline);
+  }
+  if (absl::IsDeadlineExceeded(message.status())) {
+    co_return absl::DeadlineExceededError("it is silent");
+  }
+  co_return message;
 }
 
 // From connect to the end of one stream; says why it ended.
 Task<absl::Status> RouterSession::State::OneStream(std::shared_ptr<State> state) {
   const Time deadline = state->loop.Now() + state->options.connect_timeout;
   absl::StatusOr<std::unique_ptr<ByteStream>> bytes = co_await state->context.network.Connect(
-      state->context.node, state->options.router_address, kSessionMethod, deadline);
+      state->context.node, state->addresses[state->at], kSessionMethod, deadline);
   if (!bytes.ok()) co_return bytes.status();
   if (state->stopped) co_return absl::OkStatus();  // from here on its owner may be gone
   auto stream = std::make_shared<SessionStream>(*std::move(bytes));
@@ -217,7 +255,7 @@ Task<absl::Status> RouterSession::State::OneStream(std::shared_ptr<State> state)
   if (!welcome.ok()) co_return welcome.status();
   if (state->stopped) co_return absl::OkStatus();
   CO_RETURN_IF_ERROR(state->Handle(*welcome));
-  if (!state->id) co_return absl::InternalError("the router did not say welcome");
+  if (!welcome->has_welcome()) co_return absl::InternalError("the router did not say welcome");
 
   state->stream = stream;
   state->held_changed = true;  // what was held while away
@@ -225,7 +263,7 @@ Task<absl::Status> RouterSession::State::OneStream(std::shared_ptr<State> state)
   state->news = std::make_shared<Slot>(state->loop);
   state->loop.Spawn(state->context.node, Heartbeats(state, stream, state->news));
   while (!state->stopped) {
-    absl::StatusOr<wire::RouterMessage> message = co_await stream->Receive();
+    absl::StatusOr<wire::RouterMessage> message = co_await Next(state, stream);
     if (!message.ok()) co_return message.status();
     if (state->stopped) break;
     CO_RETURN_IF_ERROR(state->Handle(*message));
@@ -242,6 +280,7 @@ Duration RouterSession::State::NextBackoff(Duration backoff) {
 Task<void> RouterSession::State::Run(std::shared_ptr<State> state) {
   Duration backoff = state->options.backoff_min;
   bool told = false;  // one line per absence
+  size_t asked = 0;   // routers in this round
   while (!state->stopped) {
     absl::Status why = co_await OneStream(state);
     const bool was_registered = state->stream != nullptr;
@@ -260,6 +299,13 @@ Task<void> RouterSession::State::Run(std::shared_ptr<State> state) {
       backoff = state->options.backoff_min;
       told = false;
     }
+    // It stays the first to be asked if only its stream broke.
+    if (!was_registered || absl::IsDeadlineExceeded(why)) {
+      state->at = (state->at + 1) % state->addresses.size();
+    }
+    asked = was_registered ? 0 : asked + 1;
+    if (asked > 0 && asked < state->addresses.size()) continue;
+    asked = 0;
     if (!told) {
       state->context.log.Warning(fmt::format("no router at {}: {}; going on with the last table",
                                              state->options.router_address,

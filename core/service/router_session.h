@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -21,18 +22,25 @@ struct MemberSelf {
   std::vector<bool> dense_layers;  // [layer]; empty: every layer has experts
 };
 
+// The routers of a comma-separated list; at least one.
+std::vector<std::string> RouterAddresses(const std::string& list);
+
 struct RouterSessionOptions {
-  std::string router_address;
+  std::string router_address;  // host:port; of several routers all, by commas
   Duration heartbeat_interval = std::chrono::milliseconds(100);
   Duration connect_timeout = std::chrono::seconds(1);
   Duration backoff_min = std::chrono::milliseconds(50);
   Duration backoff_max = std::chrono::seconds(1);
+  // A router tells five times a second that it turns; one that is silent so long is given up.
+  Duration silence_max = std::chrono::seconds(1);
 };
 
 // The member's side of `Router.Session`: keeps one stream to the router for as long as the process
-// lives. Registers, sends a heartbeat each interval if the progress counter moved, reconnects with
-// backoff and jitter, publishes each newer table and acknowledges it, hands over assignments.
-// While the router is away the last table stays in use. Loop thread only.
+// lives; of several routers to the one that writes, which it finds by asking round. Takes nothing
+// from a router of an earlier term than its table's. Registers, sends a heartbeat each interval if
+// the progress counter moved, reconnects with backoff and jitter, publishes each newer table and
+// acknowledges it, hands over assignments. While the router is away the last table stays in use.
+// Loop thread only.
 class RouterSession {
  public:
   struct Callbacks {
@@ -50,6 +58,8 @@ class RouterSession {
     // self_tests_passed when that went well. Both may be empty.
     std::function<void()> on_quarantine;
     std::function<uint64_t()> self_tests_passed;
+    // Endpoints of the data plane that are up, by kind of transport; may be empty.
+    std::function<std::map<std::string, uint32_t>()> endpoints;
     // Moves while the process gets work done; empty: the loop's turns.
     std::function<uint64_t()> progress;
     // The router refuses this member for good (digest, protocol): the process ends with `why`.

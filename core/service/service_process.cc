@@ -14,7 +14,9 @@ constexpr NodeId kSelf{1};
 // Asked often until the process is ready, which somebody waits for; then idle costs little.
 constexpr Duration kStatusInterval = std::chrono::milliseconds(25);
 constexpr Duration kReadyStatusInterval = std::chrono::milliseconds(500);
+constexpr Duration kReportInterval = std::chrono::seconds(10);
 constexpr char kVersion[] = "0.1.0";
+constexpr char kRevision[] = BOTTEGA_REVISION;
 
 std::string RoleName(Role role) {
   switch (role) {
@@ -40,6 +42,10 @@ void AddProcessOptions(OptionTable& table, ProcessOptions* o, const std::string&
       .Add("admin-port", &o->admin_port, "port of /live /ready /metrics; 0 picks one")
       .Range(0, 65535)
       .Add("faults", &o->faults, "fault points to arm (tests)")
+      .Add("flight-dir", &o->flight_dir,
+           "where a fatal error leaves the last events, as NAME-PID.flight (default: stderr)")
+      .Add("log-format", &o->log_format, "form of log lines; auto: text on a terminal, else json")
+      .OneOf({"auto", "text", "json"})
       .Add("die-with-parent", &o->die_with_parent, "end when the parent process ends")
       .Add("drain-timeout", &o->drain_timeout, "how long a drain may take");
 }
@@ -73,11 +79,18 @@ absl::Status ServiceProcess::Open(Role role) {
     return absl::CancelledError("the parent process is gone");
   }
   if (options_.name.empty()) options_.name = fmt::format("{}-{}", RoleName(role), getpid());
+  if (options_.log_format != "auto") {
+    using Form = LogSinkOptions::Form;
+    OpenLogSink({.form = options_.log_format == "json" ? Form::kJson : Form::kText});
+  }
+  fatal_dump_.emplace(flight_, options_.name, options_.flight_dir);
   RETURN_IF_ERROR(faults_.Arm(options_.faults));
   loop_ = Loop::Real();
+  started_ = loop_->Now();
   scrape_.emplace(*loop_);
   signals_ = std::make_unique<ProcessSignals>(*loop_, [this](int) {
     draining_ = true;
+    flight_.Record({.kind = FlightKind::kDraining});
     health_.SetNotReady("draining");
     if (drain_ == nullptr) return Fail(absl::OkStatus());
     loop_->Spawn(kSelf, DrainThenStop());
@@ -86,7 +99,10 @@ absl::Status ServiceProcess::Open(Role role) {
   const AdminHttpOptions admin{.host = options_.host,
                                .port = static_cast<int>(options_.admin_port),
                                .version_json = fmt::format(R"({{"version":"{}"}})", kVersion),
-                               .faults = &faults_};
+                               .faults = &faults_,
+                               .flight = [this](std::string_view query) {
+                                 return flight_.Json(options_.name, ParseFlightQuery(query));
+                               }};
   ASSIGN_OR_RETURN(admin_,
                    AdminHttp::Start(admin, health_, {&*scrape_, &registry_, &process_metrics_}));
   network_ = std::make_unique<GrpcNetwork>(*loop_);
@@ -99,7 +115,8 @@ absl::Status ServiceProcess::Open(Role role) {
                                   .incarnation = NewIncarnation(),
                                   .name = options_.name,
                                   .log = Logger(RoleName(role), options_.name),
-                                  .scrape = &*scrape_});
+                                  .scrape = &*scrape_,
+                                  .flight = &flight_});
   return absl::OkStatus();
 }
 
@@ -109,7 +126,7 @@ std::string ServiceProcess::listen() const {
 
 void ServiceProcess::SetNumericsId(const std::string& numerics_id) {
   common_.emplace(registry_, metrics::BuildInfo{.version = kVersion,
-                                                .revision = "",
+                                                .revision = kRevision,
                                                 .role = RoleName(context_->role),
                                                 .numerics_id = numerics_id});
   common_->CountLines(context_->log);
@@ -126,8 +143,10 @@ absl::Status ServiceProcess::Run(std::function<Task<absl::Status>(Time)> drain,
   status_ = std::move(status);
   if (!common_) SetNumericsId("");
   loop_->Spawn(kSelf, WatchStatus());
+  if (report_ != nullptr) loop_->Spawn(kSelf, Report());
   loop_->Run();
   loop_->Kill(kSelf);  // before the server that its tasks use goes
+  if (!end_.ok() && !options_.flight_dir.empty()) fatal_dump_->Now();
   return end_;
 }
 
@@ -138,9 +157,23 @@ Task<void> ServiceProcess::DrainThenStop() {
   Fail(absl::OkStatus());
 }
 
+Task<void> ServiceProcess::Report() {
+  while (true) {
+    co_await loop_->Sleep(kReportInterval);
+    if (const std::string line = report_(kReportInterval); !line.empty()) context_->log.Info(line);
+  }
+}
+
 Task<void> ServiceProcess::WatchStatus() {
+  bool was_ready = false;
   while (!draining_) {
     const std::string now = status_();
+    if (now == "ready" && !std::exchange(was_ready, true)) {
+      flight_.Record({.kind = FlightKind::kReady});
+      common_->load_progress_ratio.Set(1);
+      common_->model_load_seconds.Set(
+          std::chrono::duration<double>(loop_->Now() - started_).count());
+    }
     if (now == "ready") {
       health_.SetReady();
     } else {

@@ -11,10 +11,12 @@
 #include "core/base/loop.h"
 #include "core/service/admin_http.h"
 #include "core/service/context.h"
+#include "core/service/fatal_dump.h"
 #include "core/service/grpc_network.h"
 #include "core/service/options.h"
 #include "core/service/process.h"
 #include "core/service/scrape_hooks.h"
+#include "observability/flight_recorder.h"
 #include "observability/metrics.h"
 
 namespace bottega {
@@ -27,6 +29,8 @@ struct ProcessOptions {
   int64_t admin_port = 0;
   std::string faults;
   bool die_with_parent = false;
+  std::string flight_dir;
+  std::string log_format = "auto";
   Duration drain_timeout = std::chrono::seconds(30);
 };
 // `port_help` says what listens there. The options' values at this moment are the defaults.
@@ -53,6 +57,10 @@ class ServiceProcess {
   // Why the process ends, for its exit code; stops the loop.
   void Fail(absl::Status why);
 
+  // `line` tells what was done in `span`, "" if nothing: logged now and then while the process is
+  // busy. Give it before Run.
+  void ReportWith(std::function<std::string(Duration span)> line) { report_ = std::move(line); }
+
   // Runs the loop until a signal has been answered by `drain` (given the drain's deadline) or until
   // Fail. `status` is asked now and then and is what /ready says ("ready", "loading", ...).
   absl::Status Run(std::function<Task<absl::Status>(Time deadline)> drain,
@@ -63,8 +71,11 @@ class ServiceProcess {
   absl::Status Open(Role role);
   Task<void> DrainThenStop();
   Task<void> WatchStatus();
+  Task<void> Report();
 
   ProcessOptions options_;
+  FlightRecorder flight_;
+  std::optional<FatalDump> fatal_dump_;
   FaultPoints faults_;
   prometheus::Registry registry_;
   metrics::ProcessCollector process_metrics_;
@@ -78,8 +89,10 @@ class ServiceProcess {
   std::optional<ServiceContext> context_;
   std::function<Task<absl::Status>(Time)> drain_;
   std::function<std::string()> status_;
+  std::function<std::string(Duration)> report_;
   absl::Status end_;
   bool draining_ = false;
+  Time started_{};
 };
 
 }  // namespace bottega

@@ -32,14 +32,21 @@ void AddComputeOptions(OptionTable& table, ComputeOptions* o) {
       .Range(0, 1024);
 }
 
+void AddMoeMetricsOption(OptionTable& table, std::string* moe_metrics) {
+  table.Add("moe-metrics", moe_metrics, "detailed: also rows by layer and expert, times by peer")
+      .OneOf({"basic", "detailed"});
+}
+
 void AddWorkerOptions(OptionTable& table, WorkerOptions* o) {
   table.Positional("DIR", 0, 1);
   AddModelOptions(table, &o->model);
   AddComputeOptions(table, &o->compute);
   AddProcessOptions(table, &o->process, "gRPC port");
-  table.Add("router", &o->router, "host:port of the router")
-      .Add("exchange", &o->exchange, "UCX transports of the data plane (UCX_TLS)")
+  table.Add("router", &o->router, "host:port of the router, or of several by commas")
+      .Add("exchange", &o->exchange,
+           "data plane: auto (shared memory on one host, else TCP), shm, tcp, or a UCX_TLS list")
       .Add("exchange-devices", &o->exchange_devices, "its network devices (UCX_NET_DEVICES)");
+  AddMoeMetricsOption(table, &o->moe_metrics);
 }
 
 absl::StatusOr<std::shared_ptr<const PackedModel>> OpenModel(const ModelOptions& options) {
@@ -77,9 +84,9 @@ absl::StatusOr<std::unique_ptr<WorkerProcess>> WorkerProcess::Start(Role role,
                                                                     const WorkerOptions& options) {
   std::unique_ptr<WorkerProcess> worker(new WorkerProcess(options));
   ASSIGN_OR_RETURN(worker->process_, ServiceProcess::Start(role, options.process));
-  ASSIGN_OR_RETURN(worker->transport_, OpenUcxTransport(worker->process_->loop(),
-                                                        {.tls = options.exchange,
-                                                         .devices = options.exchange_devices}));
+  ASSIGN_OR_RETURN(worker->transport_, UcxTransport::Create(worker->process_->loop(),
+                                                            {.exchange = options.exchange,
+                                                             .devices = options.exchange_devices}));
 #ifdef BOTTEGA_FAULT_POINTS
   ServiceContext& context = worker->process_->context();
   worker->transport_ = std::make_unique<FaultyTransport>(context.loop, context.node, context.faults,

@@ -47,14 +47,18 @@ class Compute {
   DType row_type_;
 };
 
+// "detailed": metrics by (layer, expert) and by peer too.
+void AddMoeMetricsOption(OptionTable& table, std::string* moe_metrics);
+
 // What the programs of attention and expert workers are told alike.
 struct WorkerOptions {
   ProcessOptions process;
   ModelOptions model;
   ComputeOptions compute;
   std::string router = "127.0.0.1:50061";
-  std::string exchange = "tcp";  // UCX_TLS
+  std::string exchange = "auto";  // UcxOptions
   std::string exchange_devices = "lo";
+  std::string moe_metrics = "basic";
 };
 void AddWorkerOptions(OptionTable& table, WorkerOptions* options);
 
@@ -72,6 +76,7 @@ class WorkerProcess {
   DType row_type() const { return compute_->row_type(); }
   std::string listen() const { return process_->listen(); }
   std::string admin_address() const { return process_->admin_address(); }
+  bool detailed_metrics() const { return options_.moe_metrics == "detailed"; }
   RouterSessionOptions router() const { return {.router_address = options_.router}; }
   void Fail(absl::Status why) { process_->Fail(std::move(why)); }
 
@@ -94,6 +99,7 @@ class WorkerProcess {
 template <class Server>
 absl::Status RunWorker(WorkerProcess& process, Server& server) {
   RETURN_IF_ERROR(server.Start());
+  process.process().ReportWith([&server](Duration span) { return server.BusyLine(span); });
   server.Join(process.router(), [&process](absl::Status why) { process.Fail(std::move(why)); });
   const absl::Status end = process.Run([&server](Time deadline) { return server.Drain(deadline); },
                                        [&server] { return server.ready(); });

@@ -25,14 +25,16 @@ class FaultyTransport final : public Transport {
       : loop_(loop), node_(node), faults_(faults), inner_(std::move(inner)) {}
 
   void SetEvents(Events events) override { inner_->SetEvents(std::move(events)); }
-  std::string name() const override { return inner_->name(); }
-  std::string address() const override { return inner_->address(); }
-  absl::StatusOr<EndpointId> Connect(const std::string& address) override {
-    return inner_->Connect(address);
+  TransportOffer offer() const override { return inner_->offer(); }
+  absl::StatusOr<EndpointId> Open(const std::string& kind) override { return inner_->Open(kind); }
+  std::string address(EndpointId endpoint) const override { return inner_->address(endpoint); }
+  absl::Status Connect(EndpointId endpoint, const std::string& peer_address) override {
+    return inner_->Connect(endpoint, peer_address);
   }
   absl::StatusOr<FrameBuffer> Lease(size_t bytes) override { return inner_->Lease(bytes); }
   absl::Status Post(EndpointId endpoint, FrameBuffer frame) override;
   void Close(EndpointId endpoint) override;
+  std::vector<TransportKindStats> stats() const override { return inner_->stats(); }
 
  private:
   // Nothing if there is no memory for it: then the fault does not happen.

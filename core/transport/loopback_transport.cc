@@ -3,6 +3,7 @@
 #include <cstring>
 #include <deque>
 
+#include "absl/strings/numbers.h"
 #include "core/base/check.h"
 #include "core/base/limits.h"
 #include "core/base/status.h"
@@ -13,7 +14,8 @@ namespace bottega {
 struct LoopbackHub::State : std::enable_shared_from_this<State> {
   struct Event {
     uint64_t target = 0;  // transport
-    FrameBuffer frame;    // without one the event is `down`
+    FrameBuffer frame;    // unless the event is `up` or `down`
+    bool up = false;
     absl::Status down;
     uint64_t source = 0;  // whose endpoint it went through (a frame), or which is down (target's)
     EndpointId endpoint;
@@ -86,12 +88,18 @@ void LoopbackHub::State::Deliver(Event event) {
   auto target = live.find(event.target);
   if (target == live.end()) return;
   LoopbackTransport& transport = *target->second;
-  if (event.down.ok()) {
+  if (event.down.ok() && !event.up) {
+    transport.bytes_received_ += event.frame.size();
     if (transport.events_.on_frame) transport.events_.on_frame(std::move(event.frame));
     return;
   }
   auto endpoint = transport.endpoints_.find(event.endpoint);
   if (endpoint == transport.endpoints_.end()) return;  // closed meanwhile
+  if (event.up) {
+    endpoint->second.up = true;
+    if (transport.events_.on_up) transport.events_.on_up(event.endpoint);
+    return;
+  }
   transport.endpoints_.erase(endpoint);
   Forget(event.target, event.endpoint);
   if (transport.events_.on_down) transport.events_.on_down(event.endpoint, std::move(event.down));
@@ -99,7 +107,7 @@ void LoopbackHub::State::Deliver(Event event) {
 
 void LoopbackHub::State::Forget(uint64_t source, EndpointId endpoint) {
   auto through = [&](const Event& event) {
-    return event.down.ok() && event.by_address.empty() && event.source == source &&
+    return event.down.ok() && !event.up && event.by_address.empty() && event.source == source &&
            event.endpoint == endpoint;
   };
   std::erase_if(ready, through);
@@ -149,14 +157,62 @@ void LoopbackTransport::PeerDied(uint64_t peer) {
   }
 }
 
-absl::StatusOr<EndpointId> LoopbackTransport::Connect(const std::string& address) {
-  auto peer = hub_->by_address.find(address);
-  if (peer == hub_->by_address.end()) {
-    return absl::UnavailableError(fmt::format("nobody at {}", address));
+absl::StatusOr<EndpointId> LoopbackTransport::Open(const std::string& kind) {
+  if (kind != "loopback") {
+    return absl::InvalidArgumentError(fmt::format("no endpoint of kind '{}': loopback only", kind));
   }
   const EndpointId id{next_endpoint_++};
-  endpoints_[id] = Endpoint{address, peer->second};
+  endpoints_[id];
   return id;
+}
+
+std::string LoopbackTransport::address(EndpointId id) const {
+  CHECK(endpoints_.contains(id));
+  return fmt::format("{}/{}", address_, id.value);
+}
+
+absl::Status LoopbackTransport::Connect(EndpointId id, const std::string& peer_address) {
+  auto it = endpoints_.find(id);
+  if (it == endpoints_.end()) return absl::UnavailableError("the endpoint is closed");
+  const size_t slash = peer_address.rfind('/');
+  uint32_t number = 0;
+  if (slash == std::string::npos || !absl::SimpleAtoi(peer_address.substr(slash + 1), &number)) {
+    return absl::InvalidArgumentError("not the address of a loopback endpoint");
+  }
+  auto peer = hub_->by_address.find(peer_address.substr(0, slash));
+  if (peer == hub_->by_address.end()) {
+    return absl::UnavailableError(fmt::format("nobody at {}", peer_address));
+  }
+  it->second.address = peer->first;
+  it->second.peer = peer->second;
+  it->second.peer_endpoint = EndpointId{number};
+  MeetPeer(id);
+  return absl::OkStatus();
+}
+
+void LoopbackTransport::MeetPeer(EndpointId id) {
+  const Endpoint& ours = endpoints_.at(id);
+  LoopbackTransport& peer = *hub_->live.at(ours.peer);
+  auto theirs = peer.endpoints_.find(ours.peer_endpoint);
+  if (theirs == peer.endpoints_.end() || theirs->second.peer != id_ ||
+      theirs->second.peer_endpoint != id) {
+    return;
+  }
+  for (const auto& [target, endpoint] : {std::pair(id_, id), std::pair(peer.id_, theirs->first)}) {
+    LoopbackHub::State::Event event;
+    event.target = target;
+    event.endpoint = endpoint;
+    event.up = true;
+    hub_->Send(std::move(event), Duration::zero());
+  }
+}
+
+std::vector<TransportKindStats> LoopbackTransport::stats() const {
+  TransportKindStats stats{.kind = "loopback"};
+  for (const auto& [id, endpoint] : endpoints_) ++(endpoint.up ? stats.up : stats.connecting);
+  stats.bytes_sent = bytes_sent_;
+  stats.bytes_received = bytes_received_;
+  return {stats};
 }
 
 void LoopbackTransport::TakeDown(EndpointId id, absl::Status why) {
@@ -172,12 +228,13 @@ void LoopbackTransport::TakeDown(EndpointId id, absl::Status why) {
 
 absl::Status LoopbackTransport::Post(EndpointId id, FrameBuffer frame) {
   auto it = endpoints_.find(id);
-  if (it == endpoints_.end() || it->second.down) {
-    return absl::UnavailableError("the endpoint is down");
+  if (it == endpoints_.end() || it->second.peer == 0 || it->second.down) {
+    return absl::UnavailableError("the endpoint is not connected");
   }
   if (frame.size() > limits::kFrameBytesMax) {
     return absl::InvalidArgumentError("frame past kFrameBytesMax");
   }
+  bytes_sent_ += frame.size();
   FrameFate fate;
   if (hub_->faults) fate = hub_->faults(address_, it->second.address, frame.bytes());
   if (fate.take_down) {

@@ -56,26 +56,31 @@ class LoopbackHub {
   std::shared_ptr<State> state_;
 };
 
-// Same process, zero copy: `serve`, and the fabric with its faults.
+// Same process, zero copy: `serve`, and the fabric with its faults. As the worst network would, it
+// hands over frames to an end that has been closed meanwhile.
 class LoopbackTransport final : public Transport {
  public:
   ~LoopbackTransport() override;
 
   void SetEvents(Events events) override { events_ = std::move(events); }
-  std::string name() const override { return "loopback"; }
-  std::string address() const override { return address_; }
-  absl::StatusOr<EndpointId> Connect(const std::string& address) override;
+  TransportOffer offer() const override { return {.kinds = {"loopback"}, .host = ""}; }
+  absl::StatusOr<EndpointId> Open(const std::string& kind) override;
+  std::string address(EndpointId endpoint) const override;
+  absl::Status Connect(EndpointId endpoint, const std::string& peer_address) override;
   absl::StatusOr<FrameBuffer> Lease(size_t bytes) override { return pool_.Lease(bytes); }
   absl::Status Post(EndpointId endpoint, FrameBuffer frame) override;
   void Close(EndpointId endpoint) override;
+  std::vector<TransportKindStats> stats() const override;
 
   size_t leased() const { return pool_.leased(); }
 
  private:
   friend class LoopbackHub;
   struct Endpoint {
-    std::string address;
-    uint64_t peer = 0;  // the transport it was connected to, not a later one at the same address
+    std::string address;       // of the peer's transport; "" until connected
+    uint64_t peer = 0;         // that transport, not a later one at the same address
+    EndpointId peer_endpoint;  // the end of it that is ours
+    bool up = false;
     bool down = false;
   };
 
@@ -84,6 +89,8 @@ class LoopbackTransport final : public Transport {
   // Marks the endpoint lost and schedules its event.
   void TakeDown(EndpointId id, absl::Status why);
   void PeerDied(uint64_t peer);
+  // Schedules the events of both ends if both are connected to each other.
+  void MeetPeer(EndpointId id);
 
   std::shared_ptr<LoopbackHub::State> hub_;
   const uint64_t id_;
@@ -91,6 +98,8 @@ class LoopbackTransport final : public Transport {
   BufferPool pool_;
   Events events_;
   uint32_t next_endpoint_ = 1;
+  uint64_t bytes_sent_ = 0;
+  uint64_t bytes_received_ = 0;
   std::map<EndpointId, Endpoint> endpoints_;
 };
 

@@ -1,267 +1,189 @@
 #include "core/transport/ucx_transport.h"
 
 #include <fmt/format.h>
-#include <ucp/api/ucp.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
-#include <cstring>
-#include <map>
-#include <memory>
 #include <utility>
-#include <vector>
 
-#include "core/base/limits.h"
+#include "absl/strings/str_join.h"
+#include "core/base/check.h"
 #include "core/base/status.h"
-#include "core/transport/buffer_pool.h"
-#include "core/transport/ucx_check.h"
+#include "core/transport/host_identity.h"
+#include "core/transport/ucx_channel.h"
+#include "core/transport/ucx_context.h"
 
 namespace bottega {
 namespace {
 
-constexpr unsigned kFrameMessage = 1;              // the id of our active message
-constexpr char kAddressPrefix[] = "bottega-ucx:";  // tells our addresses from other bytes
-// ucp_worker_progress may never return 0 while a peer does not read: bound each round.
-constexpr int kProgressRounds = 64;
-// Closing waits for UCX to give outstanding buffers back; it does so within a few rounds.
-constexpr int kCloseRounds = 10'000;
-
-class UcxTransport final : public Transport, public Poller {
- public:
-  UcxTransport(Loop& loop, size_t pool_bytes) : loop_(loop), pool_(pool_bytes) {}
-  ~UcxTransport() override;
-  absl::Status Open(const UcxOptions& options);
-
-  void SetEvents(Events events) override { events_ = std::move(events); }
-  std::string name() const override { return name_; }
-  std::string address() const override { return address_; }
-  absl::StatusOr<EndpointId> Connect(const std::string& address) override;
-  absl::StatusOr<FrameBuffer> Lease(size_t bytes) override { return pool_.Lease(bytes); }
-  absl::Status Post(EndpointId endpoint, FrameBuffer frame) override;
-  void Close(EndpointId endpoint) override;
-
-  bool Progress() override;
-  bool Arm() override { return ucp_worker_arm(worker_) == UCS_OK; }
-  int fd() const override { return fd_; }
-
- private:
-  struct Endpoint {
-    UcxTransport* transport;
-    EndpointId id;
-    ucp_ep_h ep = nullptr;
-    bool down = false;
-  };
-  // Owns a frame while UCX reads it; the coroutine that posted it may be gone.
-  struct PendingSend {
-    UcxTransport* transport;
-    EndpointId endpoint;
-    FrameBuffer frame;
-  };
-
-  static void OnError(void* arg, ucp_ep_h ep, ucs_status_t status);
-  static void OnSent(void* request, ucs_status_t status, void* arg);
-  static ucs_status_t OnMessage(void* arg, const void* header, size_t header_bytes, void* data,
-                                size_t bytes, const ucp_am_recv_param_t* param);
-  void TakeDown(EndpointId id, ucs_status_t status);
-  void ReapCloses();
-
-  Loop& loop_;
-  BufferPool pool_;
-  Events events_;
-  std::string name_;
-  std::string address_;
-  ucp_context_h context_ = nullptr;
-  ucp_worker_h worker_ = nullptr;
-  int fd_ = -1;
-  uint32_t next_endpoint_ = 1;
-  std::map<EndpointId, std::unique_ptr<Endpoint>> endpoints_;
-  // Requests of ucp_ep_close_nbx; until they complete UCX may still name the endpoint in a
-  // callback.
-  std::map<void*, std::unique_ptr<Endpoint>> closing_;
-  std::vector<FrameBuffer> arrived_;  // copied out of UCX, not yet told
-  size_t pending_sends_ = 0;
-  std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);  // for what is posted to the loop
-};
-
-// A setting unless the site's environment has its own.
-absl::Status Set(ucp_config_t* config, const char* key, const std::string& value) {
-  if (std::getenv(fmt::format("UCX_{}", key).c_str()) != nullptr) return absl::OkStatus();
-  RETURN_IF_UCX_ERROR(ucp_config_modify(config, key, value.c_str()),
-                      fmt::format("{}={}", key, value));
-  return absl::OkStatus();
+// The UCX_TLS lists of an --exchange, best first.
+std::vector<std::string> ListsOf(const std::string& exchange) {
+  if (const char* site = std::getenv("UCX_TLS"); site != nullptr) return {site};
+  if (exchange == "auto") return {"posix", "tcp"};
+  if (exchange == "shm") return {"posix"};
+  return {exchange};
 }
 
-absl::Status UcxTransport::Open(const UcxOptions& options) {
-  ucp_config_t* config = nullptr;
-  RETURN_IF_UCX_ERROR(ucp_config_read(nullptr, nullptr, &config), "reading its configuration");
-  absl::Status set = Set(config, "TLS", options.tls);
-  if (set.ok()) set = Set(config, "NET_DEVICES", options.devices);
-  ucp_params_t params{};
-  params.field_mask = UCP_PARAM_FIELD_FEATURES;
-  params.features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP;
-  const ucs_status_t opened = set.ok() ? ucp_init(&params, config, &context_) : UCS_OK;
-  ucp_config_release(config);
-  RETURN_IF_ERROR(set);
-  RETURN_IF_UCX_ERROR(
-      opened, fmt::format("ucp_init with TLS={} NET_DEVICES={}", options.tls, options.devices));
-  ucp_worker_params_t worker{};
-  worker.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
-  worker.thread_mode = UCS_THREAD_MODE_SINGLE;
-  RETURN_IF_UCX_ERROR(ucp_worker_create(context_, &worker, &worker_), "ucp_worker_create");
-  RETURN_IF_UCX_ERROR(ucp_worker_get_efd(worker_, &fd_), "ucp_worker_get_efd");
+}  // namespace
 
-  ucp_am_handler_param_t handler{};
-  handler.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB |
-                       UCP_AM_HANDLER_PARAM_FIELD_ARG | UCP_AM_HANDLER_PARAM_FIELD_FLAGS;
-  handler.id = kFrameMessage;
-  handler.cb = OnMessage;
-  handler.arg = this;
-  handler.flags = UCP_AM_FLAG_WHOLE_MSG;
-  RETURN_IF_UCX_ERROR(ucp_worker_set_am_recv_handler(worker_, &handler), "the message handler");
+absl::StatusOr<std::unique_ptr<UcxTransport>> UcxTransport::Create(Loop& loop,
+                                                                   const UcxOptions& options) {
+  std::unique_ptr<UcxTransport> transport(new UcxTransport(loop, options));
+  RETURN_IF_ERROR(transport->Init(options));
+  return transport;
+}
 
-  ucp_worker_attr_t attributes{};
-  attributes.field_mask = UCP_WORKER_ATTR_FIELD_ADDRESS;
-  RETURN_IF_UCX_ERROR(ucp_worker_query(worker_, &attributes), "ucp_worker_query");
-  address_ = kAddressPrefix + std::string(reinterpret_cast<const char*>(attributes.address),
-                                          attributes.address_length);
-  ucp_worker_release_address(worker_, attributes.address);
-  const char* tls = std::getenv("UCX_TLS");
-  name_ = tls != nullptr ? tls : options.tls;
+UcxTransport::UcxTransport(Loop& loop, const UcxOptions& options)
+    : loop_(loop), connect_timeout_(options.connect_timeout), pool_(options.pool_bytes) {}
+
+absl::Status UcxTransport::Init(const UcxOptions& options) {
+  for (const std::string& tls : ListsOf(options.exchange)) {
+    ASSIGN_OR_RETURN(auto context, UcxContext::Create(tls, options.devices));
+    offer_.kinds.push_back(context->kind());
+    closed_.push_back({.kind = context->kind()});
+    contexts_.push_back(std::move(context));
+  }
+  offer_.host = HostIdentity();
+  timer_fd_ = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+  if (timer_fd_ < 0) return absl::ResourceExhaustedError("timerfd_create failed");
   loop_.AddPoller(this);
   return absl::OkStatus();
 }
 
 UcxTransport::~UcxTransport() {
-  *alive_ = false;
-  if (worker_ != nullptr) {
-    if (fd_ >= 0 && !address_.empty()) loop_.RemovePoller(this);
-    while (!endpoints_.empty()) Close(endpoints_.begin()->first);
-    for (int i = 0; i < kCloseRounds && (pending_sends_ > 0 || !closing_.empty()); ++i) {
-      ucp_worker_progress(worker_);
-      ReapCloses();
-    }
-    ucp_worker_destroy(worker_);
+  if (timer_fd_ >= 0) {
+    loop_.RemovePoller(this);
+    close(timer_fd_);
   }
-  if (context_ != nullptr) ucp_cleanup(context_);
+  while (!endpoints_.empty()) Close(endpoints_.begin()->first);
 }
 
-absl::StatusOr<EndpointId> UcxTransport::Connect(const std::string& address) {
-  const size_t prefix = sizeof kAddressPrefix - 1;
-  if (address.compare(0, prefix, kAddressPrefix) != 0 || address.size() < prefix + 16) {
-    return absl::InvalidArgumentError("not the address of a UCX transport");
+absl::StatusOr<EndpointId> UcxTransport::Open(const std::string& kind) {
+  const auto kinds = std::find(offer_.kinds.begin(), offer_.kinds.end(), kind);
+  if (kinds == offer_.kinds.end()) {
+    return absl::InvalidArgumentError(fmt::format("no endpoint of kind '{}': this end has {}", kind,
+                                                  absl::StrJoin(offer_.kinds, ", ")));
   }
-  auto endpoint = std::make_unique<Endpoint>();
-  endpoint->transport = this;
-  endpoint->id = EndpointId{next_endpoint_++};
-  ucp_ep_params_t params{};
-  params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
-                      UCP_EP_PARAM_FIELD_ERR_HANDLER;
-  params.address = reinterpret_cast<const ucp_address_t*>(address.data() + prefix);
-  params.err_mode = UCP_ERR_HANDLING_MODE_PEER;  // lost peers are reported, sends to them end
-  params.err_handler.cb = OnError;
-  params.err_handler.arg = endpoint.get();
-  RETURN_IF_UCX_ERROR(ucp_ep_create(worker_, &params, &endpoint->ep), "ucp_ep_create");
-  const EndpointId id = endpoint->id;
-  endpoints_.emplace(id, std::move(endpoint));
+  UcxContext& context = *contexts_[static_cast<size_t>(kinds - offer_.kinds.begin())];
+  ASSIGN_OR_RETURN(auto channel, UcxChannel::Open(context, pool_));
+  const EndpointId id{next_endpoint_++};
+  endpoints_[id].channel = std::move(channel);
   return id;
 }
 
-absl::Status UcxTransport::Post(EndpointId id, FrameBuffer frame) {
-  auto it = endpoints_.find(id);
-  if (it == endpoints_.end() || it->second->down) {
-    return absl::UnavailableError("the endpoint is closed");
+void UcxTransport::Watch(Endpoint& endpoint, bool watch) {
+  if (endpoint.watched == watch) return;
+  endpoint.watched = watch;
+  UcxChannel* channel = endpoint.channel.get();
+  if (watch) {
+    loop_.WatchFd(channel->fd(), [channel] { channel->Disarm(); });
+  } else {
+    loop_.UnwatchFd(channel->fd());
   }
-  auto send = std::make_unique<PendingSend>(PendingSend{this, id, std::move(frame)});
-  ucp_request_param_t param{};
-  param.op_attr_mask =
-      UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
-  param.flags = UCP_AM_SEND_FLAG_EAGER;
-  param.cb.send = OnSent;
-  param.user_data = send.get();
-  ucs_status_ptr_t request = ucp_am_send_nbx(it->second->ep, kFrameMessage, nullptr, 0,
-                                             send->frame.data(), send->frame.size(), &param);
-  if (request == nullptr) return absl::OkStatus();  // sent; the frame is ours again
-  if (UCS_PTR_IS_ERR(request)) {
-    return absl::UnavailableError(
-        fmt::format("UCX: sending: {}", ucs_status_string(UCS_PTR_STATUS(request))));
-  }
-  ++pending_sends_;
-  send.release();  // OnSent takes it
-  return absl::OkStatus();
 }
 
-void UcxTransport::OnSent(void* request, ucs_status_t status, void* arg) {
-  std::unique_ptr<PendingSend> send(static_cast<PendingSend*>(arg));
-  --send->transport->pending_sends_;
-  if (status != UCS_OK) send->transport->TakeDown(send->endpoint, status);
-  ucp_request_free(request);
+std::string UcxTransport::address(EndpointId endpoint) const {
+  const auto it = endpoints_.find(endpoint);
+  CHECK(it != endpoints_.end());
+  return it->second.channel->address();
 }
 
-void UcxTransport::OnError(void* arg, ucp_ep_h /*ep*/, ucs_status_t status) {
-  auto* endpoint = static_cast<Endpoint*>(arg);
-  endpoint->transport->TakeDown(endpoint->id, status);
+absl::Status UcxTransport::Connect(EndpointId endpoint, const std::string& peer_address) {
+  const auto it = endpoints_.find(endpoint);
+  if (it == endpoints_.end()) return absl::UnavailableError("the endpoint is closed");
+  return it->second.channel->Connect(peer_address, loop_.Now() + connect_timeout_);
 }
 
-// Runs inside progress (or inside a send): the event is told from the loop.
-void UcxTransport::TakeDown(EndpointId id, ucs_status_t status) {
-  auto it = endpoints_.find(id);
-  if (it == endpoints_.end() || it->second->down) return;
-  it->second->down = true;
-  loop_.Post([this, id, status, alive = alive_] {
-    if (!*alive || !endpoints_.contains(id)) return;
-    Close(id);
-    events_.on_down(
-        id, absl::UnavailableError(fmt::format("UCX: peer lost: {}", ucs_status_string(status))));
-  });
+absl::Status UcxTransport::Post(EndpointId endpoint, FrameBuffer frame) {
+  const auto it = endpoints_.find(endpoint);
+  if (it == endpoints_.end()) return absl::UnavailableError("the endpoint is closed");
+  return it->second.channel->Post(std::move(frame));
 }
 
-void UcxTransport::Close(EndpointId id) {
-  auto it = endpoints_.find(id);
+void UcxTransport::Close(EndpointId endpoint) {
+  const auto it = endpoints_.find(endpoint);
   if (it == endpoints_.end()) return;
-  std::unique_ptr<Endpoint> endpoint = std::move(it->second);
+  Watch(it->second, false);
+  const std::unique_ptr<UcxChannel> channel = std::move(it->second.channel);
   endpoints_.erase(it);
-  ucp_request_param_t param{};
-  param.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS;
-  param.flags = UCP_EP_CLOSE_FLAG_FORCE;
-  ucs_status_ptr_t request = ucp_ep_close_nbx(endpoint->ep, &param);
-  if (request != nullptr && !UCS_PTR_IS_ERR(request)) closing_[request] = std::move(endpoint);
+  for (TransportKindStats& kind : closed_) {
+    if (kind.kind != channel->kind()) continue;
+    kind.bytes_sent += channel->bytes_sent();
+    kind.bytes_received += channel->bytes_received();
+  }
 }
 
-ucs_status_t UcxTransport::OnMessage(void* arg, const void*, size_t, void* data, size_t bytes,
-                                     const ucp_am_recv_param_t* param) {
-  auto* self = static_cast<UcxTransport*>(arg);
-  // Nobody of ours sends rendezvous; returning OK releases it unread.
-  if (param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) return UCS_OK;
-  absl::StatusOr<FrameBuffer> frame = self->pool_.Lease(bytes);
-  // Too long, or no memory: lost, as on any network; its sender times out.
-  if (!frame.ok()) return UCS_OK;
-  if (bytes > 0) std::memcpy(frame->data(), data, bytes);
-  self->arrived_.push_back(*std::move(frame));
-  return UCS_OK;
-}
-
-void UcxTransport::ReapCloses() {
-  std::erase_if(closing_, [](const auto& closing) {
-    if (ucp_request_check_status(closing.first) == UCS_INPROGRESS) return false;
-    ucp_request_free(closing.first);
-    return true;
-  });
+std::vector<TransportKindStats> UcxTransport::stats() const {
+  std::vector<TransportKindStats> stats = closed_;
+  for (const auto& [id, endpoint] : endpoints_) {
+    const UcxChannel& channel = *endpoint.channel;
+    for (TransportKindStats& kind : stats) {
+      if (kind.kind != channel.kind()) continue;
+      ++(channel.state() == UcxChannel::State::kUp ? kind.up : kind.connecting);
+      kind.bytes_sent += channel.bytes_sent();
+      kind.bytes_received += channel.bytes_received();
+    }
+  }
+  return stats;
 }
 
 bool UcxTransport::Progress() {
-  ReapCloses();
+  const Time now = loop_.Now();
+  polled_.clear();
+  for (const auto& [id, endpoint] : endpoints_) polled_.push_back(id);
   bool any = false;
-  for (int i = 0; i < kProgressRounds && ucp_worker_progress(worker_) != 0; ++i) any = true;
-  // Outside of UCX' own stack, so that a receiver may post, connect and close.
-  for (FrameBuffer& frame : std::exchange(arrived_, {})) events_.on_frame(std::move(frame));
+  for (EndpointId id : polled_) any |= ProgressOne(id, now);
   return any;
 }
 
-}  // namespace
+// Events are told outside of UCX' own stack, so that a receiver may post, connect and close.
+bool UcxTransport::ProgressOne(EndpointId id, Time now) {
+  auto it = endpoints_.find(id);
+  if (it == endpoints_.end()) return false;  // closed by an event of this round
+  const bool any = it->second.channel->Progress(now);
+  if (!any) return false;
+  std::vector<FrameBuffer> arrived = it->second.channel->TakeArrived();
+  if (it->second.channel->state() == UcxChannel::State::kUp &&
+      !std::exchange(it->second.told_up, true) && events_.on_up) {
+    events_.on_up(id);
+  }
+  for (FrameBuffer& frame : arrived) {
+    if (events_.on_frame) events_.on_frame(std::move(frame));
+  }
+  it = endpoints_.find(id);
+  if (it == endpoints_.end() || it->second.channel->state() != UcxChannel::State::kDown) return any;
+  const absl::Status why = it->second.channel->why_down();
+  Close(id);
+  if (events_.on_down) events_.on_down(id, why);
+  return any;
+}
 
-absl::StatusOr<std::unique_ptr<Transport>> OpenUcxTransport(Loop& loop, const UcxOptions& options) {
-  auto transport = std::make_unique<UcxTransport>(loop, options.pool_bytes);
-  RETURN_IF_ERROR(transport->Open(options));
-  return absl::StatusOr<std::unique_ptr<Transport>>(std::move(transport));
+bool UcxTransport::Arm() {
+  const Time now = loop_.Now();
+  Time next = kNever;
+  for (auto& [id, endpoint] : endpoints_) {
+    const UcxChannel::Armed armed = endpoint.channel->Arm(now);
+    if (armed == UcxChannel::Armed::kBusy) return false;
+    Watch(endpoint, armed == UcxChannel::Armed::kYes);
+    next = std::min(next, endpoint.channel->next_look());
+  }
+  SetTimer(next);
+  return next > now;
+}
+
+void UcxTransport::SetTimer(Time at) {
+  if (at == timer_) return;
+  timer_ = at;
+  itimerspec spec{};
+  if (at != kNever) {
+    const auto since = at.time_since_epoch();
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since);
+    spec.it_value.tv_sec = seconds.count();
+    spec.it_value.tv_nsec = std::chrono::nanoseconds(since - seconds).count();
+  }
+  CHECK(timerfd_settime(timer_fd_, TFD_TIMER_ABSTIME, &spec, nullptr) == 0);
 }
 
 }  // namespace bottega

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
+#include <utility>
 
 namespace bottega {
 namespace {
@@ -27,6 +29,7 @@ void ExpertLoader::SetAssignment(std::vector<ExpertRef> assigned) {
     }
   }
   failed_.clear();
+  if (!loading_since_ && NextMissing()) loading_since_ = engine_.context().loop.Now();
   wake_.Wake();
 }
 
@@ -64,6 +67,10 @@ Task<void> ExpertLoader::Run() {
       co_await loop.Sleep(Duration::zero());  // a turn: rows are served while experts are loaded
     }
     const bool more = NextMissing().has_value();
+    if (!more && loading_since_) {
+      const Duration took = loop.Now() - *std::exchange(loading_since_, std::nullopt);
+      engine_.stats().load.Observe(std::chrono::duration<double>(took).count());
+    }
     const bool retired = !more && RetireUnwanted();
     if (batch > 0 && (batch >= kBatch || !more)) {
       batch = 0;

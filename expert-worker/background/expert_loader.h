@@ -35,6 +35,7 @@ class ExpertLoader {
   std::function<void(std::vector<ExpertRef>)> on_changed_;
   Slot wake_;
   bool assigned_once_ = false;
+  std::optional<Time> loading_since_;  // an assignment has brought work that is not done
   std::set<ExpertRef> wanted_;
   std::set<ExpertRef> listed_;  // in the table under our name
   std::set<ExpertRef> failed_;  // could not be loaded; tried again a second later

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <utility>
+#include <vector>
 
 #include "bottega/internal/v1/expert.pb.h"
 
@@ -17,8 +19,7 @@ constexpr Duration kHelloTimeout = 2s;
 constexpr Duration kCostInterval = 200ms;
 constexpr double kQueueNewsUs = 5000;
 
-absl::Status CheckTerms(const internal::v1::PairHello& hello, const PairTerms& terms,
-                        const std::string& transport) {
+absl::Status CheckTerms(const internal::v1::PairHello& hello, const PairTerms& terms) {
   auto differs = [](const char* what, const std::string& theirs, const std::string& ours) {
     return absl::FailedPreconditionError(
         fmt::format("{}: attention worker has '{}', expert worker '{}'", what, theirs, ours));
@@ -32,10 +33,22 @@ absl::Status CheckTerms(const internal::v1::PairHello& hello, const PairTerms& t
   if (hello.numerics_id() != terms.numerics_id) {
     return differs("numerics id", hello.numerics_id(), terms.numerics_id);
   }
-  if (hello.transport().kind() != transport) {
-    return differs("transport", hello.transport().kind(), transport);
-  }
   return absl::OkStatus();
+}
+
+// The kinds of transport to try for this pair, best first.
+absl::StatusOr<std::vector<std::string>> ChooseKinds(const TransportOffer& ours,
+                                                     const internal::v1::TransportOffer& hello) {
+  const TransportOffer theirs{.kinds = {hello.kinds().begin(), hello.kinds().end()},
+                              .host = hello.host()};
+  std::vector<std::string> kinds = CommonKinds(ours, theirs);
+  if (kinds.empty()) {
+    return absl::FailedPreconditionError(
+        fmt::format("transport: attention worker has '{}', expert worker '{}', on {}",
+                    fmt::join(theirs.kinds, ","), fmt::join(ours.kinds, ","),
+                    ours.host == theirs.host ? "one host" : "different hosts or namespaces"));
+  }
+  return kinds;
 }
 
 void Fill(const PeerCost& cost, internal::v1::CostModel* out) {
@@ -68,6 +81,41 @@ bool Changed(const PeerCost& now, const PeerCost& told) {
          std::abs(queued_us(now) - queued_us(told)) > kQueueNewsUs;
 }
 
+PairFromExpert Welcome(ExpertEngine& engine, const Pair& pair, const PeerCost& cost) {
+  PairFromExpert message;
+  internal::v1::PairWelcome& welcome = *message.mutable_welcome();
+  welcome.set_incarnation(engine.context().incarnation.value);
+  welcome.set_session_key(pair.session_key);
+  welcome.set_credits(pair.credits);
+  welcome.mutable_transport()->set_kind(pair.transport);
+  welcome.mutable_transport()->set_address(engine.transport().address(pair.endpoint));
+  Fill(cost, welcome.mutable_cost());
+  return message;
+}
+
+absl::StatusOr<std::shared_ptr<Pair>> Agree(ExpertEngine& engine, const PairTerms& terms,
+                                            const internal::v1::PairHello& hello) {
+  absl::Status agreed = CheckTerms(hello, terms);
+  absl::StatusOr<std::vector<std::string>> kinds =
+      ChooseKinds(engine.transport().offer(), hello.offer());
+  if (agreed.ok()) agreed = kinds.status();
+  if (!agreed.ok()) {
+    engine.context().log.Warning(
+        fmt::format("refused attention worker {}: {}", hello.name(), agreed.ToString()));
+    return agreed;
+  }
+  return engine.AddPair(Incarnation{hello.incarnation()}, hello.name(), *kinds);
+}
+
+// After the welcome: the other end's address, once; then only the cost model goes out.
+absl::Status OnMessage(ExpertEngine& engine, const Pair& pair, const PairFromAttention& message,
+                       bool* connected) {
+  if (!message.has_ready() || std::exchange(*connected, true)) {
+    return absl::InvalidArgumentError("only a hello and one ready are expected");
+  }
+  return engine.ConnectPair(pair, message.ready().transport().address());
+}
+
 }  // namespace
 
 Task<void> Connect(ExpertEngine* engine, PairTerms terms, std::unique_ptr<ByteStream> bytes) {
@@ -78,35 +126,26 @@ Task<void> Connect(ExpertEngine* engine, PairTerms terms, std::unique_ptr<ByteSt
     stream.Close(absl::InvalidArgumentError("no hello"));
     co_return;
   }
-  const internal::v1::PairHello& hello = first->hello();
-  absl::Status agreed = CheckTerms(hello, terms, engine->transport().name());
-  if (!agreed.ok()) {
-    engine->context().log.Warning(
-        fmt::format("refused attention worker {}: {}", hello.name(), agreed.ToString()));
-    stream.Close(agreed);
-    co_return;
-  }
-  absl::StatusOr<std::shared_ptr<Pair>> pair =
-      engine->AddPair(Incarnation{hello.incarnation()}, hello.name(), hello.transport().address());
+  absl::StatusOr<std::shared_ptr<Pair>> pair = Agree(*engine, terms, first->hello());
   if (!pair.ok()) {
     stream.Close(pair.status());
     co_return;
   }
 
   const EndsStream ends_stream(*pair, stream);
-  PairFromExpert welcome;
   PeerCost told = engine->CostFor(**pair);
-  welcome.mutable_welcome()->set_incarnation(engine->context().incarnation.value);
-  welcome.mutable_welcome()->set_session_key((*pair)->session_key);
-  welcome.mutable_welcome()->set_credits((*pair)->credits);
-  welcome.mutable_welcome()->mutable_transport()->set_kind(engine->transport().name());
-  welcome.mutable_welcome()->mutable_transport()->set_address(engine->transport().address());
-  Fill(told, welcome.mutable_welcome()->mutable_cost());
+  const PairFromExpert welcome = Welcome(*engine, **pair, told);
   absl::Status ended = stream.Send(welcome);
+  bool connected = false;
+  const Time ready_by = loop.Now() + kHelloTimeout;
 
   while (ended.ok() && !(*pair)->gone) {
     absl::StatusOr<PairFromAttention> message = co_await stream.Receive(loop.Now() + kCostInterval);
     if (absl::IsDeadlineExceeded(message.status())) {
+      if (!connected && loop.Now() >= ready_by) {
+        stream.Close(absl::DeadlineExceededError("no ready"));
+        break;
+      }
       if (const PeerCost now = engine->CostFor(**pair); Changed(now, told)) {
         PairFromExpert update;
         Fill(now, update.mutable_cost());
@@ -115,8 +154,7 @@ Task<void> Connect(ExpertEngine* engine, PairTerms terms, std::unique_ptr<ByteSt
       }
       continue;
     }
-    ended =
-        message.ok() ? absl::InvalidArgumentError("only a hello is expected") : message.status();
+    ended = message.ok() ? OnMessage(*engine, **pair, *message, &connected) : message.status();
   }
   engine->RemovePair(*pair);
 }

@@ -15,9 +15,10 @@ struct PairTerms {
   std::string numerics_id;
 };
 
-// One Expert.Pair stream, from an attention worker's hello to its end: checks the terms, opens the
-// endpoint back, welcomes with a session key and the cost model, tells the cost model as it
-// changes. The end of the stream is the end of the pair.
+// One Expert.Pair stream, from an attention worker's hello to its end: checks the terms, chooses
+// the transport and opens this end, welcomes with its address, a session key and the cost model,
+// connects to the other end when it is told, tells the cost model as it changes. The end of the
+// stream is the end of the pair.
 Task<void> Connect(ExpertEngine* engine, PairTerms terms, std::unique_ptr<ByteStream> bytes);
 
 }  // namespace bottega

@@ -31,12 +31,18 @@ struct HttpHandlers {
 // and its connection closed. Slow peers cost their connection, nobody else's time.
 class HttpServer {
  public:
+  // Listens at once; with config.share_port not before Listen.
   static absl::StatusOr<std::unique_ptr<HttpServer>> Start(const GatewayConfig& config,
                                                            HttpHandlers handlers);
   ~HttpServer();  // Stop
 
   int port() const;
   size_t connections() const;  // any thread
+  // Hears clients when it returns. Once, before Drain and Stop.
+  void Listen();
+  // No new connections; the open ones end with the answer to what they asked. Who has connected
+  // already is still heard.
+  void Drain();
   // No new connections; the open ones go on.
   void StopAccepting();
   // Cuts all connections and joins the thread.

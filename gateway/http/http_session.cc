@@ -26,6 +26,9 @@ using boost::system::error_code;
 constexpr size_t kReadBytes = 64u << 10;
 constexpr size_t kWriteBytes = 64u << 10;  // must leave within one write_timeout
 
+// For who has connected before a drain and asks then.
+constexpr Duration kFirstRequestTimeout = std::chrono::seconds(1);
+
 std::string Text(boost::beast::string_view s) { return std::string(s.data(), s.size()); }
 
 absl::Status Malformed(std::string_view what) {
@@ -75,6 +78,17 @@ void HttpSession::Close() {
   unsent_bytes_ = 0;
   if (state_ == State::kBusy && !answer_ended_) TellGone();
   std::exchange(on_closed_, [] {})();
+}
+
+void HttpSession::Drain() {
+  draining_ = true;
+  keep_alive_ = false;
+  if (state_ != State::kIdle) return;
+  if (asked_) {
+    Close();
+  } else {
+    ArmRead(kFirstRequestTimeout);  // it has just connected
+  }
 }
 
 void HttpSession::TellGone() {
@@ -197,7 +211,8 @@ void HttpSession::ConsumeBody() {
 absl::Status HttpSession::TakeHead() {
   const auto& head = parser_->get();
   http_1_0_ = head.version() == 10;
-  keep_alive_ = head.keep_alive();
+  keep_alive_ = head.keep_alive() && !draining_;
+  asked_ = true;
   request_ = HttpRequest{};
   const std::string given = Text(head["x-request-id"]);
   request_.request_id = IsRequestId(given) ? given : MakeRequestId();

@@ -33,6 +33,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
 
   void Start();
   void Close();
+  // Ends with the answer to the request it has; at once if it has served and waits for another.
+  void Drain();
 
  private:
   friend class HttpReply;
@@ -82,6 +84,8 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   bool reading_ = false;
   bool closed_ = false;
   bool keep_alive_ = false;
+  bool draining_ = false;
+  bool asked_ = false;  // a request has been read from it
   bool chunked_answer_ = false;
   bool http_1_0_ = false;
   size_t body_progress_ = 0;  // bytes since the body's timer was set

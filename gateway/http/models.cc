@@ -4,14 +4,15 @@
 namespace bottega::gateway {
 namespace {
 
-Json ModelJson(const ModelText& model) {
+Json ModelJson(const GatewayService& gateway) {
+  const ModelText& model = gateway.model();
   return {{"id", model.name},
           {"object", "model"},
           {"created", model.created},
           {"owned_by", "bottega"},
           {"root", model.root},
           {"parent", nullptr},
-          {"max_model_len", model.max_model_len}};
+          {"max_model_len", gateway.context_tokens()}};
 }
 
 }  // namespace
@@ -19,7 +20,7 @@ Json ModelJson(const ModelText& model) {
 // GET /v1/models: also with no worker.
 void ServeModels(const RouteContext& context, HttpRequest request, std::shared_ptr<Reply> reply) {
   Json list = {{"object", "list"}, {"data", Json::array()}};
-  list["data"].push_back(ModelJson(context.gateway->model()));
+  list["data"].push_back(ModelJson(*context.gateway));
   ReplyJson(*reply, 200, list, request.request_id);
 }
 
@@ -27,12 +28,11 @@ void ServeModels(const RouteContext& context, HttpRequest request, std::shared_p
 void ServeModel(const RouteContext& context, HttpRequest request, std::shared_ptr<Reply> reply) {
   constexpr size_t kPrefix = std::string_view("/v1/models/").size();
   const std::string id = request.path.substr(kPrefix);
-  const ModelText& model = context.gateway->model();
-  if (id != model.name) {
+  if (id != context.gateway->model().name) {
     ReplyError(*reply, ModelNotFound(id), request.request_id);
     return;
   }
-  ReplyJson(*reply, 200, ModelJson(model), request.request_id);
+  ReplyJson(*reply, 200, ModelJson(*context.gateway), request.request_id);
 }
 
 }  // namespace bottega::gateway

@@ -40,7 +40,7 @@ absl::StatusOr<Json> Tokenize(const GatewayService& gateway, const std::string& 
   }
   ASSIGN_OR_RETURN(std::vector<int32_t> ids, Tokens(gateway, body, text));
   Json answer = {{"count", ids.size()},
-                 {"max_model_len", gateway.model().max_model_len},
+                 {"max_model_len", gateway.context_tokens()},
                  {"tokens", ids},
                  {"token_strs", nullptr}};
   if (strings) {

@@ -1,6 +1,6 @@
 #include "router/background/rebalancer.h"
 
-#include <algorithm>
+#include "router/table_writer.h"
 
 namespace bottega::router {
 namespace {
@@ -11,26 +11,10 @@ constexpr double kNewest = 0.1;
 
 }  // namespace
 
+// Not of rows as they were routed: attention workers choose among replicas by what is queued at
+// the moment, which moving experts does not change.
 double LoadImbalance(const RouterState& state) {
-  size_t workers = 0;
-  for (const auto& [id, record] : state.members) {
-    workers += record.member.role == Role::kExpert && !record.drain_wanted;
-  }
-  double worst = 1;
-  for (uint32_t layer = 0; layer < state.layers && workers > 0; ++layer) {
-    double total = 0, busiest = 0;
-    for (const auto& [id, record] : state.members) {
-      if (record.expert_load.empty()) continue;
-      double rows = 0;
-      for (uint32_t expert = 0; expert < state.experts; ++expert) {
-        rows += record.expert_load[size_t{layer} * state.experts + expert];
-      }
-      total += rows;
-      busiest = std::max(busiest, rows);
-    }
-    if (total > 0) worst = std::max(worst, busiest * static_cast<double>(workers) / total);
-  }
-  return worst;
+  return Imbalance(MakePlacementInput(state), state.wanted);
 }
 
 void SmoothLoad(RouterState& state) {
@@ -49,12 +33,15 @@ Task<void> RunRebalancer(std::shared_ptr<RouterState> state) {
   Time due = loop.Now() + state->config.rebalance_interval;
   while (!state->stopping) {
     co_await loop.Sleep(kLoadInterval);
+    if (!state->MayWrite()) continue;
     SmoothLoad(*state);
     if (loop.Now() < due) continue;
     due = loop.Now() + state->config.rebalance_interval;
     const double imbalance = LoadImbalance(*state);
     state->metrics.load_imbalance_ratio.Set(imbalance);
-    if (imbalance > state->config.rebalance_threshold) state->PlaceWithin(Duration::zero());
+    if (imbalance > state->config.rebalance_threshold) {
+      state->PlaceWithin(Duration::zero(), MoveReason::kLoad);
+    }
   }
 }
 

@@ -4,7 +4,7 @@
 
 namespace bottega::router {
 
-// Busiest expert worker over the mean, in the worst layer, by measured load and the table's
+// Busiest expert worker over the mean, in the worst layer, by smoothed load and the wanted
 // replicas (a replicated expert's load counts in equal parts); 1 without measurements.
 double LoadImbalance(const RouterState& state);
 // Mixes what the workers last reported into RouterState::load. A dead worker's share fades with

@@ -17,7 +17,7 @@ absl::Status StartDrain(RouterState& state, MemberId id, const internal::v1::Dra
   state.context.log.Info(
       fmt::format("{} {} drains", Name(record->member.role), record->member.name));
   if (record->member.role == Role::kExpert) {
-    state.PlaceWithin(Duration::zero());
+    state.PlaceWithin(Duration::zero(), MoveReason::kDrain);
   } else {
     state.Touch();
   }

@@ -12,6 +12,18 @@
 namespace bottega::router {
 namespace {
 
+// More than there are: what is past them is not shown.
+constexpr int kTransportKindsMax = 8;
+constexpr size_t kTransportKindBytesMax = 16;
+
+void TakeEndpoints(MemberRecord& record, const internal::v1::Heartbeat& heartbeat) {
+  record.endpoints.clear();
+  if (heartbeat.endpoints_size() > kTransportKindsMax) return;
+  for (const auto& entry : heartbeat.endpoints()) {
+    if (entry.first.size() <= kTransportKindBytesMax) record.endpoints[entry.first] = entry.second;
+  }
+}
+
 absl::Status TakeHeld(RouterState& state, MemberRecord& record,
                       const internal::v1::Heartbeat& heartbeat) {
   ASSIGN_OR_RETURN(std::vector<ExpertRef> experts,
@@ -68,6 +80,7 @@ absl::Status TakeHeartbeat(RouterState& state, MemberId id,
     if (drains || !state.retiring.empty()) state.Touch();
   }
   if (std::isfinite(heartbeat.load())) record->load = heartbeat.load();
+  TakeEndpoints(*record, heartbeat);
   TakeReports(state, id, heartbeat);
   if (record->member.role != Role::kExpert) return absl::OkStatus();
   ReviewQuarantine(state, *record, heartbeat);

@@ -27,7 +27,7 @@ void Quarantine(RouterState& state, MemberRecord& record, const std::string& rep
                                       record.member.name, reporter, fault.substr(0, 32)));
   state.metrics.MemberChanged(Role::kExpert, "quarantined");
   TellQuarantine(record);
-  state.PlaceWithin(Duration::zero());
+  state.PlaceWithin(Duration::zero(), MoveReason::kQuarantine);
 }
 
 }  // namespace
@@ -56,7 +56,7 @@ void ReviewQuarantine(RouterState& state, MemberRecord& record,
   state.context.log.Warning(
       fmt::format("expert worker {} passed its self-test and is used again", record.member.name));
   state.metrics.MemberChanged(Role::kExpert, "readmitted");
-  state.PlaceWithin(Duration::zero());
+  state.PlaceWithin(Duration::zero(), MoveReason::kReturn);
 }
 
 void TellQuarantine(MemberRecord& record) {

@@ -7,14 +7,13 @@
 #include "core/base/limits.h"
 #include "core/base/reason.h"
 #include "core/base/status.h"
+#include "core/cluster/protocol.h"
 #include "core/service/table_codec.h"
 #include "router/ops/quarantine.h"
 #include "router/ops/watch.h"
 
 namespace bottega::router {
 namespace {
-
-constexpr uint32_t kProtocol = 1;
 
 bool IsWorker(Role role) { return role == Role::kAttention || role == Role::kExpert; }
 
@@ -73,19 +72,12 @@ MemberId IdFor(RouterState& state, const Member& member) {
   return id;
 }
 
-// A table of an earlier writer is in use: ours must be above it, and its other members come back.
-void RiseAbove(RouterState& state, uint64_t term, uint64_t epoch) {
-  if (term == 0) return;
-  if (term != state.term) {
-    state.place_not_before = state.started + state.config.return_window;
-    if (state.place_at) state.place_at = std::max(*state.place_at, state.place_not_before);
-  }
-  if (term < state.term) {
-    state.epoch = std::max(state.epoch, epoch);
-  } else if (term > state.term) {
-    state.term = term + 1;
-    state.epoch = std::max(state.epoch, epoch);
-  }
+// A table of an earlier writer is in use: ours goes on above it, and its other members come back.
+void GoOnAbove(RouterState& state, uint64_t term, uint64_t epoch) {
+  if (term == 0 || term == state.term) return;
+  state.place_not_before = state.started + state.config.return_window;
+  if (state.place_at) state.place_at = std::max(*state.place_at, state.place_not_before);
+  state.epoch = std::max(state.epoch, epoch);
 }
 
 absl::Status CheckProtocol(const Member& member) {
@@ -102,11 +94,17 @@ absl::StatusOr<std::optional<MemberRecord>> TakeOver(RouterState& state, MemberI
   MemberRecord* old = state.Find(id);
   if (old == nullptr) return std::optional<MemberRecord>();
   if (old->member.incarnation > member.incarnation) {
+    state.metrics.MemberChanged(member.role, "refused");
     return absl::AlreadyExistsError(
         fmt::format("{}: a newer process of this name is a member", member.name));
   }
   const bool back = old->member.incarnation == member.incarnation;
   if (old->stream != nullptr) {
+    if (!back) {  // two processes of one name are alive: a restart would have ended the stream
+      state.metrics.MemberChanged(member.role, "replaced");
+      state.context.log.Warning(fmt::format("{} {}: a newer process takes the name over",
+                                            Name(member.role), member.name));
+    }
     old->stream->Close(back ? absl::UnavailableError("came back on another stream")
                             : absl::AlreadyExistsError(fmt::format(
                                   "{}: a newer process of this name took over", member.name)));
@@ -150,9 +148,18 @@ void SayWelcome(const RouterState& state, MemberRecord& record) {
 
 absl::StatusOr<MemberId> Register(RouterState& state, const internal::v1::Register& request,
                                   std::shared_ptr<SessionStream> stream) {
+  if (request.acked_term() > state.term) {
+    state.superseded_by = request.acked_term();
+    EndTerm(state, fmt::format("a member has a table of term {}", request.acked_term()));
+  }
+  if (!state.MayWrite()) return absl::UnavailableError("this router writes no more");
   ASSIGN_OR_RETURN(Member member, DecodeMember(request.member()));
-  RETURN_IF_ERROR(CheckProtocol(member));
-  RETURN_IF_ERROR(CheckModel(state, request, member));
+  absl::Status fits = CheckProtocol(member);
+  if (fits.ok()) fits = CheckModel(state, request, member);
+  if (!fits.ok()) {
+    state.metrics.MemberChanged(member.role, "refused");
+    return fits;
+  }
   ASSIGN_OR_RETURN(std::vector<ExpertRef> held,
                    DecodeExperts(request.held(), request.layers(), request.experts()));
   if (state.members.size() >= limits::kMembersMax) {
@@ -161,7 +168,7 @@ absl::StatusOr<MemberId> Register(RouterState& state, const internal::v1::Regist
   const MemberId id = IdFor(state, member);
   ASSIGN_OR_RETURN(const std::optional<MemberRecord> before, TakeOver(state, id, member));
   AdoptModel(state, request, member);
-  RiseAbove(state, request.acked_term(), request.acked_epoch());
+  GoOnAbove(state, request.acked_term(), request.acked_epoch());
 
   MemberRecord record;
   record.member = std::move(member);
@@ -180,7 +187,7 @@ absl::StatusOr<MemberId> Register(RouterState& state, const internal::v1::Regist
       record.self_tests_passed = before->self_tests_passed;
       record.readmitted_epoch = before->readmitted_epoch;
     }
-    if (!before) state.PlaceWithin(state.config.settle);
+    if (!before) state.PlaceWithin(state.config.settle, MoveReason::kJoin);
   }
   if (!before) {
     state.context.log.Info(fmt::format("{} {} joined as {} with {} experts",

@@ -6,11 +6,14 @@
 
 namespace bottega::router {
 
-internal::v1::StatusReply Status(const RouterState& state) {
+internal::v1::StatusReply Status(const Leadership& leadership) {
   internal::v1::StatusReply reply;
+  reply.set_router_incarnation(leadership.context.incarnation.value);
+  reply.set_router_name(leadership.context.name);
+  reply.set_standby(leadership.state == nullptr);
+  if (leadership.state == nullptr) return reply;
+  const RouterState& state = *leadership.state;
   if (state.table != nullptr) *reply.mutable_table() = EncodeTable(*state.table);
-  reply.set_router_incarnation(state.context.incarnation.value);
-  reply.set_router_name(state.context.name);
   const Time now = state.context.loop.Now();
   for (const auto& [id, record] : state.members) {
     auto* member = reply.add_members();
@@ -23,6 +26,7 @@ internal::v1::StatusReply Status(const RouterState& state) {
     member->set_assigned(std::count(record.assigned.begin(), record.assigned.end(), true));
     member->set_capacity(record.capacity);
     member->set_load(record.load);
+    member->mutable_endpoints()->insert(record.endpoints.begin(), record.endpoints.end());
   }
   return reply;
 }

@@ -1,10 +1,10 @@
 #pragma once
 
-#include "router/state.h"
+#include "router/leadership.h"
 
 namespace bottega::router {
 
-// What `bottega status` shows.
-internal::v1::StatusReply Status(const RouterState& state);
+// What `bottega status` shows; of a standby only that it is one.
+internal::v1::StatusReply Status(const Leadership& leadership);
 
 }  // namespace bottega::router

@@ -73,22 +73,19 @@ TEST(Scheduler, SuspectsTakeTurns) {
   EXPECT_EQ(scheduler.OfferTrial(), nullptr);
 }
 
-// What was computed of it is gone, its blocks with it; it begins anew.
-TEST(Scheduler, ARestartedSequenceIsComputedAnew) {
+TEST(Scheduler, FreedBlocksAreTold) {
   std::vector<int32_t> freed;
   Scheduler scheduler(kLimits, 64, [&](int32_t block) { freed.push_back(block); });
   ASSERT_TRUE(scheduler.Add(Spec(1, 40, 5)).ok());
   RunStep(scheduler);
   RunStep(scheduler);
   RunStep(scheduler);
-  Sequence* sequence = scheduler.Find({.owner = 1, .request_key = 1});
-  const std::vector<int32_t> tokens = sequence->tokens;
-  EXPECT_GT(sequence->computed, 39);
-  scheduler.Restart(*sequence);
-  EXPECT_EQ(freed.size(), 3u);
-  EXPECT_EQ(sequence->computed, 0);
-  EXPECT_EQ(sequence->tokens, tokens);
-  EXPECT_EQ(RunStep(scheduler), 32);
+  const SequenceKey key{.owner = 1, .request_key = 1};
+  std::vector<int32_t> blocks = scheduler.Find(key)->blocks;
+  EXPECT_EQ(blocks.size(), 3u);
+  EXPECT_TRUE(freed.empty());
+  EXPECT_TRUE(scheduler.Remove(key));
+  EXPECT_EQ(freed, blocks);
 }
 
 TEST(Scheduler, APromptIsCutIntoChunksAndOnlyTheLastSamples) {

@@ -3,7 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "cli/limits_report.h"
 
 namespace bottega {
 namespace {
@@ -71,6 +75,19 @@ TEST(Status, JsonIsWholeAndParses) {
   EXPECT_EQ(json["members"][1]["experts_held"], 5);
   EXPECT_EQ(json["replicas"][2][0], (std::vector<int>{1, 2}));
   EXPECT_EQ(json["replicas"][0][0], std::vector<int>());
+}
+
+// docs/operations.md shows the same table, so that an operator need not start anything to read it.
+TEST(Status, TheDocumentShowsTheLimits) {
+  std::string table = "| limit | default | past it |\n|---|---|---|\n";
+  for (const LimitRow& row : LimitRows()) {
+    table += "| " + row.name + " | " + row.value + " | " + row.past_it + " |\n";
+  }
+  std::ifstream file("docs/operations.md");
+  std::stringstream text;
+  text << file.rdbuf();
+  EXPECT_NE(text.str().find(table), std::string::npos) << "put this into docs/operations.md:\n"
+                                                       << table;
 }
 
 }  // namespace

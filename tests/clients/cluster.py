@@ -17,15 +17,42 @@ TINY = pathlib.Path(os.environ.get("BOTTEGA_MODEL", ROOT / "tests/fixtures/botte
 START_LIMIT_S = 120  # a hang limit, not a measurement
 
 
+def scrape(address: str) -> dict[str, float]:
+    """Sum of each series by `name{labels}` of a process' /metrics."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as answer:
+        text = answer.read().decode()
+    series = {}
+    for line in text.splitlines():
+        if line and not line.startswith("#"):
+            name, value = line.rsplit(" ", 1)
+            series[name] = series.get(name, 0) + float(value)
+    return series
+
+
+def total(address: str, prefix: str) -> float:
+    """Sum over the series that begin with `prefix`."""
+    return sum(value for key, value in scrape(address).items() if key.startswith(prefix))
+
+
+def is_ready(address: str) -> bool:
+    """/ready of an admin port answers 200."""
+    try:
+        with urllib.request.urlopen(f"http://{address}/ready", timeout=5) as answer:
+            return answer.status == 200
+    except OSError:  # HTTPError is one
+        return False
+
+
 class Cluster:
     """A running `bottega ...`; `lines` is what it has printed so far (stdout)."""
 
-    def __init__(self, *arguments: str):
+    def __init__(self, *arguments: str, environment: dict[str, str] | None = None):
         self.lines: list[str] = []
         self.errors: list[str] = []
         self._events: queue.Queue[str | None] = queue.Queue()
         self.process = subprocess.Popen(
             [str(BIN / "bottega"), *map(str, arguments)], text=True,
+            env=os.environ | (environment or {}),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         self._readers = [threading.Thread(target=self._read, args=pair, daemon=True)
                          for pair in ((self.process.stdout, self.lines),
@@ -64,6 +91,11 @@ class Cluster:
     def url(self) -> str:
         return self.find(r"^ready +(\S+)").group(1)
 
+    @property
+    def routers(self) -> str:
+        """host:port of each router, by commas."""
+        return self.find(r"^router +(\S+:\d+\S*)").group(1)
+
     def members(self) -> dict[str, tuple[int, str]]:
         """name -> (pid, admin host:port), the latest start of each."""
         found = {}
@@ -73,20 +105,17 @@ class Cluster:
         return found
 
     def metrics(self, address: str) -> dict[str, float]:
-        """Sum of each series by `name{labels}` of a process' /metrics."""
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as answer:
-            text = answer.read().decode()
-        series = {}
-        for line in text.splitlines():
-            if line and not line.startswith("#"):
-                name, value = line.rsplit(" ", 1)
-                series[name] = series.get(name, 0) + float(value)
-        return series
+        return scrape(address)
 
     def series(self, address: str, prefix: str) -> dict[str, float]:
         """The series that begin with `prefix`."""
         return {key: value for key, value in self.metrics(address).items()
                 if key.startswith(prefix)}
+
+    def transports(self, address: str) -> set[str]:
+        """Over which transports a worker's frames have come in so far."""
+        received = self.series(address, 'bottega_exchange_bytes_total{direction="received"')
+        return {re.search(r'transport="(\w+)"', key)[1] for key, value in received.items() if value > 0}
 
     def stop(self) -> int:
         if self.process.poll() is None:
@@ -103,8 +132,8 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def running(*arguments: str):
-    cluster = Cluster(*arguments)
+def running(*arguments: str, environment: dict[str, str] | None = None):
+    cluster = Cluster(*arguments, environment=environment)
     try:
         yield cluster.wait_ready()
     finally:

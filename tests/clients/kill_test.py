@@ -1,4 +1,5 @@
-"""SIGKILL of one of four expert workers (replication 2) under 16 streams, 20 times.
+"""SIGKILL of one of four expert workers (replication 2) under 16 streams, 20 times, over shared
+memory and over TCP (UCX_TLS decides, the metrics prove it).
 
 15 times the worker is stopped, and killed 5 ms later, so that frames are surely lost in it and
 resends must rise; 5 times it is killed at a random moment. No request fails, every byte is as
@@ -75,11 +76,18 @@ class Kill(unittest.TestCase):
             answers = [s.result() for s in streams]
         return merged(answers), gaps
 
-    def test_one_expert_worker_dies(self):
+    def test_one_expert_worker_dies_over_shared_memory(self):
+        self.one_expert_worker_dies("posix,self", "shm")
+
+    def test_one_expert_worker_dies_over_tcp(self):
+        self.one_expert_worker_dies("tcp,self", "tcp")
+
+    def one_expert_worker_dies(self, tls, transport):
         flags = (TINY, "--port", "0", "--attention-workers", "2", "--expert-workers", "4",
                  "--replication", "2")
-        with running("up", *flags) as cluster:
+        with running("up", *flags, environment={"UCX_TLS": tls}) as cluster:
             expected, gaps = self.run_streams(cluster.url)
+            self.assert_transport(cluster, ("attention", "expert"), transport)
             calm = max(gaps)
             stalls, chooser, idle, pause = [], random.Random(4), 0, PAUSE_S
             trial = 0
@@ -92,8 +100,10 @@ class Kill(unittest.TestCase):
                 rows = self.rows(cluster)
 
                 def disturb(progress):
-                    # Early: the cluster is far ahead of what this process has read.
-                    for _ in range(chooser.randrange(1, STREAMS * 12)):
+                    # Early: the cluster is far ahead of what this process has read. At once when the
+                    # last attempt came too late.
+                    again = pause == PAUSE_AGAIN_S
+                    for _ in range(1 if again else chooser.randrange(1, STREAMS * 12)):
                         progress.acquire(timeout=60)
                     if stopped:
                         os.kill(pid, signal.SIGSTOP)
@@ -115,10 +125,16 @@ class Kill(unittest.TestCase):
                 for other, before in rows.items():
                     if other != name:
                         self.assertGreater(after[other], before, f"{other} fell silent")
+            self.assert_transport(cluster, "attention", transport)
             stalls.sort()
-            print(f"stall of the slowest stream over the calm run's worst gap of {calm * 1e3:.0f} ms: "
+            print(f"{transport}: stall of the slowest stream over the calm run's worst gap of {calm * 1e3:.0f} ms: "
                   f"p50 {statistics.median(stalls) * 1e3:.0f} ms, max {stalls[-1] * 1e3:.0f} ms, "
                   f"{len(stalls)} kills, {idle} repeated because nothing was in flight")
+
+    def assert_transport(self, cluster, roles, transport):
+        for name, (_, admin) in cluster.members().items():
+            if name.startswith(roles):
+                self.assertEqual(cluster.transports(admin), {transport}, name)
 
     def wait_whole(self, cluster):
         """Until the supervisor has restarted the dead worker, it holds experts, and rows can reach it."""
@@ -150,7 +166,7 @@ class Kill(unittest.TestCase):
         return totals
 
     def links(self, cluster):
-        return self.total(cluster, "attention", "bottega_exchange_endpoints")
+        return self.total(cluster, "attention", 'bottega_exchange_endpoints{state="up"')
 
     def resends(self, cluster):
         return sum(self.total(cluster, "attention", "bottega_exchange_resends_total").values())

@@ -32,8 +32,9 @@ struct Outcome {
   absl::Status end;
 };
 
+// Pairs over an endpoint of `transport`, if it is given one.
 Task<void> PairWith(Loop& loop, Network& network, std::string address, PairFromAttention message,
-                    Duration stay, Outcome* out) {
+                    Transport* transport, Duration stay, Outcome* out) {
   absl::StatusOr<std::unique_ptr<ByteStream>> bytes =
       co_await network.Connect(kClientNode, address, kMethod, loop.Now() + 1s);
   if (!bytes.ok()) co_return;
@@ -41,6 +42,13 @@ Task<void> PairWith(Loop& loop, Network& network, std::string address, PairFromA
   absl::Status sent = stream.Send(message);
   out->first = co_await stream.Receive(loop.Now() + 5s);
   if (!out->first.ok()) co_return;
+  if (transport != nullptr) {
+    absl::StatusOr<EndpointId> endpoint = transport->Open("loopback");
+    EXPECT_TRUE(transport->Connect(*endpoint, out->first->welcome().transport().address()).ok());
+    PairFromAttention ready;
+    ready.mutable_ready()->mutable_transport()->set_address(transport->address(*endpoint));
+    sent = stream.Send(ready);
+  }
   absl::StatusOr<PairFromExpert> next = co_await stream.Receive(loop.Now() + stay);
   out->end = next.status();
 }
@@ -70,13 +78,13 @@ class ConnectTest : public testing::Test {
     hello_.mutable_hello()->set_protocol(1);
     hello_.mutable_hello()->set_model_digest("digest");
     hello_.mutable_hello()->set_numerics_id("numerics");
-    hello_.mutable_hello()->mutable_transport()->set_kind("loopback");
-    hello_.mutable_hello()->mutable_transport()->set_address("attention");
+    hello_.mutable_hello()->mutable_offer()->add_kinds("loopback");
   }
   ~ConnectTest() override { loop_->Kill(kClientNode); }
 
   void Pair(Duration stay = 10ms) {
-    loop_->Spawn(kClientNode, PairWith(*loop_, network_, server_->address(), hello_, stay, &out_));
+    loop_->Spawn(kClientNode, PairWith(*loop_, network_, server_->address(), hello_, theirs_.get(),
+                                       stay, &out_));
   }
 
   std::unique_ptr<Loop> loop_;
@@ -99,7 +107,8 @@ TEST_F(ConnectTest, WelcomesAndLastsAsLongAsTheStream) {
   EXPECT_EQ(welcome.incarnation(), 60u);
   EXPECT_NE(welcome.session_key(), 0u);
   EXPECT_EQ(welcome.credits(), 77u);
-  EXPECT_EQ(welcome.transport().address(), "expert");
+  EXPECT_EQ(welcome.transport().kind(), "loopback");
+  EXPECT_EQ(theirs_->stats().front().up, 1u);
   EXPECT_GT(welcome.cost().row_us(), 0);
   EXPECT_EQ(server_->engine().pairs(), 1u);
   loop_->RunUntil(Time(1s));
@@ -120,7 +129,8 @@ TEST_F(ConnectTest, RefusesOtherTerms) {
       [](auto& h) { h.set_protocol(2); },
       [](auto& h) { h.set_model_digest("another"); },
       [](auto& h) { h.set_numerics_id("another"); },
-      [](auto& h) { h.mutable_transport()->set_kind("tcp"); },
+      [](auto& h) { h.mutable_offer()->set_kinds(0, "tcp"); },
+      [](auto& h) { h.clear_offer(); },
   };
   const PairFromAttention good = hello_;
   for (const auto& edit : edits) {

@@ -67,7 +67,6 @@ class ExpertEngineTest : public testing::Test {
       when_.push_back(loop_->Now().time_since_epoch());
     };
     theirs_->SetEvents(std::move(events));
-    to_expert_ = *theirs_->Connect("expert");
   }
   ~ExpertEngineTest() override { loop_->Kill(kExpertNode); }
 
@@ -77,7 +76,14 @@ class ExpertEngineTest : public testing::Test {
       for (uint16_t e = 0; e < 7; ++e) engine_->Hold(LayerId{layer}, ExpertId{e});  // 7 is not held
     }
     loop_->Spawn(kExpertNode, engine_->Run());
-    pair_ = *engine_->AddPair(kAttention, "attention", "attention");
+    JoinPair();
+  }
+
+  void JoinPair() {
+    pair_ = *engine_->AddPair(kAttention, "attention", {"loopback"});
+    to_expert_ = *theirs_->Open("loopback");
+    ASSERT_TRUE(theirs_->Connect(to_expert_, mine_->address(pair_->endpoint)).ok());
+    ASSERT_TRUE(engine_->ConnectPair(*pair_, theirs_->address(to_expert_)).ok());
   }
 
   struct Ask {
@@ -337,7 +343,6 @@ TEST_F(ExpertEngineTest, TheCostModelFollowsTheWork) {
 TEST_F(ExpertEngineTest, WithoutMemoryForRepliesItSaysBusy) {
   mine_.reset();
   mine_ = hub_.Open("expert", 8u << 10);
-  to_expert_ = *theirs_->Connect("expert");
   Start();
   std::vector<FrameBuffer> held;
   held.push_back(*mine_->Lease(4096));

@@ -12,8 +12,8 @@ namespace {
 constexpr NodeId kHubNode{1}, kWorldNode{2};
 constexpr char kRouterAddress[] = "router";
 
-Task<void> Watch(Loop& loop, const std::function<bool()>* done, Time limit) {
-  while (!(*done)() && loop.Now() < limit) co_await loop.Sleep(1ms);
+Task<void> Watch(Loop& loop, const std::function<bool()>* done, Time limit, Duration interval) {
+  while (!(*done)() && loop.Now() < limit) co_await loop.Sleep(interval);
   loop.Stop();
 }
 
@@ -111,8 +111,8 @@ void ClusterWorld::StartRouter() {
   config.listen = kRouterAddress;
   config.replication = options_.replication;
   config.quarantine_min = options_.quarantine_min;
-  config.term = 1 + lives_;  // no wall clock in here
-  router_->server = std::make_unique<RouterServer>(router_->process->context, config);
+  router_->server = std::make_unique<RouterServer>(router_->process->context, config,
+                                                   SoleLease(1 + lives_));  // no wall clock in here
   CHECK(router_->server->Start().ok());
 }
 
@@ -284,8 +284,8 @@ void ClusterWorld::StartGateway() {
   gateway_->session->Start();
 }
 
-bool ClusterWorld::RunUntil(const std::function<bool()>& done, Duration limit) {
-  loop_->Spawn(kWorldNode, Watch(*loop_, &done, loop_->Now() + limit));
+bool ClusterWorld::RunUntil(const std::function<bool()>& done, Duration limit, Duration interval) {
+  loop_->Spawn(kWorldNode, Watch(*loop_, &done, loop_->Now() + limit, interval));
   loop_->Run();
   return done();
 }

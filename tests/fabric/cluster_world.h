@@ -67,7 +67,9 @@ class ClusterWorld {
   // not come within 20 virtual seconds.
   bool BecomeReady();
   // Runs until `done` or for `limit` of virtual time; what `done` says at the end.
-  bool RunUntil(const std::function<bool()>& done, Duration limit);
+  // `done` is asked each `interval`.
+  bool RunUntil(const std::function<bool()>& done, Duration limit,
+                Duration interval = std::chrono::milliseconds(1));
   void RunFor(Duration time) { loop_->RunUntil(loop_->Now() + time); }
 
   std::shared_ptr<Answer> Ask(gateway::Api api, std::string body);

@@ -213,8 +213,7 @@ void ExchangeWorld::StartDriver(uint32_t index) {
   hello.set_protocol(1);
   hello.set_model_digest(kDigest);
   hello.set_numerics_id(kNumerics);
-  hello.mutable_transport()->set_kind(driver.transport->name());
-  hello.mutable_transport()->set_address(driver.transport->address());
+  hello.mutable_offer()->add_kinds("loopback");
   driver.links =
       std::make_unique<ExpertLinks>(context, *driver.dispatcher, *driver.transport, hello);
   driver.next_job = 0;

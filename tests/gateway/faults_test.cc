@@ -375,15 +375,21 @@ TEST_F(FaultsTest, DrainingFinishesWhatRuns) {
   FakeAttentionWorker& worker = h.AddWorker(Saying("ok"));
   worker.hold_at = 1;
   h.Start();
+  HttpClient idle(h.port);
+  idle.Send("GET", "/v1/models");
+  EXPECT_EQ(idle.Read().status, 200);
+  HttpClient fresh(h.port);  // has connected, and will ask
   HttpClient first(h.port);
   Send(first, kWhole);
   h.WaitFor([&] { return worker.live() == 1; });
   bool drained = false;
   h.OnLoop([&] { h.loop->Spawn(NodeId{50}, DrainThen(&h.server(), h.loop.get(), &drained)); });
-  h.WaitFor([&] { return h.server().status() == "draining"; });
-  HttpClient::Response refused = h.Chat({});
-  EXPECT_EQ(refused.status, 503);
-  EXPECT_EQ(refused.json()["error"]["code"], "draining");
+  EXPECT_TRUE(idle.WaitForClose());
+  EXPECT_THROW(HttpClient(h.port), boost::system::system_error) << "it listens no more";
+  fresh.Send("GET", "/v1/models");
+  const HttpClient::Response last = fresh.Read();
+  EXPECT_EQ(last.status, 200);
+  EXPECT_EQ(last.Header("Connection"), "close");
   h.OnLoop([&] {
     EXPECT_FALSE(drained);
     worker.hold_at = UINT32_MAX;

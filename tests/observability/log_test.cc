@@ -34,6 +34,16 @@ TEST_F(LogTest, AJsonLineHasItsKeysAndStaysOneLine) {
   EXPECT_EQ(std::count(lines.begin(), lines.end(), '\n'), 1);
 }
 
+TEST_F(LogTest, AJsonLineTellsTheEpochOnceThereIsATable) {
+  Form(LogSinkOptions::Form::kJson);
+  const Logger copy = log;
+  log.Info("before");
+  EXPECT_THAT(lines, Not(HasSubstr("epoch")));
+  log.SetEpoch(12);
+  copy.Info("after");
+  EXPECT_THAT(lines, HasSubstr(R"("worker":"expert-2","epoch":12})"));
+}
+
 TEST_F(LogTest, TextIsOneLineToo) {
   Form(LogSinkOptions::Form::kText);
   log.Warning("a\nb");

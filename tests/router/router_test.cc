@@ -1,223 +1,64 @@
-// The router with members that are only sessions, in one thread, on a virtual clock.
-#include <gmock/gmock.h>
+// One router with members that are only sessions, in one thread, on a virtual clock.
 #include <gtest/gtest.h>
-#include <prometheus/registry.h>
-
-#include <iostream>
-#include <map>
-#include <set>
 
 #include "core/base/reason.h"
-#include "core/cluster/placement.h"
-#include "core/service/local_network.h"
-#include "core/service/router_session.h"
-#include "router/router_server.h"
+#include "core/cluster/protocol.h"
+#include "tests/router/router_world.h"
 
 namespace bottega {
-namespace {
 
-using namespace std::chrono_literals;
-
-constexpr NodeId kRouterNode{1};
-constexpr uint32_t kLayers = 3;  // layer 0 is dense
-constexpr uint32_t kExperts = 16;
-constexpr char kAddress[] = "router";
-
-struct Node {
-  Node(Loop& loop, Network& network, FaultPoints& faults, NodeId id, Role role,
-       uint64_t incarnation, std::string name)
-      : context{.loop = loop,
-                .node = id,
-                .network = network,
-                .metrics = registry,
-                .faults = faults,
-                .role = role,
-                .incarnation = Incarnation{incarnation},
-                .name = name,
-                .log = Logger("", name)} {}
-  prometheus::Registry registry;
-  ServiceContext context;
-};
-
-// An expert worker without experts: loads what it is told after a while, unloads at once, and
-// remembers whether it was ever pointed at for something it had let go.
-struct FakeWorker {
-  FakeWorker(Loop& loop, Network& network, FaultPoints& faults, NodeId id, Role role,
-             uint64_t incarnation, std::string name)
-      : node(loop, network, faults, id, role, incarnation, std::move(name)) {}
-
-  void Start(std::string digest = "digest", uint64_t capacity = kLayers * kExperts) {
-    MemberSelf self;
-    self.member.role = node.context.role;
-    self.member.control_address = node.context.name + ":1";
-    self.member.numerics_id = "n1";
-    self.model_digest = node.context.role == Role::kGateway ? "" : digest;
-    self.layers = kLayers;
-    self.experts = kExperts;
-    self.dense_layers = {true, false, false};
-    self.expert_bytes = 100;
-    self.capacity_bytes = capacity * 100;
-    RouterSession::Callbacks callbacks;
-    callbacks.on_table = [this](TableSnapshot table) { tables.push_back(table); };
-    callbacks.on_refused = [this](absl::Status why) { refused = why; };
-    if (node.context.role == Role::kExpert) {
-      callbacks.expert_load = [this](const std::vector<ExpertRef>& told) {
-        std::vector<float> rows(told.size());
-        for (size_t i = 0; i < told.size(); ++i) rows[i] = told[i] == hot ? 1000.f : 0.f;
-        return rows;
-      };
-      callbacks.on_assignment = [this](std::vector<ExpertRef> experts) {
-        assigned.assign(experts.begin(), experts.end());
-        ++assignments;
-        node.context.loop.Spawn(node.context.node, Load(this, assignments));
-      };
-    }
-    if (node.context.role == Role::kAttention) callbacks.bad_workers = [this] { return bad; };
-    callbacks.on_quarantine = [this] { ++quarantines; };
-    callbacks.self_tests_passed = [this] { return self_tests_passed; };
-    if (stuck) callbacks.progress = [] { return 0; };
-    session = std::make_unique<RouterSession>(
-        node.context, self, RouterSessionOptions{.router_address = kAddress}, callbacks);
-    session->SetHeld(std::vector<ExpertRef>(held.begin(), held.end()));
-    session->Start();
-  }
-
-  static Task<void> Load(FakeWorker* self, int assignment) {
-    // Unload first: a real worker does, for memory.
-    std::erase_if(self->held, [&](ExpertRef e) {
-      return std::find(self->assigned.begin(), self->assigned.end(), e) == self->assigned.end();
-    });
-    self->session->SetHeld({self->held.begin(), self->held.end()});
-    co_await self->node.context.loop.Sleep(self->load_time);
-    if (assignment != self->assignments) co_return;
-    self->held = {self->assigned.begin(), self->assigned.end()};
-    self->session->SetHeld({self->held.begin(), self->held.end()});
-  }
-
-  Node node;
-  std::unique_ptr<RouterSession> session;
-  std::vector<TableSnapshot> tables;
-  std::vector<ExpertRef> assigned;
-  std::set<ExpertRef> held;
-  int assignments = 0;
-  Duration load_time = 20ms;
-  bool stuck = false;
-  std::vector<std::pair<Incarnation, std::string>> bad;  // as this attention worker reports
-  int quarantines = 0;
-  uint64_t self_tests_passed = 0;
-  ExpertRef hot{LayerId{99}, ExpertId{0}};  // the one expert that is asked for
-  absl::Status refused;
-};
-
-// A cluster of one router and sessions.
-struct World {
-  explicit World(uint64_t seed = 3) : loop_(Loop::Simulated(seed)) {
-    CaptureLog(&log_);
-    StartRouter();
-  }
-  ~World() {
-    for (auto& [name, worker] : workers_) network_.Kill(worker->node.context.node);
-    network_.Kill(kRouterNode);
-    workers_.clear();
-    router_.reset();
-    CaptureLog(nullptr);
-    if (testing::Test::HasFailure()) std::cerr << log_;
-  }
-
-  void StartRouter() {
-    router_node_ = std::make_unique<Node>(*loop_, network_, faults_, kRouterNode, Role::kRouter,
-                                          ++incarnation_, "router");
-    RouterConfig config;
-    config.listen = kAddress;
-    config.replication = replication_;
-    config.term = ++term_;
-    router_ = std::make_unique<RouterServer>(router_node_->context, config);
-    ASSERT_TRUE(router_->Start().ok());
-  }
-  void KillRouter() {
-    network_.Kill(kRouterNode);
-    router_.reset();
-  }
-
-  FakeWorker& Add(const std::string& name, Role role = Role::kExpert) {
-    auto worker = std::make_unique<FakeWorker>(*loop_, network_, faults_, NodeId{++next_node_},
-                                               role, ++incarnation_, name);
-    FakeWorker& added = *worker;
-    workers_[name] = std::move(worker);
-    return added;
-  }
-  FakeWorker& Join(const std::string& name, Role role = Role::kExpert) {
-    FakeWorker& worker = Add(name, role);
-    worker.Start();
-    return worker;
-  }
-  void Kill(const std::string& name) {
-    network_.Kill(workers_[name]->node.context.node);
-    workers_.erase(name);
-  }
-  // Deaths, joins, cuts and router restarts at random; then quiet for a while.
-  void Chaos();
-  void ChaosThenWhole();
-  void Run(Duration d) {
-    const Time end = loop_->Now() + d;
-    while (loop_->Now() < end) {
-      loop_->RunUntil(std::min(end, loop_->Now() + 1ms));
-      CheckEveryReplicaIsHeld();
-    }
-  }
-  // A table that any reader may still use never points at a worker that has let go: the latest
-  // table of each attention worker.
-  void CheckEveryReplicaIsHeld() {
-    for (auto& [name, reader] : workers_) {
-      if (reader->node.context.role != Role::kAttention || reader->session == nullptr) continue;
-      TableSnapshot table = reader->session->table();
-      if (table == nullptr) continue;
-      for (size_t key = 0; key < table->replicas.size(); ++key) {
-        const ExpertRef expert{LayerId{static_cast<uint16_t>(key / kExperts)},
-                               ExpertId{static_cast<uint16_t>(key % kExperts)}};
-        for (MemberId id : table->replicas[key]) {
-          const Member* member = table->Find(id);
-          ASSERT_NE(member, nullptr);
-          auto worker = workers_.find(member->name);
-          if (worker == workers_.end() ||
-              worker->second->node.context.incarnation != member->incarnation) {
-            continue;  // dead, the table will say so
-          }
-          ASSERT_TRUE(worker->second->held.contains(expert))
-              << name << " is pointed at " << member->name << " for a lost expert";
-        }
+void World::Chaos() {
+  Join("attention-0", Role::kAttention);
+  Join("attention-1", Role::kAttention);
+  for (int i = 0; i < 5; ++i) Join("expert-" + std::to_string(i));
+  Run(500ms);
+  for (int step = 0; step < 25; ++step) {
+    const std::string name = "expert-" + std::to_string(loop_->SimRandom() % 5);
+    switch (loop_->SimRandom() % 4) {
+      case 0:
+        if (workers_.contains(name)) Kill(name);
+        break;
+      case 1:
+        if (!workers_.contains(name)) Join(name);
+        break;
+      case 2: {
+        if (!workers_.contains(name)) break;
+        const NodeId node = workers_[name]->node.context.node;
+        network_.Cut(node, kRouterNode);
+        Run(Duration(1ms) * (loop_->SimRandom() % 2500));
+        network_.Heal(node, kRouterNode);
+        break;
       }
+      case 3:
+        KillRouter();
+        Run(Duration(1ms) * (loop_->SimRandom() % 1500));
+        StartRouter();
+        break;
     }
+    Run(Duration(1ms) * (loop_->SimRandom() % 400));
+    if (testing::Test::HasFatalFailure()) return;
   }
-  size_t LeastReplicas() {
-    TableSnapshot table = router_->table();
-    if (table == nullptr) return 0;
-    size_t least = SIZE_MAX;
-    for (size_t key = kExperts; key < table->replicas.size(); ++key) {
-      least = std::min(least, table->replicas[key].size());
-    }
-    return least == SIZE_MAX ? 0 : least;
+  for (int i = 0; i < 5; ++i) {
+    const std::string name = "expert-" + std::to_string(i);
+    if (!workers_.contains(name)) Join(name);
   }
-  const Member* InTable(const std::string& name) {
-    if (router_->table() == nullptr) return nullptr;
-    for (const Member& member : router_->table()->members) {
-      if (member.name == name) return &member;
-    }
-    return nullptr;
-  }
+  Run(6s);
+}
 
-  std::string log_;
-  std::unique_ptr<Loop> loop_;
-  LocalNetwork network_{*loop_, SeededFaults(*loop_, {})};
-  FaultPoints faults_;
-  uint32_t replication_ = 2;
-  uint64_t term_ = 0;
-  uint64_t incarnation_ = 0;
-  uint32_t next_node_ = 1;
-  std::unique_ptr<Node> router_node_;
-  std::unique_ptr<RouterServer> router_;
-  std::map<std::string, std::unique_ptr<FakeWorker>> workers_;
-};
+void World::ChaosThenWhole() {
+  Chaos();
+  EXPECT_EQ(LeastReplicas(), 2u);
+  size_t held = 0;
+  for (auto& [name, worker] : workers_) {
+    held += worker->held.size();
+    EXPECT_TRUE(worker->session->connected()) << name;
+    EXPECT_EQ(worker->session->table()->epoch, router_->table()->epoch) << name;
+  }
+  EXPECT_EQ(held, 2u * 2 * kExperts);
+  EXPECT_EQ(router_->table()->members.size(), 7u);
+}
+
+namespace {
 
 class RouterTest : public testing::Test, protected World {
  protected:
@@ -456,6 +297,30 @@ TEST_F(RouterTest, AJoinerGetsTheHotExpertOrItsShareOfTheColdOnes) {
   }
 }
 
+// The whole of W11's other half: measured load alone moves and replicates, by tables only.
+TEST_F(RouterTest, AHotExpertIsReplicatedWhileItServesAndTheReasonIsCounted) {
+  FakeWorker& reader = Join("attention-0", Role::kAttention);
+  for (int i = 0; i < 4; ++i) {
+    Join("expert-" + std::to_string(i)).hot = {.layer = LayerId{1}, .expert = ExpertId{3}};
+  }
+  Run(2s);
+  const size_t hot = kExperts + 3;
+  ASSERT_EQ(router_->table()->replicas[hot].size(), 2u);
+  EXPECT_EQ(Moves("join", "loaded"), 2 * 2 * kExperts);
+  Run(35s);  // past the rebalancer's interval
+  EXPECT_GT(router_->table()->replicas[hot].size(), 2u);
+  EXPECT_EQ(reader.session->table()->replicas, router_->table()->replicas);
+  EXPECT_GE(LeastReplicas(), 2u);
+  EXPECT_GT(Moves("load", "loaded"), 0);
+  const double loads = Moves("load", "loaded");
+  Run(120s);
+  EXPECT_EQ(Moves("load", "loaded"), loads) << "the same load moves nothing more";
+  Kill("expert-2");
+  Run(2s);
+  EXPECT_GT(Moves("death", "loaded"), 0);
+  EXPECT_GT(Moves("death", "unloaded") + Moves("load", "unloaded") + Moves("join", "unloaded"), 0);
+}
+
 TEST_F(RouterTest, ANewRouterRebuildsTheTableFromItsMembers) {
   FakeWorker& reader = Join("attention-0", Role::kAttention);
   for (int i = 0; i < 4; ++i) Join("expert-" + std::to_string(i));
@@ -523,6 +388,29 @@ TEST_F(RouterTest, AnotherModelIsRefused) {
   Run(500ms);
   EXPECT_EQ(ReasonOf(other.refused), Reason::kModelRefused) << other.refused;
   EXPECT_EQ(InTable("expert-1"), nullptr);
+  EXPECT_EQ(MemberChanges(Role::kExpert, "refused"), 1);
+}
+
+TEST_F(RouterTest, OtherNumericsOrProtocolsAreRefused) {
+  Join("expert-0");
+  Run(100ms);
+  FakeWorker& numerics = Add("expert-1");
+  numerics.self.member.numerics_id = "n2";
+  numerics.Start();
+  FakeWorker& newer = Add("attention-0", Role::kAttention);
+  newer.self.member.protocol_min = newer.self.member.protocol_max = kProtocol + 1;
+  newer.Start();
+  FakeWorker& both = Add("attention-1", Role::kAttention);
+  both.self.member.protocol_max = kProtocol + 1;
+  both.Start();
+  Run(500ms);
+  EXPECT_EQ(ReasonOf(numerics.refused), Reason::kModelRefused) << numerics.refused;
+  EXPECT_EQ(ReasonOf(newer.refused), Reason::kModelRefused) << newer.refused;
+  EXPECT_TRUE(both.refused.ok()) << "it speaks ours too";
+  EXPECT_NE(InTable("attention-1"), nullptr);
+  EXPECT_EQ(router_->table()->members.size(), 2u);
+  EXPECT_EQ(MemberChanges(Role::kExpert, "refused"), 1);
+  EXPECT_EQ(MemberChanges(Role::kAttention, "refused"), 1);
 }
 
 TEST_F(RouterTest, ARestartedProcessTakesItsNameOver) {
@@ -540,6 +428,16 @@ TEST_F(RouterTest, ARestartedProcessTakesItsNameOver) {
   EXPECT_FALSE(old->refused.ok()) << "the older process was not told";
   EXPECT_FALSE(old->session->connected());
   EXPECT_EQ(LeastReplicas(), 2u);
+  EXPECT_EQ(MemberChanges(Role::kExpert, "replaced"), 1) << "the alarm";
+  // The older one's registration, sent once more.
+  FakeWorker replayed(*loop_, network_, faults_, NodeId{50}, Role::kExpert, first.value,
+                      "expert-1");
+  replayed.Start();
+  Run(300ms);
+  EXPECT_TRUE(absl::IsAlreadyExists(replayed.refused)) << replayed.refused;
+  EXPECT_GT(InTable("expert-1")->incarnation, first);
+  EXPECT_EQ(MemberChanges(Role::kExpert, "refused"), 1);
+  network_.Kill(NodeId{50});
   network_.Kill(old->node.context.node);
 }
 
@@ -568,44 +466,6 @@ TEST_F(RouterTest, AllWorkersAtOnceComeBackWithoutLoadingTwice) {
   }
 }
 
-void World::Chaos() {
-  Join("attention-0", Role::kAttention);
-  Join("attention-1", Role::kAttention);
-  for (int i = 0; i < 5; ++i) Join("expert-" + std::to_string(i));
-  Run(500ms);
-  for (int step = 0; step < 25; ++step) {
-    const std::string name = "expert-" + std::to_string(loop_->SimRandom() % 5);
-    switch (loop_->SimRandom() % 4) {
-      case 0:
-        if (workers_.contains(name)) Kill(name);
-        break;
-      case 1:
-        if (!workers_.contains(name)) Join(name);
-        break;
-      case 2: {
-        if (!workers_.contains(name)) break;
-        const NodeId node = workers_[name]->node.context.node;
-        network_.Cut(node, kRouterNode);
-        Run(Duration(1ms) * (loop_->SimRandom() % 2500));
-        network_.Heal(node, kRouterNode);
-        break;
-      }
-      case 3:
-        KillRouter();
-        Run(Duration(1ms) * (loop_->SimRandom() % 1500));
-        StartRouter();
-        break;
-    }
-    Run(Duration(1ms) * (loop_->SimRandom() % 400));
-    if (testing::Test::HasFatalFailure()) return;
-  }
-  for (int i = 0; i < 5; ++i) {
-    const std::string name = "expert-" + std::to_string(i);
-    if (!workers_.contains(name)) Join(name);
-  }
-  Run(6s);
-}
-
 class RouterChaosTest : public testing::TestWithParam<int> {};
 INSTANTIATE_TEST_SUITE_P(Seeds, RouterChaosTest, testing::Range(0, 20));
 
@@ -619,19 +479,6 @@ TEST(RouterChaos, ASeedIsAHistory) {
   };
   EXPECT_EQ(hash(5), hash(5));
   EXPECT_NE(hash(5), hash(6));
-}
-
-void World::ChaosThenWhole() {
-  Chaos();
-  EXPECT_EQ(LeastReplicas(), 2u);
-  size_t held = 0;
-  for (auto& [name, worker] : workers_) {
-    held += worker->held.size();
-    EXPECT_TRUE(worker->session->connected()) << name;
-    EXPECT_EQ(worker->session->table()->epoch, router_->table()->epoch) << name;
-  }
-  EXPECT_EQ(held, 2u * 2 * kExperts);
-  EXPECT_EQ(router_->table()->members.size(), 7u);
 }
 
 }  // namespace

@@ -55,7 +55,8 @@ struct TableWriterTest : testing::Test {
                          .incarnation = Incarnation{1},
                          .name = "router",
                          .log = {}};
-  RouterState state{context, {.term = 1}};
+  Metrics metrics{registry};
+  RouterState state{context, {}, metrics, /*term=*/1};
 };
 
 TEST_F(TableWriterTest, AReplicaIsInTheTableOnceItIsHeld) {

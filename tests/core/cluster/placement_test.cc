@@ -293,5 +293,56 @@ TEST(Placement, FreshLoadIsWithinOneReplicaOfFair) {
   }
 }
 
+PlacementInput WithOneHot(double hot) {
+  PlacementInput input = Uniform(1, 16, 4, 1);
+  input.load.assign(16, 1);
+  input.load[5] = hot;
+  input.replicate_hot = true;
+  return input;
+}
+
+TEST(Placement, AHotExpertGetsAsManyReplicasAsItsLoadAsksFor) {
+  const Placement calm = Place(WithOneHot(1));
+  for (const auto& holders : calm.holders) EXPECT_EQ(holders.size(), 1u);
+  // 45 of 60 rows: fair is 15, so it takes three; the others stay at one.
+  PlacementInput input = WithOneHot(45);
+  input.previous = calm.holders;
+  const Placement placement = Place(input);
+  EXPECT_EQ(placement.holders[5].size(), 3u);
+  for (size_t key = 0; key < 16; ++key) {
+    EXPECT_EQ(placement.holders[key].size(), key == 5 ? 3u : 1u) << key;
+  }
+  EXPECT_LE(Imbalance(input, placement.holders), input.tolerance);
+  EXPECT_GT(Imbalance(input, calm.holders), 2.5) << "what one replica cannot help";
+  // Given up only when clearly colder, and then all of it.
+  input.load[5] = 42;
+  input.previous = placement.holders;
+  EXPECT_EQ(CountLoads(input.previous, Place(input).holders), 0u);
+  input = WithOneHot(1);
+  input.previous = placement.holders;
+  EXPECT_EQ(Place(input).holders[5].size(), 1u);
+}
+
+TEST(Placement, AHotExpertTakesOnlyRoomThatIsLeft) {
+  PlacementInput input = WithOneHot(45);
+  for (PlacementMember& member : input.members) member.capacity = 4;  // 16 places for 16 experts
+  const Placement placement = Place(input);
+  EXPECT_EQ(placement.unplaced, 0u);
+  for (const auto& holders : placement.holders) EXPECT_EQ(holders.size(), 1u);
+}
+
+TEST(Placement, ImbalanceIsOfTheWorstLayerAndKnowsSpeeds) {
+  PlacementInput input = Uniform(2, 2, 2, 1);
+  const Holders even = {{MemberId{1}}, {MemberId{2}}, {MemberId{1}}, {MemberId{2}}};
+  EXPECT_DOUBLE_EQ(Imbalance(input, even), 1);
+  EXPECT_DOUBLE_EQ(Imbalance(input, {{MemberId{1}}, {MemberId{2}}, {MemberId{1}}, {MemberId{1}}}),
+                   2);
+  input.load = {3, 1, 1, 1};
+  EXPECT_DOUBLE_EQ(Imbalance(input, even), 1.5);
+  input.members[0].speed = 3;
+  input.load = {3, 1, 3, 1};
+  EXPECT_DOUBLE_EQ(Imbalance(input, even), 1);
+}
+
 }  // namespace
 }  // namespace bottega

@@ -14,6 +14,7 @@
 #include "core/exchange/share.h"
 #include "core/transport/loopback_transport.h"
 #include "tests/core/exchange/pure_expert.h"
+#include "tests/core/transport/join.h"
 
 namespace bottega {
 namespace {
@@ -36,13 +37,16 @@ class ScriptedWorker {
     events.on_frame = [this](FrameBuffer frame) { OnFrame(std::move(frame)); };
     events.on_down = [](EndpointId, absl::Status) {};
     transport_->SetEvents(std::move(events));
-    back_ = *transport_->Connect("attention");
   }
 
-  PeerInfo Info(uint32_t credits = limits::kCreditRows) const {
+  // Joins `attention`, as a pair stream would.
+  PeerInfo Pair(Transport& attention, uint32_t credits = limits::kCreditRows) {
+    const auto [there, here] = *Join(attention, *transport_);
+    back_ = here;
     return {.incarnation = incarnation_,
             .session_key = key(),
-            .transport_address = transport_->address(),
+            .endpoint = there,
+            .transport = "loopback",
             .credits = credits,
             .cost = {.base_us = 10, .row_us = 1}};
   }
@@ -164,7 +168,7 @@ class DispatchTest : public testing::Test {
     const uint32_t id = static_cast<uint32_t>(workers_.size()) + 1;
     workers_.push_back(
         std::make_unique<ScriptedWorker>(*loop_, hub_, "worker-" + std::to_string(id), 2000 + id));
-    EXPECT_TRUE(dispatcher_->AddPeer(MemberId{id}, workers_.back()->Info(credits)).ok());
+    dispatcher_->AddPeer(MemberId{id}, workers_.back()->Pair(*attention_, credits));
     return *workers_.back();
   }
   ScriptedWorker& worker(size_t id) { return *workers_[id - 1]; }

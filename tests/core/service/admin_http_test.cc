@@ -72,6 +72,8 @@ TEST(AdminHttpFaultsTest, ArmsALiveProcess) {
   EXPECT_FALSE(faults.Hit("a.b").ok());
   EXPECT_THAT(ask("GET /faults"), HasSubstr("a.b 2\n"));
   EXPECT_THAT(ask("POST /faults?a.b=burn"), HasSubstr("unknown action"));
+  EXPECT_THAT(ask("DELETE /faults?a.b"), HasSubstr("200 OK"));
+  EXPECT_TRUE(faults.Hit("a.b").ok());
 }
 
 TEST_F(AdminHttpTest, NoFaultsUnlessGiven) { EXPECT_THAT(Get("/faults"), HasSubstr("404")); }

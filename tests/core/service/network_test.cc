@@ -5,11 +5,14 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdio>
+#include <filesystem>
+#include <thread>
 
 #include "core/base/limits.h"
 #include "core/base/reason.h"
@@ -535,6 +538,34 @@ TEST_F(GrpcTest, AStrangersBytesHarmNobody) {
   loop->Run();
   EXPECT_TRUE(status.ok()) << status;
   for (int fd : strangers) close(fd);
+}
+
+size_t OpenDescriptors(pid_t pid) {
+  size_t count = 0;
+  for (const auto& entry :
+       std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/fd")) {
+    count += entry.path().has_filename();
+  }
+  return count;
+}
+
+// gRPC's own listener never accepts again after this.
+TEST_F(GrpcTest, OutOfDescriptorsItAcceptsAgainLater) {
+  ChildServer child;
+  const size_t before = OpenDescriptors(child.pid());
+  rlimit old{};
+  ASSERT_EQ(prlimit(child.pid(), RLIMIT_NOFILE, nullptr, &old), 0);
+  const rlimit tight{.rlim_cur = before + 1, .rlim_max = old.rlim_max};  // numbers are dense
+  ASSERT_EQ(prlimit(child.pid(), RLIMIT_NOFILE, &tight, nullptr), 0);
+  std::vector<int> crowd;
+  for (int i = 0; i < 4; ++i) crowd.push_back(ConnectRaw(child.address()));
+  while (OpenDescriptors(child.pid()) < before + 1) std::this_thread::yield();
+  ASSERT_EQ(prlimit(child.pid(), RLIMIT_NOFILE, &old, nullptr), 0);
+  absl::Status status = absl::UnknownError("");
+  loop->Spawn(kClient, ConnectOnly(this, child.address(), kLong, &status));
+  loop->Run();
+  EXPECT_TRUE(status.ok()) << status;
+  for (int fd : crowd) close(fd);
 }
 
 // ---- faults of the in-process network

@@ -17,13 +17,12 @@ class TransportWorld {
   virtual Loop& loop() = 0;
   // A fresh end with `pool_bytes` of frame memory. Destroying it is the death of its process.
   virtual std::unique_ptr<Transport> Open(size_t pool_bytes) = 0;
-  // An address of the right form where nobody is.
-  virtual std::string NobodysAddress() = 0;
 };
 
 struct TransportKind {
   std::string name;
   std::function<std::unique_ptr<TransportWorld>()> make;
+  bool tells_death = true;  // over shared memory nobody does, but the pair's stream
 };
 
 }  // namespace bottega

@@ -19,6 +19,7 @@
 
 #include "core/base/loop.h"
 #include "core/transport/ucx_transport.h"
+#include "tests/core/transport/join.h"
 
 namespace bottega {
 namespace {
@@ -112,16 +113,16 @@ Task<void> Knock(World* world, std::vector<int> ports) {
 TEST(UcxStranger, BytesOfStrangersChangeNothingForPeers) {
   World world;
   for (auto* end : {&world.a, &world.b}) {
-    auto opened = OpenUcxTransport(*world.loop, {});
+    auto opened = UcxTransport::Create(*world.loop, {.exchange = "tcp"});
     ASSERT_TRUE(opened.ok()) << opened.status();
     *end = *std::move(opened);
   }
   world.a->SetEvents({.on_frame = [](FrameBuffer) {}, .on_down = [](EndpointId, absl::Status) {}});
   world.b->SetEvents({.on_frame = [&](FrameBuffer) { ++world.arrived; },
                       .on_down = [](EndpointId, absl::Status) {}});
-  auto endpoint = world.a->Connect(world.b->address());
-  ASSERT_TRUE(endpoint.ok()) << endpoint.status();
-  world.to_b = *endpoint;
+  auto joined = Join(*world.a, *world.b);
+  ASSERT_TRUE(joined.ok()) << joined.status();
+  world.to_b = joined->first;
   const std::vector<int> ports = ListeningPorts();
   ASSERT_FALSE(ports.empty());
   world.loop->Spawn(kNode, Talk(&world, 100));
@@ -130,16 +131,6 @@ TEST(UcxStranger, BytesOfStrangersChangeNothingForPeers) {
   world.loop->Kill(kNode);
   EXPECT_EQ(world.sent, 100);
   EXPECT_EQ(world.arrived, 100);
-}
-
-TEST(UcxStranger, AddressesThatAreNotOursAreRefused) {
-  auto loop = Loop::Real();
-  auto transport = OpenUcxTransport(*loop, {});
-  ASSERT_TRUE(transport.ok()) << transport.status();
-  for (const std::string& address : {std::string(), std::string("nobody"), std::string(200, '\xff'),
-                                     std::string("bottega-ucx:short")}) {
-    EXPECT_FALSE((*transport)->Connect(address).ok());
-  }
 }
 
 }  // namespace

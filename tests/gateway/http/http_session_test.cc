@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <thread>
+
 #include "core/base/limits.h"
 #include "core/base/reason.h"
 #include "gateway/error_body.h"
@@ -16,15 +18,14 @@ class HttpSessionTest : public testing::Test {
  protected:
   void Start() {
     config_.port = 0;
-    HttpHandlers handlers;
-    handlers.check = [](const std::string& method, const std::string& path, const std::string&,
-                        const std::string&) {
+    handlers_.check = [](const std::string& method, const std::string& path, const std::string&,
+                         const std::string&) {
       RouteCheck check;
       if (path == "/missing") check.refusal = MakeError(Reason::kRouteNotFound, "no such route");
       check.takes_body = method == "POST";
       return check;
     };
-    handlers.serve = [](HttpRequest request, std::shared_ptr<Reply> reply) {
+    handlers_.serve = [](HttpRequest request, std::shared_ptr<Reply> reply) {
       if (request.path == "/events") {
         reply->StartEvents({{"Content-Type", "text/event-stream"}});
         reply->Write("data: 1\n\n");
@@ -35,7 +36,7 @@ class HttpSessionTest : public testing::Test {
       ReplyJson(*reply, 200, {{"path", request.path}, {"bytes", request.body.size()}},
                 request.request_id);
     };
-    absl::StatusOr<std::unique_ptr<HttpServer>> server = HttpServer::Start(config_, handlers);
+    absl::StatusOr<std::unique_ptr<HttpServer>> server = HttpServer::Start(config_, handlers_);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
   }
@@ -46,11 +47,42 @@ class HttpSessionTest : public testing::Test {
   }
 
   GatewayConfig config_;
+  HttpHandlers handlers_;
   std::unique_ptr<HttpServer> server_;
 };
 
 const std::string kGet = "GET /x HTTP/1.1\r\nHost: a\r\n";
 const std::string kPost = "POST /x HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
+
+// 0: nobody listens.
+int StatusOf(int port) {
+  try {
+    HttpClient client(port);
+    client.Send("GET", "/x");
+    return client.Read().status;
+  } catch (const boost::system::system_error&) {
+    return 0;
+  }
+}
+
+// A restarted gateway: the new one listens, the old one ends, and nobody is refused.
+TEST_F(HttpSessionTest, TheNextServerListensBeforeTheLastOneEnds) {
+  config_.share_port = true;
+  Start();
+  std::unique_ptr<HttpServer> first = std::move(server_);
+  EXPECT_EQ(StatusOf(first->port()), 0) << "it is not ready yet";
+  first->Listen();
+  while (StatusOf(first->port()) != 200) std::this_thread::yield();
+  config_.port = first->port();
+  absl::StatusOr<std::unique_ptr<HttpServer>> second = HttpServer::Start(config_, handlers_);
+  ASSERT_TRUE(second.ok()) << second.status();
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(StatusOf(config_.port), 200) << "only the first hears";
+  (*second)->Listen();
+  first->Drain();
+  for (int i = 0; i < 200; ++i) EXPECT_EQ(StatusOf(config_.port), 200) << i;
+  first.reset();
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(StatusOf(config_.port), 200) << i;
+}
 
 TEST_F(HttpSessionTest, AConnectionServesManyRequests) {
   Start();

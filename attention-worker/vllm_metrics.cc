@@ -1,0 +1,107 @@
+#include "attention-worker/vllm_metrics.h"
+
+#include <chrono>
+
+namespace bottega {
+namespace {
+
+using metrics::AddCounter;
+using metrics::AddGauge;
+
+constexpr double kLongestContext = 131072;  // of the token histograms' buckets
+
+double Seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
+
+metrics::Labels With(metrics::Labels labels, const char* name, const std::string& value) {
+  labels[name] = value;
+  return labels;
+}
+
+}  // namespace
+
+VllmMetrics::VllmMetrics(prometheus::Registry& r, const std::string& model)
+    : registry_(r),
+      labels_{{"model_name", model}, {"engine", "0"}},
+      running_(AddGauge(r, "vllm:num_requests_running", "Sequences that decode", labels_)),
+      waiting_(AddGauge(r, "vllm:num_requests_waiting", "Sequences in prefill or before", labels_)),
+      kv_usage_(AddGauge(r, "vllm:kv_cache_usage_perc", "KV cache in use, 0 to 1", labels_)),
+      prompt_tokens_(AddCounter(r, "vllm:prompt_tokens_total", "Prompt tokens", labels_)),
+      generation_tokens_(
+          AddCounter(r, "vllm:generation_tokens_total", "Generated tokens", labels_)),
+      preemptions_(AddCounter(r, "vllm:num_preemptions_total", "Preemptions", labels_)),
+      stopped_(AddCounter(r, "vllm:request_success_total", "Finished sequences",
+                          With(labels_, "finished_reason", "stop"))),
+      cut_(AddCounter(r, "vllm:request_success_total", "Finished sequences",
+                      With(labels_, "finished_reason", "length"))),
+      iteration_tokens_(r, "vllm:iteration_tokens_total", "Tokens of a step", metrics::RowBuckets(),
+                        labels_),
+      first_token_(r, "vllm:time_to_first_token_seconds", "Arrival here to the first token",
+                   metrics::TimeToFirstTokenBuckets(), labels_),
+      inter_token_(r, "vllm:inter_token_latency_seconds", "Between two tokens",
+                   metrics::InterTokenBuckets(), labels_),
+      per_output_token_(r, "vllm:request_time_per_output_token_seconds",
+                        "Mean time between tokens of a sequence", metrics::InterTokenBuckets(),
+                        labels_),
+      e2e_(r, "vllm:e2e_request_latency_seconds", "Arrival here to the last token",
+           metrics::EndToEndBuckets(), labels_),
+      queue_(r, "vllm:request_queue_time_seconds", "Arrival here to the first step",
+             metrics::EndToEndBuckets(), labels_),
+      prefill_(r, "vllm:request_prefill_time_seconds", "First step to the first token",
+               metrics::EndToEndBuckets(), labels_),
+      decode_(r, "vllm:request_decode_time_seconds", "First token to the last",
+              metrics::EndToEndBuckets(), labels_),
+      inference_(r, "vllm:request_inference_time_seconds", "First step to the last token",
+                 metrics::EndToEndBuckets(), labels_),
+      prompt_length_(r, "vllm:request_prompt_tokens", "Prompt tokens of a sequence",
+                     metrics::TokenBuckets(kLongestContext), labels_),
+      generation_length_(r, "vllm:request_generation_tokens", "Generated tokens of a sequence",
+                         metrics::TokenBuckets(kLongestContext), labels_),
+      max_generation_(r, "vllm:request_params_max_tokens", "max_tokens of a sequence",
+                      metrics::TokenBuckets(kLongestContext), labels_) {}
+
+void VllmMetrics::Pool(int block_tokens, int blocks) {
+  metrics::Labels labels = labels_;
+  labels["block_size"] = std::to_string(block_tokens);
+  labels["num_gpu_blocks"] = std::to_string(blocks);
+  AddGauge(registry_, "vllm:cache_config_info", "1; the KV pool is in the labels", labels).Set(1);
+}
+
+void VllmMetrics::Token(const Sequence& sequence, Time now, Finish finish) {
+  generation_tokens_.Increment();
+  if (!sequence.last_token) {
+    prompt_tokens_.Increment(static_cast<double>(sequence.spec.prompt_ids.size()));
+    first_token_.Observe(Seconds(now - sequence.submitted));
+    queue_.Observe(Seconds(*sequence.started - sequence.submitted));
+    prefill_.Observe(Seconds(now - *sequence.started));
+  } else {
+    inter_token_.Observe(Seconds(now - *sequence.last_token));
+  }
+  if (finish != Finish::kNone) Finished(sequence, now, finish);
+}
+
+void VllmMetrics::Finished(const Sequence& sequence, Time now, Finish finish) {
+  (finish == Finish::kStop ? stopped_ : cut_).Increment();
+  const Duration decoding = now - sequence.first_token.value_or(now);
+  const double gaps = static_cast<double>(sequence.generated()) - 1;
+  if (gaps > 0) per_output_token_.Observe(Seconds(decoding) / gaps);
+  e2e_.Observe(Seconds(now - sequence.submitted));
+  decode_.Observe(Seconds(decoding));
+  inference_.Observe(Seconds(now - *sequence.started));
+  prompt_length_.Observe(static_cast<double>(sequence.spec.prompt_ids.size()));
+  generation_length_.Observe(static_cast<double>(sequence.generated()));
+  max_generation_.Observe(static_cast<double>(sequence.spec.max_tokens));
+}
+
+void VllmMetrics::Publish(const Scheduler& scheduler, int running, double kv_usage) {
+  running_.Set(running);
+  waiting_.Set(static_cast<double>(scheduler.sequences().size()) - running);
+  kv_usage_.Set(kv_usage);
+  metrics::RaiseTo(preemptions_, static_cast<double>(scheduler.preemptions()));
+  for (metrics::LoopSeries* series :
+       {&iteration_tokens_, &first_token_, &inter_token_, &per_output_token_, &e2e_, &queue_,
+        &prefill_, &decode_, &inference_, &prompt_length_, &generation_length_, &max_generation_}) {
+    series->Publish();
+  }
+}
+
+}  // namespace bottega

@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""Goodput of a small cluster at 2, 5 and 10 times the load it carries, open loop.
+
+First the peak: a closed loop with as many clients as there are slots. Then Poisson arrivals at multiples of it; with
+--tries N every refused client tries again at once. Prints goodput (tokens a second of whole answers) against the
+peak, the time of refusals as a client sees it, what the workers computed for each token delivered, and the gateway's RSS.
+Client and cluster share the machine, and the client takes more of it the more is refused.
+Usage: bench/overload.py [--seconds S] [--tokens N] [--tries N]
+"""
+import argparse
+import asyncio
+import pathlib
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests/clients"))
+from cluster import TINY, running  # noqa: E402
+from open_loop import closed, goodput, opened, quantile  # noqa: E402
+
+
+def rss_mib(pid: int) -> float:
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--tokens", type=int, default=192)
+    parser.add_argument("--tries", type=int, default=1)
+    options = parser.parse_args()
+    flags = ("up", TINY, "--port", "0", "--attention-workers", "1", "--expert-workers", "2")
+    with running(*flags) as cluster:
+        gateway_pid = cluster.members()["gateway-0"][0]
+        attention = cluster.members()["attention-0"][1]
+
+        def computed() -> float:
+            return sum(cluster.series(attention, "bottega_attention_generation_tokens_total").values())
+        asyncio.run(closed(cluster.url, 64, 3, options.tokens))  # warm
+        peak = goodput(asyncio.run(closed(cluster.url, 64, options.seconds, options.tokens)))
+        print(f"peak {peak:.0f} tokens/s, closed loop of 64; answers of {options.tokens} tokens; "
+              f"{options.tries} tries; gateway {rss_mib(gateway_pid):.0f} MiB")
+        print(f"{'load':>5} {'goodput':>8} {'of peak':>8} {'answers':>8} {'refused':>8} {'other':>6} "
+              f"{'refusal p50':>12} {'p99':>8} {'computed/delivered':>19} {'RSS MiB':>8}")
+        for multiple in (2, 5, 10):
+            before = computed()
+            outcomes = asyncio.run(opened(cluster.url, multiple * peak / options.tokens,
+                                          options.seconds, options.tokens, options.tries))
+            refused = [o.seconds for o in outcomes if o.status in (429, 503)]
+            served = [o for o in outcomes if o.status == 200]
+            rate = goodput(outcomes)
+            delivered = sum(o.tokens for o in served)
+            print(f"{multiple:>4}x {rate:>8.0f} {rate / peak:>8.0%} {len(served):>8} {len(refused):>8} "
+                  f"{len(outcomes) - len(served) - len(refused):>6} "
+                  f"{quantile(refused, .5) * 1e3:>9.1f} ms {quantile(refused, .99) * 1e3:>5.1f} ms "
+                  f"{(computed() - before) / max(1, delivered):>19.3f} {rss_mib(gateway_pid):>8.0f}")
+
+
+if __name__ == "__main__":
+    main()

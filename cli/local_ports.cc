@@ -1,0 +1,73 @@
+#include "cli/local_ports.h"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "core/base/reason.h"
+
+namespace bottega {
+
+absl::StatusOr<int> LocalPorts::Take() {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  held_.push_back(fd);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof address;
+  if (fd < 0 || bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
+      getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) {
+    return MakeError(Reason::kInternalError, "no free port on 127.0.0.1");
+  }
+  return ntohs(address.sin_port);
+}
+
+void LocalPorts::Release() {
+  for (int fd : held_) close(fd);
+  held_.clear();
+}
+
+absl::Status CheckFree(const std::string& host, int64_t port) {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int on = 1;
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  const bool valid = inet_pton(AF_INET, host.c_str(), &address.sin_addr) == 1;
+  const bool free = !valid || bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+  close(fd);
+  if (free) return absl::OkStatus();
+  return absl::UnavailableError(
+      fmt::format("cannot listen at {}:{}: the port is in use", host, port));
+}
+
+bool IsReady(const std::string& host, int port) {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const timeval limit{.tv_sec = 0, .tv_usec = 200'000};
+  setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  inet_pton(AF_INET, host.c_str(), &address.sin_addr);
+  if (address.sin_addr.s_addr == 0) address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  const std::string request = "GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+  char answer[64] = {};
+  const bool ok = connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 &&
+                  send(fd, request.data(), request.size(), MSG_NOSIGNAL) > 0 &&
+                  recv(fd, answer, sizeof answer - 1, 0) > 0;
+  close(fd);
+  return ok && std::string_view(answer).substr(0, 12) == "HTTP/1.1 200";
+}
+
+bool IsReady(const std::string& address) {
+  const size_t colon = address.rfind(':');
+  return IsReady(address.substr(0, colon), std::atoi(address.c_str() + colon + 1));
+}
+
+}  // namespace bottega

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+namespace bottega {
+
+// Ports nobody listens on at this moment, all different. Known beforehand, because a process that
+// is restarted must come back where the others look for it.
+class LocalPorts {
+ public:
+  ~LocalPorts() { Release(); }
+  absl::StatusOr<int> Take();
+  // From here on the processes that were told of them may listen there.
+  void Release();
+
+ private:
+  std::vector<int> held_;
+};
+
+// A port asked for by number must be free now: better said here than by a child that keeps dying.
+absl::Status CheckFree(const std::string& host, int64_t port);
+
+// GET /ready answers 200. Loopback and tiny: asked from the loop, with a short timeout.
+bool IsReady(const std::string& host, int port);
+bool IsReady(const std::string& address);  // host:port
+
+}  // namespace bottega

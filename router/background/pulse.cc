@@ -1,0 +1,27 @@
+#include "router/background/pulse.h"
+
+#include "router/ops/watch.h"
+
+namespace bottega::router {
+namespace {
+
+constexpr Duration kInterval = std::chrono::milliseconds(200);
+
+}  // namespace
+
+Task<void> RunPulse(std::shared_ptr<RouterState> state) {
+  internal::v1::RouterMessage pulse;
+  pulse.mutable_pulse();
+  Loop& loop = state->context.loop;
+  while (!state->stopping) {
+    if (!state->MayWrite()) {
+      EndTerm(*state, "this router stood still");
+      co_return;
+    }
+    state->awake_until = loop.Now() + state->config.liveness.dead_after / 2;
+    for (auto& [id, record] : state->members) SendOrEnd(record, pulse);
+    co_await loop.Sleep(kInterval);
+  }
+}
+
+}  // namespace bottega::router

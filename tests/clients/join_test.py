@@ -1,0 +1,130 @@
+"""Who may join a running cluster, and who not: workers of another model, numerics or protocol are
+refused with a clear word and counted; a second process of a live name takes it over; a worker that
+fails its self-test is given no rows; one that joins under load is used, and drained without a loss.
+"""
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import unittest
+
+import openai
+
+from cluster import BIN, ROOT, TINY, running
+from streams import Load, expected, status, wait
+
+NEXT = pathlib.Path(os.environ.get("BOTTEGA_TESTS", BIN.parent / "tests"))
+STREAMS, TOKENS = 8, 60
+REFUSED = 3  # exit code
+
+
+class Join(unittest.TestCase):
+    @contextlib.contextmanager
+    def started(self, program, *arguments):
+        """A process by hand; its lines are in `lines`, all of them once it has ended."""
+        process = subprocess.Popen([program, *arguments], stdin=subprocess.DEVNULL, text=True,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+            process.stderr.close()
+
+    def worker(self, cluster, name, *more, program=BIN / "bottega-expert", model=TINY):
+        return self.started(program, model, "--router", cluster.routers, "--name", name, *more)
+
+    def changes(self, cluster, change):
+        series = cluster.series(cluster.members()["router"][1],
+                                "bottega_router_member_changes_total")
+        return sum(value for key, value in series.items() if f'change="{change}"' in key)
+
+    def moves(self, cluster, reason):
+        series = cluster.series(cluster.members()["router"][1],
+                                "bottega_router_expert_moves_total")
+        return sum(value for key, value in series.items() if f'reason="{reason}"' in key)
+
+    def held(self, cluster, name):
+        table = status(cluster.routers)
+        ids = [member["id"] for member in table["members"] if member["name"] == name]
+        return sum(ids[0] in replicas for layer in table["replicas"] for replicas in layer) \
+            if ids else 0
+
+    def assert_refused(self, process, words):
+        _, said = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, REFUSED, said)
+        self.assertRegex(said, words)
+
+    def test_strangers_are_refused(self):
+        with running("up", TINY, "--port", "0", "--expert-workers", "2") as cluster:
+            client = openai.OpenAI(base_url=cluster.url + "/v1", api_key="none", timeout=120)
+            calm = expected(client, STREAMS, TOKENS)
+            members = len(status(cluster.routers)["members"])
+            other = ROOT / "tests/fixtures/random-qwen3moe"
+            newer = "speaks protocols 2 to 2, this cluster 1"
+            with Load(client, STREAMS, TOKENS) as load:
+                with self.worker(cluster, "other-model", model=other) as process:
+                    self.assert_refused(process, "serves model .*, this cluster serves")
+                with self.worker(cluster, "other-rows", "--row-type", "f32") as process:
+                    self.assert_refused(process, "computes .*-f32, this cluster computes .*-bf16")
+                for role in ("expert", "attention"):
+                    with self.worker(cluster, f"newer-{role}",
+                                     program=NEXT / f"bottega-{role}-next") as process:
+                        self.assert_refused(process, newer)
+            self.assertEqual(self.changes(cluster, "refused"), 4, "the alarm")
+            self.assertEqual(len(status(cluster.routers)["members"]), members)
+            self.assertEqual(load.errors, [])
+            for number, answer in load.answers:
+                self.assertEqual(answer, calm[number])
+
+    def test_a_newer_router_refuses_older_workers(self):
+        with self.started(NEXT / "bottega-router-next", "--port", "0") as router:
+            address = next(match[1] for line in router.stderr
+                           if (match := re.search(r"router at (\S+?),", line)))
+            with self.started(BIN / "bottega-expert", TINY, "--router", address) as worker:
+                self.assert_refused(worker, "speaks protocols 1 to 1, this cluster 2")
+
+    def test_the_older_of_two_processes_of_one_name_is_fenced(self):
+        with running("up", TINY, "--port", "0", "--expert-workers", "2", "--replication",
+                     "2") as cluster:
+            client = openai.OpenAI(base_url=cluster.url + "/v1", api_key="none", timeout=120)
+            calm = expected(client, STREAMS, TOKENS)
+            with Load(client, STREAMS, TOKENS) as load:
+                with self.worker(cluster, "expert-0") as second:
+                    wait("the older one's end", lambda: cluster.find(r"^died +expert-0"))
+                    # Its supervisor starts it again: now that is the newer one.
+                    second.communicate(timeout=60)
+            self.assertGreaterEqual(self.changes(cluster, "replaced"), 2, "the alarm")
+            self.assertEqual(load.errors, [])
+            for number, answer in load.answers:
+                self.assertEqual(answer, calm[number])
+
+    def test_a_worker_joins_under_load_and_is_drained(self):
+        with running("up", TINY, "--port", "0", "--expert-workers", "2", "--replication",
+                     "2") as cluster:
+            client = openai.OpenAI(base_url=cluster.url + "/v1", api_key="none", timeout=120,
+                                   max_retries=0)
+            calm = expected(client, STREAMS, TOKENS)
+            with Load(client, STREAMS, TOKENS) as load:
+                with self.worker(cluster, "broken", "--faults", "ew.compute=corrupt") as broken:
+                    said = next(line for line in broken.stderr if "is not served" in line)
+                    self.assertIn("self-test", said)
+                    self.assertEqual(self.held(cluster, "broken"), 0)
+                with self.worker(cluster, "expert-2") as joined:
+                    wait("its experts", lambda: self.held(cluster, "expert-2") > 0)
+                    self.assertGreater(self.moves(cluster, "join"), 0)
+                    soon = len(load.answers) + STREAMS
+                    wait("answers with it", lambda: len(load.answers) >= soon)
+                    joined.send_signal(signal.SIGTERM)
+                    joined.communicate(timeout=60)
+                    self.assertEqual(joined.returncode, 0)
+                    self.assertGreater(self.moves(cluster, "drain"), 0)
+            self.assertEqual(load.errors, [])
+            for number, answer in load.answers:
+                self.assertEqual(answer, calm[number])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

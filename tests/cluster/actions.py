@@ -1,0 +1,292 @@
+"""What the events of a scenario do to a cell."""
+import http.client
+import os
+import random
+import resource
+import signal
+import socket
+import threading
+import time
+import urllib.parse
+
+from cell import Cell, role_of
+from load import Progress
+from scenario import Action, Event, Scenario, seconds
+
+WAIT_LIMIT_S = 60  # hang limits, not measurements
+SLOW_PERIOD_S = 0.01
+TIME_FACTOR = 20  # in the suite a time fails only past so many times its target
+
+
+class Actions:
+    """Runs the events of one trial; `failures` is what went wrong in them."""
+
+    def __init__(self, scenario: Scenario, cell: Cell, seed: int, strict: bool):
+        self.scenario, self.cell, self.network = scenario, cell, cell.place
+        self.chooser = random.Random(seed)
+        self.factor = 1 if strict else TIME_FACTOR
+        self.failures: list[str] = []
+        self.struck = 0  # actions done
+        self._undo: list = []  # what calm() ends
+        self._threads: list[threading.Thread] = []
+        self._over = threading.Event()
+
+    # Triggers.
+
+    def before(self):
+        for event in self.scenario.events:
+            if event.trigger == "before":
+                self._chain(event)
+
+    def begin(self, progress: Progress):
+        self._start = time.monotonic()
+        for event in self.scenario.events:
+            if event.trigger != "before":
+                thread = threading.Thread(target=self._run, args=(event, progress), daemon=True)
+                thread.start()
+                self._threads.append(thread)
+
+    def join(self):
+        """The load is over: `every` ends, chains that have begun are brought to their end."""
+        for thread in self._threads:
+            thread.join()
+        self._over.set()
+
+    def calm(self):
+        """Everything that an event left wrong is put right: the run's second phase."""
+        self.join()
+        for undo in reversed(self._undo):
+            undo()
+        self._undo.clear()
+        for name, process in self.cell.processes.items():
+            if process.child is None and not process.wanted:
+                self.cell.launch(name)
+
+    def _run(self, event: Event, progress: Progress):
+        if event.trigger == "token":
+            if progress.wait_token(int(event.value)):
+                self._chain(event)
+            else:
+                self.failures.append(f"no stream came to token {event.value:g}")
+        elif event.trigger == "time":
+            progress.wait_end(self._start + event.value - time.monotonic())
+            if progress.over:
+                self.failures.append(f"the load was over before {event.value:g} s")
+            else:
+                self._chain(event)
+        else:
+            turn = 1
+            while not progress.wait_end(self._start + turn * event.value - time.monotonic()):
+                self._chain(event)
+                turn += 1
+
+    def _chain(self, event: Event):
+        for action in event.actions:
+            try:
+                self._do(action)
+            except (OSError, ValueError, TimeoutError) as error:
+                self.failures.append(f"line {action.line}: {action.verb} {' '.join(action.words)}: "
+                                     f"{error}")
+                return
+
+    def _do(self, action: Action):
+        if action.verb != "sleep":
+            self.cell.clock.log(f"event: {action.verb} {' '.join(action.words)}")
+            self.struck += 1
+        getattr(self, f"do_{action.verb}")(*action.words)
+
+    def _who(self, words) -> tuple[list[str], list[str]]:
+        """The names that `[any|busy|all] WHO` means now, and the words after it."""
+        if words[0] not in ("any", "busy", "all"):
+            return [words[0]], list(words[1:])
+        pool = self.cell.alive(words[1])
+        if words[0] == "busy":
+            pool = [n for n in pool
+                    if self.cell.series(n, "bottega_attention_requests_running") > 0]
+        if words[0] != "all":
+            pool = [self.chooser.choice(pool)] if pool else []
+        return pool, list(words[2:])
+
+    def _group(self, words: str, other: str = "") -> list[str]:
+        if words == "rest":
+            return [n for n in self.cell.processes if n not in other.split(",")]
+        return [n for one in words.split(",") for n in self.cell.processes
+                if one in (n, role_of(n)) or (one == "worker" and role_of(n) in ("aw", "ew"))]
+
+    # Processes.
+
+    def do_sleep(self, duration):
+        time.sleep(float(duration))
+
+    def do_kill(self, *words):
+        number = signal.SIGKILL
+        if words[0].startswith("-"):
+            text = words[0][1:]
+            number = int(text) if text.isdigit() else getattr(signal, f"SIG{text}")
+            words = words[1:]
+        for name in self._who(words)[0]:
+            self.cell.clock.log(f"signal {number:d} to {name}")
+            self.cell.signal(name, number)
+
+    def do_stop(self, *words):
+        names, rest = self._who(words)
+        for name in names:
+            self.cell.clock.log(f"signal 19 to {name}")
+            self.cell.signal(name, signal.SIGSTOP)
+            self._undo.append(lambda name=name: self.cell.signal(name, signal.SIGCONT))
+        if rest:
+            time.sleep(seconds(rest[1]))
+            for name in names:
+                self.do_cont(name)
+
+    def do_cont(self, *words):
+        for name in self._who(words)[0]:
+            self.cell.signal(name, signal.SIGCONT)
+
+    def do_restart(self, name):
+        self.cell.launch(name)
+
+    def do_wait(self, what, *words):
+        words = list(words)
+        limit, target = WAIT_LIMIT_S, None
+        if "within" in words:
+            target = seconds(words[-1])
+            limit = min(limit, self.factor * target)
+            words = words[:-2]
+        begin = time.monotonic()
+        if what == "ready" and not words:
+            self.cell.wait_whole(limit)
+        elif what == "ready":
+            self._wait_ready(words[0], limit)
+        elif what == "down":
+            for name in self._who(words)[0]:
+                if not self.cell.wait_down(name, limit):
+                    raise TimeoutError(f"{name} still runs after {limit:.1f} s")
+        else:
+            raise ValueError("wait ready or wait down")
+        self.cell.clock.log(f"waited {time.monotonic() - begin:.3f} s")
+
+    def _wait_ready(self, name: str, limit: float):
+        import cluster
+        deadline = time.monotonic() + limit
+        while not cluster.is_ready(self.cell.processes[name].admin):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{name} is not ready after {limit:.1f} s")
+            time.sleep(0.02)
+
+    def do_arm(self, name, plan):
+        for one in self._group(name):
+            process, lives = self.cell.processes[one], self.cell.processes[one].lives
+            arm(process.admin, plan)
+
+            def disarm(process=process, lives=lives):
+                if process.lives == lives and process.child:
+                    for part in plan.split(","):
+                        _admin(process.admin, "DELETE", "/faults?" + part.split("=")[0])
+            self._undo.append(disarm)
+
+    def do_limit(self, name, what, number):
+        pid = self.cell.processes[name].pid
+        old = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (int(number), old[1]))
+
+        def back():
+            if self.cell.processes[name].pid == pid:
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, old)
+        self._undo.append(back)
+
+    def do_slow(self, name, percent, *rest):
+        """Stopped most of the time: portable, where a cgroup's quota is not always to be had."""
+        share = float(percent.rstrip("%")) / 100
+        pid = self.cell.processes[name].pid
+        ended = threading.Event()
+
+        def turn():
+            while not ended.is_set():
+                for number, pause in ((signal.SIGSTOP, 1 - share), (signal.SIGCONT, share)):
+                    try:
+                        os.kill(pid, number)
+                    except ProcessLookupError:
+                        return
+                    time.sleep(SLOW_PERIOD_S * pause)
+        thread = threading.Thread(target=turn, daemon=True)
+        thread.start()
+
+        def back():
+            ended.set()
+            thread.join()
+        if rest:
+            time.sleep(seconds(rest[1]))
+            back()
+        else:
+            self._undo.append(back)
+
+    def do_crowd(self, name, count, *rest):
+        """So many idle connections to the port of `name`."""
+        address = (self.network.address(name), self.network.port(name))
+        held = []
+        for _ in range(int(count)):
+            try:
+                held.append(socket.create_connection(address, timeout=2))
+            except OSError:
+                break  # its queue is full: as meant
+
+        def back():
+            for one in held:
+                one.close()
+        if rest:
+            time.sleep(seconds(rest[1]))
+            back()
+        else:
+            self._undo.append(back)
+
+    # The network; only in namespaces.
+
+    def do_cut(self, left, *right):
+        self.network.drop(self._group(left), self._group(right[-1], left), right[0] == "->")
+        self._undo.append(self.network.heal)
+
+    def do_reject(self, left, right):
+        self.network.reject(self._group(left), self._group(right, left))
+        self._undo.append(self.network.heal)
+
+    def do_lose(self, percent, left, right):
+        self.network.lose(self._group(left), self._group(right, left),
+                          float(percent.rstrip("%")))
+        self._undo.append(self.network.heal)
+
+    def do_heal(self):
+        self.network.heal()
+
+    def do_proxy(self, name, *faults):
+        self.network.proxy(name, list(faults))
+        self._undo.append(lambda: self.network.proxy(name, []))
+
+    def do_shape(self, name, rate):
+        self.network.shape(name, rate)
+        self._undo.append(lambda: self.network.shape(name, ""))
+
+
+def _admin(address: str, method: str, target: str) -> tuple[int, str]:
+    connection = http.client.HTTPConnection(address, timeout=10)
+    try:
+        connection.request(method, target)
+        reply = connection.getresponse()
+        return reply.status, reply.read().decode()
+    finally:
+        connection.close()
+
+
+def arm(admin: str, plan: str):
+    """Arms fault points of a live process; ValueError says what it did not understand."""
+    status, text = _admin(admin, "POST", "/faults?" + urllib.parse.quote(plan, safe="=,:@/+."))
+    if status != 200:
+        raise ValueError(f"/faults answers {status}: {text.strip()}")
+
+
+def hits(admin: str, point: str) -> int:
+    """How often a living process has passed an armed point."""
+    status, text = _admin(admin, "GET", "/faults")
+    if status != 200:
+        return 0
+    return sum(int(line.split()[1]) for line in text.splitlines() if line.split()[0] == point)

@@ -1,0 +1,205 @@
+// W16, W17, W19, W21 at every step of a request: its attention worker is lost in each prefill chunk
+// and at each token, and the answer is the one without faults, logprobs to the bit.
+// BOTTEGA_FABRIC_SEEDS=n sweeps n seeds of the network.
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <optional>
+
+#include "core/base/check.h"
+#include "gateway/json.h"
+#include "observability/log.h"
+#include "tests/fabric/cluster_requests.h"
+#include "tests/fabric/cluster_world.h"
+
+namespace bottega::fabric {
+namespace {
+
+using namespace std::chrono_literals;
+using gateway::Api;
+using gateway::Json;
+
+constexpr int64_t kChunk = 4;            // prompt tokens in one step
+constexpr int kPrompt = 13;              // four chunks, the last of one token
+constexpr uint64_t kStepAfterToken = 8;  // chunks of prompt and what is resumed, and a token
+constexpr Duration kLong = 60s;
+constexpr Duration kFine = 5us;  // shorter than any step
+constexpr char kCount[] = "aw.step=sleep:0ms,aw.before_emit=sleep:0ms";
+
+enum class Loss {
+  kKilled,         // as a step begins
+  kKilledSampled,  // between sampling and emitting
+  kCut,            // from the gateway, both ways, and back again: a zombie that goes on working
+};
+
+// What a replay has to rebuild: random state, logprobs, stop strings, several choices, text.
+std::vector<Json> Requests() {
+  std::vector<int> prompt;
+  for (int i = 0; i < kPrompt; ++i) prompt.push_back((i * 71 + 5) % 1000);
+  const Json plain = {{"prompt", prompt},         {"max_tokens", 24}, {"ignore_eos", true},
+                      {"return_token_ids", true}, {"logprobs", 3},    {"seed", 11}};
+  Json greedy = plain, seeded = plain, choices = plain, stops = plain;
+  greedy["temperature"] = 0;
+  seeded.update({{"temperature", 1.2}, {"top_p", 0.9}, {"stream", true}});
+  choices.update({{"temperature", 1}, {"n", 3}, {"max_tokens", 8}});
+  stops.update({{"temperature", 1}, {"stop", {"zq", "never said"}}, {"stream", true}});
+  return {greedy, seeded, choices, stops};
+}
+
+class Sweep {
+ public:
+  explicit Sweep(uint64_t seed)
+      : world_(
+            {.seed = seed, .attention_workers = 2, .expert_workers = 2, .prefill_tokens = kChunk}) {
+    CHECK(world_.BecomeReady());
+    blocks_ = world_.gateway().workers().Workers().front().free_blocks;
+  }
+
+  // Loses the request's worker at its `step`-th step; false if it has none so late.
+  bool Lose(const Json& request, Loss loss, uint64_t step, const std::string& expected) {
+    EXPECT_TRUE(world_.BecomeReady());
+    const std::string point = loss == Loss::kKilledSampled ? "aw.before_emit" : "aw.step";
+    for (uint32_t i = 0; i < 2; ++i) Arm(i, loss, step);
+    const auto answer = world_.Ask(Api::kCompletion, request.dump());
+    std::optional<uint32_t> owner;
+    world_.RunUntil(
+        [&] {
+          for (uint32_t i = 0; i < 2; ++i) {
+            if (world_.attention_faults(i).hits(point) >= step) owner = i;
+          }
+          return owner.has_value() || answer->done();
+        },
+        kLong, kFine);
+    if (owner) Strike(*owner, loss);
+    EXPECT_TRUE(world_.RunUntil([&] { return answer->done(); }, kLong));
+    const std::string got = Comparable(*answer);
+    const auto other = std::ranges::mismatch(got, expected).in1 - got.begin();
+    EXPECT_TRUE(got == expected) << "loss " << static_cast<int>(loss) << " at step " << step
+                                 << ", differs at " << other << ": " << got.substr(other, 200);
+    if (owner) Restore(*owner, loss);
+    return owner.has_value();
+  }
+
+  std::string Calm(const Json& request) {
+    EXPECT_TRUE(world_.BecomeReady());
+    const auto answer = world_.Ask(Api::kCompletion, request.dump());
+    EXPECT_TRUE(world_.RunUntil([&] { return answer->done(); }, kLong));
+    EXPECT_EQ(answer->status(), 200) << answer->body();
+    return Comparable(*answer);
+  }
+
+  // Kills the request's worker `times` times, each time after a token of it: sooner, it would be
+  // taken for the cause. The client's status.
+  int LoseAgainAndAgain(const Json& request, int times) {
+    EXPECT_TRUE(world_.BecomeReady());
+    const auto answer = world_.Ask(Api::kCompletion, request.dump());
+    for (int i = 0; i < times; ++i) {
+      for (uint32_t w = 0; w < 2; ++w) Arm(w, Loss::kKilled, kStepAfterToken);
+      std::optional<uint32_t> owner;
+      world_.RunUntil(
+          [&] {
+            for (uint32_t w = 0; w < 2; ++w) {
+              if (world_.attention_faults(w).hits("aw.step") >= kStepAfterToken) owner = w;
+            }
+            return owner.has_value() || answer->done();
+          },
+          kLong, kFine);
+      if (!owner) break;
+      Strike(*owner, Loss::kKilled);
+      world_.StartAttention(*owner);
+    }
+    EXPECT_TRUE(world_.RunUntil([&] { return answer->done(); }, kLong));
+    return answer->status();
+  }
+
+  // "" once both workers are there and nobody holds a block or a frame.
+  std::string Held() {
+    std::string held;
+    world_.RunUntil(
+        [&] {
+          held.clear();
+          const auto workers = world_.gateway().workers().Workers();
+          if (workers.size() != 2) held = fmt::format("{} workers", workers.size());
+          for (const auto& worker : workers) {
+            if (worker.free_blocks != blocks_)
+              held = fmt::format("{} of {} blocks", worker.free_blocks, blocks_);
+          }
+          if (const size_t frames = world_.frames_leased()) held = fmt::format("{} frames", frames);
+          return held.empty();
+        },
+        kLong);
+    return held;
+  }
+
+ private:
+  void Arm(uint32_t worker, Loss loss, uint64_t step) {
+    FaultPoints& faults = world_.attention_faults(worker);
+    ASSERT_TRUE(faults.Arm(kCount).ok());
+    // Sampled and not told: what a kill there leaves behind.
+    if (loss != Loss::kKilledSampled) return;
+    ASSERT_TRUE(faults.Arm("aw.before_emit=error@" + std::to_string(step)).ok());
+  }
+  void Strike(uint32_t worker, Loss loss) {
+    world_.attention_faults(1 - worker).Disarm("aw.before_emit");
+    if (loss != Loss::kCut) return world_.KillAttention(worker);
+    const NodeId node = *world_.attention_node(worker);
+    world_.network().Cut(node, world_.gateway_node());
+    world_.network().Cut(world_.gateway_node(), node);
+  }
+  void Restore(uint32_t worker, Loss loss) {
+    if (loss != Loss::kCut) return world_.StartAttention(worker);
+    const NodeId node = *world_.attention_node(worker);
+    world_.network().Heal(node, world_.gateway_node());
+    world_.network().Heal(world_.gateway_node(), node);
+  }
+
+  ClusterWorld world_;
+  uint32_t blocks_ = 0;  // of an attention worker's pool
+};
+
+uint64_t Seeds() {
+  const char* value = std::getenv("BOTTEGA_FABRIC_SEEDS");
+  return value == nullptr ? 1 : std::strtoull(value, nullptr, 10);
+}
+
+class AttentionSweepTest : public testing::TestWithParam<Loss> {
+ protected:
+  static void SetUpTestSuite() { OpenLogSink({.least = LogLevel::kError}); }
+};
+
+TEST_P(AttentionSweepTest, EveryStepOfARequestMayLoseItsWorker) {
+  for (uint64_t seed = 1; seed <= Seeds(); ++seed) {
+    Sweep sweep(seed);
+    for (const Json& request : Requests()) {
+      // Choices are at both workers: the one that lives on would lose what it sampled, too.
+      if (GetParam() == Loss::kKilledSampled && request.contains("n")) continue;
+      const std::string expected = sweep.Calm(request);
+      uint64_t steps = 0;
+      while (sweep.Lose(request, GetParam(), steps + 1, expected)) ++steps;
+      // Every chunk but the last emits nothing; then a token a step.
+      const uint64_t tokens = request["max_tokens"];
+      const uint64_t chunks = (kPrompt + kChunk - 1) / kChunk;
+      const bool sampled = GetParam() == Loss::kKilledSampled;
+      if (!request.contains("stop")) {
+        EXPECT_GE(steps, sampled ? tokens : tokens + chunks - 1) << "seed " << seed;
+      }
+      EXPECT_EQ(sweep.Held(), "") << "seed " << seed;
+      if (HasFailure()) return;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Losses, AttentionSweepTest,
+                         testing::Values(Loss::kKilled, Loss::kKilledSampled, Loss::kCut));
+
+TEST(AttentionLossesTest, ARequestGoesOnThreeTimesAndThenEnds) {
+  Sweep sweep(1);
+  const Json request = Requests().front();
+  EXPECT_EQ(sweep.LoseAgainAndAgain(request, limits::kMigrationsMax), 200);
+  EXPECT_EQ(sweep.LoseAgainAndAgain(request, limits::kMigrationsMax + 1), 503);
+}
+
+}  // namespace
+}  // namespace bottega::fabric
