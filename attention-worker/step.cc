@@ -83,14 +83,16 @@ Task<absl::Status> Engine::Experts(int layer, FramePhase phase) {
   if (block_.Gate(layer, tokens, scratch_) > 0) {
     std::vector<int32_t> bad;
     for (int32_t token = 0; token < tokens; ++token) {
-      if (scratch_.bad.As<uint8_t>()[token] == 0) continue;
-      bad.push_back(token);
-      // No worker is shown a row that is not finite: it would be blamed for the answer.
-      std::memset(scratch_.rows.data() + token * row_bytes, 0, row_bytes);
+      if (scratch_.bad.As<uint8_t>()[token] != 0) bad.push_back(token);
     }
     FailTokens(bad, MakeError(Reason::kInternalError, "a router logit is not a finite number"));
   }
   MarkRows();
+  // What has failed goes through the rest of the step, but no worker is shown it: it would be
+  // blamed for what it makes of numbers that are not finite, or die as others did.
+  for (const auto& [token, why] : failed_) {
+    std::memset(scratch_.rows.data() + token * row_bytes, 0, row_bytes);
+  }
   const DispatchRequest request{.request_key = step_key_,
                                 .layer = LayerId{static_cast<uint16_t>(layer)},
                                 .phase = phase,

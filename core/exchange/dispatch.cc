@@ -176,20 +176,33 @@ void Dispatcher::Impl::Advance(ActiveDispatch& active) {
   }
 }
 
-// Two workers were lost under a request's rows: chance, or their doing. They go once more, but one
-// request at a time, to one worker, when nothing else of this dispatch is out: a third death is
-// then theirs, and takes nobody else's rows along.
+// A worker was lost under a request's rows: the lost ones go again when its other rows have come
+// back, for if they are the cause, those at other workers bring these down in the same moment. Two
+// were lost: chance, or their doing. They go once more, but one request at a time, to one worker,
+// when nothing else of this dispatch is out: a third death is then theirs, and takes nobody else's
+// rows along.
 void Dispatcher::Impl::PostWaiting(ActiveDispatch& active) {
   entries_.clear();
   alone_.clear();
-  bool any_out = false;
+  owners_out_.clear();  // ascending, as the rows of a request lie together
   for (uint32_t e = 0; e < active.state.size(); ++e) {
-    any_out |= active.state[e] == EntryState::kOut;
+    if (active.state[e] == EntryState::kOut) owners_out_.push_back(OwnerOf(active, e));
+  }
+  bool held = false;
+  for (uint32_t e = 0; e < active.state.size(); ++e) {
     if (active.state[e] != EntryState::kWaiting) continue;
-    (active.deaths[e] >= kDeathsTogetherMax ? alone_ : entries_).push_back(e);
+    if (active.deaths[e] >= kDeathsTogetherMax) {
+      alone_.push_back(e);
+    } else if (active.deaths[e] > 0 &&
+               std::ranges::binary_search(owners_out_, OwnerOf(active, e))) {
+      held = true;
+    } else {
+      entries_.push_back(e);
+    }
   }
   Post(active, entries_, Mode::kPlain);
-  if (alone_.empty() || any_out || !entries_.empty() || loop_.Now() < active.alone_at) return;
+  const bool others = held || !entries_.empty() || !owners_out_.empty();
+  if (alone_.empty() || others || loop_.Now() < active.alone_at) return;
   const int32_t owner = OwnerOf(active, alone_.front());
   std::erase_if(alone_, [&](uint32_t e) { return OwnerOf(active, e) != owner; });
   Post(active, alone_, Mode::kAlone);

@@ -304,7 +304,8 @@ void Dispatcher::Impl::Lose(uint64_t sequence, Loss loss) {
   bool again = false;
   for (uint32_t e : flight.entries) {
     --active.outstanding[e];
-    if (loss == Loss::kBusy) --active.attempts[e];  // refused is not tried
+    // Refused is not tried; a wrong answer is held against its worker, which has few of them.
+    if (loss == Loss::kBusy || loss == Loss::kMismatch) --active.attempts[e];
     if (active.state[e] != EntryState::kOut || active.outstanding[e] > 0) continue;
     if (kPlantedBug == PlantedBug::kDroppedRetry && loss == Loss::kLost) continue;
     active.state[e] = EntryState::kWaiting;

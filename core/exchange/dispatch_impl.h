@@ -189,6 +189,7 @@ class Dispatcher::Impl {
   // Scratch of Post.
   std::vector<uint32_t> entries_;
   std::vector<uint32_t> alone_;
+  std::vector<int32_t> owners_out_;
   std::vector<RouteNeed> need_;
   std::vector<int32_t> slot_of_expert_;  // [experts]: index in need_
   Routing routing_;

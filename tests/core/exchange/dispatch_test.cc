@@ -662,6 +662,24 @@ TEST_F(DispatchTest, AWorkerOfWrongFramesIsQuarantinedUntilTheRouterTrustsIt) {
   EXPECT_TRUE(dispatcher_->bad_workers().empty());
 }
 
+// Where nobody else can be asked, what answered wrongly is asked again: three times it may be lost
+// besides.
+TEST_F(DispatchTest, AWrongAnswerIsNoAttempt) {
+  ScriptedWorker& one = AddWorker();
+  EverythingOn({MemberId{1}});
+  one.on_forward = [asked = 0](ScriptedWorker& self, const FrameView& view) mutable {
+    ++asked;
+    if (asked <= 2) return self.Reply(view, [](FrameHeader& h) { h.layer ^= 1; });
+    if (asked <= 4) return self.Nack(view, FrameReason::kCorrupt);
+    self.Reply(view);
+  };
+  auto job = Start(1);
+  loop_->Run();
+  ExpectWhole(*job);
+  EXPECT_EQ(one.forwards.size(), 5u);
+  EXPECT_EQ(one.forwards.back().attempt, limits::kAttemptsMax);
+}
+
 // One changed bit under a good CRC: `times` replies, then none.
 void FlipsABit(ScriptedWorker& worker, int times) {
   worker.on_forward = [left = times](ScriptedWorker& self, const FrameView& view) mutable {
