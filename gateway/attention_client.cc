@@ -53,7 +53,7 @@ struct AttentionClients::Worker {
   uint32_t blocks_most = 0;     // most free blocks ever seen: its pool
   size_t live = 0;
   Time heard{};          // last, or when it was first given something to say
-  bool we_left = false;  // its stream ended because the table said so
+  bool drained = false;  // it left the table as it should, and was not dropped from it
   Time rest_until{};
 };
 
@@ -84,7 +84,7 @@ void AttentionClients::UpdateTable(const TableSnapshot& table) {
   }
   for (auto& [id, worker] : workers_) {  // those that left
     worker->wanted = false;
-    worker->we_left = true;
+    worker->drained = worker->member.state == MemberState::kDraining;
     worker->changed.Wake();
     if (worker->stream != nullptr) worker->stream->Close(absl::CancelledError("left the table"));
   }
@@ -234,7 +234,7 @@ void AttentionClients::Lose(const std::shared_ptr<Worker>& worker, const absl::S
     event.sequence = live.sequence;
     event.worker = worker->member.id;
     event.status = why;
-    event.by_itself = !worker->we_left;
+    event.drained = worker->drained;
     if (!live.events->Push(std::move(event))) {
       live.events->Close(absl::InternalError("events not read"));
     }

@@ -177,7 +177,7 @@ absl::Status LiveRequest::OnLost(int index, const RequestEvent& event) {
   Sequence& sequence = sequences_[index];
   if (sequence.choice->ended()) return absl::OkStatus();
   sequence.suspect = true;
-  if (!sequence.on_trial || !event.by_itself) return Migrate(index, event.status);
+  if (!sequence.on_trial || event.drained) return Migrate(index, event.status);
   sequence.running = false;
   if (!sequence.lost_at) sequence.lost_at = gateway_.context().loop.Now();
   const Incarnation where = *sequence.on_trial;

@@ -13,7 +13,7 @@ struct RequestEvent {
   enum class Kind {
     kToken,    // `token`
     kEnded,    // the worker ended it without a token: `ended`
-    kLost,     // its worker is gone: `status`, and `by_itself` if we did not choose to leave it
+    kLost,     // its worker is gone: `status`, and `drained` if that was to be so
     kTrial,    // a suspect whose turn it is
     kFate,     // of the worker that it was lost with: `died`
     kRefused,  // no place will come: `status`
@@ -25,7 +25,7 @@ struct RequestEvent {
   internal::v1::GeneratedToken token{};
   internal::v1::Ended ended{};
   absl::Status status{};
-  bool by_itself = false;
+  bool drained = false;
   bool died = false;
 };
 

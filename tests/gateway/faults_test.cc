@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "gateway/gateway_service.h"
 #include "tests/gateway/gateway_harness.h"
 
 namespace bottega::gateway {
