@@ -13,7 +13,7 @@ double Sane(double us) { return std::isfinite(us) && us >= 0 ? std::min(us, 1e9)
 
 void Peer::SetCost(const PeerCost& cost, Time now) {
   info.cost = {.base_us = Sane(cost.base_us), .row_us = Sane(cost.row_us), .queued_rows = 0};
-  SetBacklog(std::min(1e9, info.cost.row_us * static_cast<double>(cost.queued_rows)), now);
+  SetBacklog(info.cost.row_us * static_cast<double>(cost.queued_rows), now);
 }
 
 double Peer::ReadyUs(Time now) const {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <map>
 
 #include "absl/functional/function_ref.h"
@@ -31,8 +32,10 @@ struct Peer {
   bool Usable(Time now) const {
     return up && !down && !suspect && !quarantined && busy_until <= now && credits.free() > 0;
   }
+  // Past a second it is not believed: one wrong bit would keep all work away, and silence
+  // unnoticed, for as long as it says.
   void SetBacklog(double us, Time now) {
-    backlog_us = us;
+    backlog_us = std::min(us, 1e6);
     backlog_at = now;
   }
   void SetCost(const PeerCost& cost, Time now);

@@ -819,6 +819,26 @@ TEST_F(DispatchTest, WorkGoesWhereOthersHaveLessQueued) {
   EXPECT_EQ(one.forwards.size(), 2u);
 }
 
+TEST_F(DispatchTest, ABacklogBeyondBeliefIsWorkedOffInASecond) {
+  ScriptedWorker& one = AddWorker();
+  ScriptedWorker& two = AddWorker();
+  EverythingOn({MemberId{1}, MemberId{2}});
+  dispatcher_->UpdateCost(MemberId{2}, {.base_us = 100, .row_us = 1});
+  one.on_forward = [](ScriptedWorker& self, const FrameView& view) {
+    self.Reply(view, [](FrameHeader& h) { h.remaining_us = UINT32_MAX; });
+  };
+  auto job = Start(1);
+  loop_->Run();
+  job = Start(1);
+  loop_->Run();
+  EXPECT_EQ(one.forwards.size(), 1u);
+  EXPECT_EQ(two.forwards.size(), 1u);
+  loop_->RunUntil(loop_->Now() + 1s);
+  job = Start(1);
+  loop_->Run();
+  EXPECT_EQ(one.forwards.size(), 2u);
+}
+
 TEST_F(DispatchTest, AKilledDispatchLeavesNothing) {
   ScriptedWorker& one = AddWorker();
   EverythingOn({MemberId{1}});
