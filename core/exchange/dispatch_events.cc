@@ -296,7 +296,9 @@ void Dispatcher::Impl::SendProbe(Flight& flight, Peer& peer) {
 
 void Dispatcher::Impl::Lose(uint64_t sequence, Loss loss) {
   const Flight flight = in_flight_.Take(sequence);
-  peers.Find(flight.member)->credits.Give(flight.header.entries);
+  Peer& peer = *peers.Find(flight.member);
+  peer.credits.Give(flight.header.entries);
+  if (peer.credits.in_use() == 0) peer.suspect = false;  // it has nothing left to answer
   dirty_ = true;
   Trace(sequence << 8 | static_cast<uint64_t>(loss));
   if (flight.dispatch == nullptr) return;

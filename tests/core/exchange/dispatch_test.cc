@@ -381,6 +381,29 @@ TEST_F(DispatchTest, ALateReplyIsDroppedAndClearsSuspicion) {
   EXPECT_EQ(dispatcher_->credits_in_use(), 0u);
 }
 
+// The last thing that it could answer came back damaged: it is not suspected for ever.
+TEST_F(DispatchTest, ADamagedLateReplyEndsSuspicionToo) {
+  ScriptedWorker& one = AddWorker();
+  AddWorker();
+  EverythingOn({MemberId{1}, MemberId{2}});
+  dispatcher_->UpdateCost(MemberId{2}, {.base_us = 1000, .row_us = 100});
+  one.answers_probes = false;
+  one.on_forward = [this](ScriptedWorker& self, const FrameView& view) {
+    auto frame = std::make_shared<FrameBuffer>(self.MakeReply(view));
+    frame->data()[frame->size() - 3] ^= std::byte{4};
+    Later(200ms, [&self, frame] { self.Post(std::move(*frame)); });
+  };
+  auto job = Start(8);
+  loop_->Run();
+  ExpectWhole(*job);
+  EXPECT_EQ(stats().dropped_corrupt, 1u);
+  EXPECT_FALSE(dispatcher_->IsSuspect(MemberId{1}));
+  one.on_forward = nullptr;
+  job = Start(8);
+  loop_->Run();
+  EXPECT_EQ(one.forwards.size(), 2u);
+}
+
 // A frame is lost on the way, and there is nobody else: the peer says that it does not know it.
 TEST_F(DispatchTest, ALostFrameIsSentAgainToTheOnlyReplica) {
   ScriptedWorker& one = AddWorker();
