@@ -14,6 +14,7 @@
 namespace bottega {
 namespace {
 
+constexpr Duration kAliveInterval = std::chrono::milliseconds(100);
 // Without --kv-cache: enough for a few long conversations, and little beside the weights.
 constexpr uint64_t kDefaultKvBytes = uint64_t{1} << 30;
 
@@ -80,6 +81,11 @@ absl::Status AttentionServer::Start() {
                    .row_type = config_.row_type};
   options.flight = context_.flight;
   options.on_peer_lost = [this](MemberId member, const absl::Status&) { links_->PeerLost(member); };
+  options.verify_every = config_.verify_every;
+  options.on_bad_worker = [this] {
+    context_.log.Error("an expert worker's answers are wrong: it gets no more work");
+    if (session_ != nullptr) session_->Tell();
+  };
   dispatcher_ = std::make_unique<Dispatcher>(context_.loop, transport_, context_.incarnation,
                                              std::move(options));
   internal::v1::PairHello hello;
@@ -99,6 +105,7 @@ absl::Status AttentionServer::Start() {
                  .prefill_tokens = static_cast<int32_t>(config_.prefill_tokens),
                  .max_length = static_cast<int32_t>(max_model_len_)},
       .kv_blocks = kv_blocks_,
+      .spoil_freed = config_.spoil_freed,
       .trace = trace_.get(),
       .faults = &context_.faults,
       .flight = context_.flight};
@@ -106,6 +113,7 @@ absl::Status AttentionServer::Start() {
                    Engine::Create(context_.loop, cpu_, *model_, weights_, *dispatcher_, metrics_,
                                   engine, [this](const StepEvents& events) { Publish(events); }));
   context_.loop.Spawn(context_.node, engine_->Run());
+  context_.loop.Spawn(context_.node, SayAlive());
   if (context_.scrape != nullptr) {
     AttentionMetrics::PeerName peer_name;
     if (config_.detailed_metrics) peer_name = [this](MemberId member) { return NameOf(member); };
@@ -153,6 +161,14 @@ void AttentionServer::Join(const RouterSessionOptions& router,
           .on_table = [this](TableSnapshot table) { UpdateTable(std::move(table)); },
           .load =
               [this] { return static_cast<double>(config_.max_num_seqs - engine_->free_slots()); },
+          .bad_workers =
+              [this] {
+                std::vector<std::pair<Incarnation, std::string>> bad;
+                for (const BadWorker& worker : dispatcher_->bad_workers()) {
+                  bad.emplace_back(worker.incarnation, Name(worker.fault));
+                }
+                return bad;
+              },
           .endpoints = [this] { return EndpointsUp(transport_); },
           .on_refused = std::move(on_refused)});
   session_->Start();
@@ -216,11 +232,22 @@ internal::v1::Grants AttentionServer::GrantsNow(const Gateway& gateway) const {
   return grants;
 }
 
+// A gateway takes a worker that has its sequences and says nothing for dead. Long steps, and waits
+// for an expert, are no silence: the loop turns in them. One that is wedged says nothing.
+Task<void> AttentionServer::SayAlive() {
+  while (true) {
+    co_await context_.loop.Sleep(kAliveInterval);
+    if (engine_->idle() || context_.loop.Now() - published_ < kAliveInterval) continue;
+    Publish({});
+  }
+}
+
 // One message a gateway and step. Every gateway hears of the grants, whoever's tokens they were.
 void AttentionServer::Publish(const StepEvents& events) {
   if (!events.tokens.empty()) {
     if (absl::Status lost = FAULT_POINT(context_.faults, "aw.before_emit"); !lost.ok()) return;
   }
+  published_ = context_.loop.Now();
   std::map<OwnerId, internal::v1::AttentionMessage> messages;
   for (const auto& [owner, gateway] : gateways_) {
     *messages[owner].mutable_step()->mutable_grants() = GrantsNow(gateway);
@@ -232,6 +259,16 @@ void AttentionServer::Publish(const StepEvents& events) {
   for (const EndEvent& event : events.ended) {
     auto it = messages.find(event.key.owner);
     if (it != messages.end()) *it->second.mutable_step()->add_ended() = ToProto(event);
+  }
+  for (const TrialEvent& event : events.trials) {
+    auto gateway = gateways_.find(event.key.owner);
+    if (gateway == gateways_.end()) continue;
+    internal::v1::AttentionMessage trial;
+    trial.mutable_trial()->set_request_key(event.key.request_key);
+    trial.mutable_trial()->set_owner_epoch(event.owner_epoch);
+    if (absl::Status sent = gateway->second.stream->Send(trial); !sent.ok()) {
+      gateway->second.stream->Close(sent);
+    }
   }
   for (auto& [owner, message] : messages) {
     GatewayStream* stream = gateways_.at(owner).stream;

@@ -42,6 +42,9 @@ class AttentionServer {
   bool ready() const;
   MemberSelf Self() const;
   void UpdateTable(TableSnapshot table);
+  Engine& engine() { return *engine_; }
+  std::vector<BadWorker> bad_workers() const { return dispatcher_->bad_workers(); }
+  const DispatcherStats& exchange_stats() const { return dispatcher_->stats(); }
 
  private:
   friend Task<void> ServeGateway(AttentionServer* server, std::unique_ptr<ByteStream> bytes);
@@ -50,6 +53,7 @@ class AttentionServer {
   absl::Status SizePool();
   std::string NameOf(MemberId member) const;
   void Publish(const StepEvents& events);
+  Task<void> SayAlive();
   // A gateway's stream, owned by its handler.
   struct Gateway {
     GatewayStream* stream;
@@ -74,6 +78,7 @@ class AttentionServer {
   TableSnapshot table_;
   std::map<OwnerId, Gateway> gateways_;
   OwnerId next_owner_ = 1;
+  Time published_{};  // when the gateways last heard
   std::string address_;
   int64_t max_model_len_ = 0;
   int32_t kv_blocks_ = 0;

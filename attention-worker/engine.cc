@@ -39,7 +39,9 @@ Engine::Engine(Loop& loop, Cpu cpu, const PackedModel& model, const AttentionWei
       on_events_(std::move(on_events)),
       block_(cpu, model, weights, options_.row_type),
       kv_(std::move(kv)),
-      scheduler_(options_.limits, options_.kv_blocks),
+      scheduler_(options_.limits, options_.kv_blocks,
+                 options_.spoil_freed ? [this](int32_t block) { kv_.Spoil(block); }
+                                      : std::function<void(int32_t)>()),
       scratch_(model.config(), options_.row_type,
                std::max(options_.limits.prefill_tokens, options_.limits.sequences),
                options_.limits.sequences),
@@ -55,6 +57,19 @@ absl::Status Engine::Submit(SequenceSpec spec) {
          sequence.spec.resume_tokens.size());
   work_.Wake();
   return absl::OkStatus();
+}
+
+void Engine::StartTrial(const SequenceKey& key) {
+  Sequence* sequence = scheduler_.Find(key);
+  if (sequence == nullptr || sequence->trial != Trial::kOffered) return;
+  sequence->trial = Trial::kRunning;
+  work_.Wake();
+}
+
+void Engine::OfferTrial() {
+  const Sequence* sequence = scheduler_.OfferTrial();
+  if (sequence == nullptr) return;
+  events_.trials.push_back({.key = sequence->spec.key, .owner_epoch = sequence->spec.owner_epoch});
 }
 
 // A sequence in the step under way is still written to, so cancels wait for the step's end.
@@ -73,6 +88,7 @@ Task<void> Engine::Run() {
   while (true) {
     const bool freed = ApplyCancels();
     ExpireDeadlines();
+    OfferTrial();
     Flush(freed);
     const Shares shares = scheduler_.Pick(batch_);
     if (shares.empty()) {
@@ -183,6 +199,23 @@ void Engine::Flush(bool freed) {
   on_events_(events_);
   events_.tokens.clear();
   events_.ended.clear();
+  events_.trials.clear();
+}
+
+std::vector<std::vector<uint32_t>> Engine::KvCrcs(const SequenceKey& key) const {
+  std::vector<std::vector<uint32_t>> crcs;
+  const auto found = std::find_if(scheduler_.sequences().begin(), scheduler_.sequences().end(),
+                                  [&](const auto& entry) { return entry.second->spec.key == key; });
+  if (found == scheduler_.sequences().end()) return crcs;
+  const Sequence& sequence = *found->second;
+  for (int layer = 0; layer < model_.config().num_layers; ++layer) {
+    std::vector<uint32_t>& of_layer = crcs.emplace_back();
+    for (int32_t position = 0; position < sequence.computed; ++position) {
+      of_layer.push_back(kv_.Crc(layer, sequence.blocks[position / kKvBlockPositions],
+                                 position % kKvBlockPositions));
+    }
+  }
+  return crcs;
 }
 
 }  // namespace bottega

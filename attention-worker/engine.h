@@ -24,13 +24,15 @@ namespace bottega {
 struct StepEvents {
   std::vector<TokenEvent> tokens;
   std::vector<EndEvent> ended;
-  bool empty() const { return tokens.empty() && ended.empty(); }
+  std::vector<TrialEvent> trials;
+  bool empty() const { return tokens.empty() && ended.empty() && trials.empty(); }
 };
 
 struct EngineOptions {
   DType row_type = DType::kBF16;
   SchedulerLimits limits;
   int32_t kv_blocks = 0;
+  bool spoil_freed = false;       // freed KV blocks are overwritten (tests)
   HashTrace* trace = nullptr;     // --hash-trace; outlives the engine
   FaultPoints* faults = nullptr;  // likewise; null: none
   FlightRecorder* flight = nullptr;
@@ -50,6 +52,8 @@ class Engine {
 
   // Refused at once with a reason, or live until an event says that it ended.
   absl::Status Submit(SequenceSpec spec);
+  // The gateway knows that it is on trial: it may run.
+  void StartTrial(const SequenceKey& key);
   // Takes effect before the next step; no event follows. Unknown keys are ignored.
   void Cancel(const SequenceKey& key);
   void CancelOwner(OwnerId owner);
@@ -62,6 +66,9 @@ class Engine {
   int32_t total_blocks() const { return scheduler_.total_blocks(); }
   bool idle() const { return scheduler_.empty(); }
   const Scheduler& scheduler() const { return scheduler_; }
+  // CRC of K and V of each [layer][position] of a live sequence, for tests; empty: no such
+  // sequence.
+  std::vector<std::vector<uint32_t>> KvCrcs(const SequenceKey& key) const;
 
  private:
   using Shares = std::vector<Scheduler::Share>;
@@ -74,6 +81,8 @@ class Engine {
   Task<absl::Status> Step(const Shares& shares);
   Task<absl::Status> Experts(int layer, FramePhase phase);
   void Sample(const Shares& shares);
+  absl::Status CrashIf() const;
+  void MarkRows();
   void Emit(const Shares& shares);
   void Begun(const Shares& shares);
   void Measure(Sequence& sequence, Finish finish) const;
@@ -83,6 +92,7 @@ class Engine {
                  size_t row_bytes) const;
 
   bool ApplyCancels();
+  void OfferTrial();
   void ExpireDeadlines();
   Time NextDeadline() const;
   void End(SequenceKey key, uint32_t owner_epoch, absl::Status why);
@@ -109,6 +119,7 @@ class Engine {
   std::vector<SampleRow> rows_;
   std::vector<TokenLogprob> top_;           // [sampled, kTopLogprobsMax]
   std::map<int32_t, absl::Status> failed_;  // token of the batch → why its sequence must end
+  std::vector<int32_t> owners_;             // [tokens of the batch] its share
   StepEvents events_;
   uint64_t step_key_ = 0;
   std::set<SequenceKey> cancelled_;  // applied between steps

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "core/base/crc32c.h"
 #include "core/base/reason.h"
 
 namespace bottega {
@@ -52,6 +53,28 @@ KvCache& KvCache::operator=(KvCache&& other) noexcept {
 
 KvCache::~KvCache() {
   if (data_ != nullptr) munmap(data_, bytes_);
+}
+
+void KvCache::Spoil(int32_t block) {
+  const size_t bytes = layout_.BlockBytes() * static_cast<size_t>(layers_);
+  std::memset(data_ + bytes * static_cast<size_t>(block), 0xff, bytes);
+}
+
+uint32_t KvCache::Crc(int layer, int32_t block, int32_t offset) const {
+  const KvLayer of = this->layer(layer);
+  const std::byte* keys = of.base + of.block_stride_bytes * static_cast<size_t>(block);
+  const std::byte* values = keys + layout_.KeyBytes();
+  const size_t width = SizeOf(layout_.dtype);
+  const auto head_dim = static_cast<size_t>(layout_.head_dim);
+  uint32_t crc = 0;
+  for (size_t i = 0; i < layout_.kv_heads * head_dim; ++i) {
+    crc = ExtendCrc32c(crc, keys + (i * kKvBlockPositions + offset) * width, width);
+  }
+  for (int64_t head = 0; head < layout_.kv_heads; ++head) {
+    const size_t row = static_cast<size_t>(head * kKvBlockPositions + offset);
+    crc = ExtendCrc32c(crc, values + row * head_dim * width, head_dim * width);
+  }
+  return crc;
 }
 
 KvLayer KvCache::layer(int index) const {

@@ -22,6 +22,10 @@ class KvCache {
   ~KvCache();
 
   KvLayer layer(int index) const;
+  // Sets every bit of a block: NaN, should anybody read it before it is written again.
+  void Spoil(int32_t block);
+  // CRC32C of all that is kept of one position in one layer.
+  uint32_t Crc(int layer, int32_t block, int32_t offset) const;
   int32_t blocks() const { return blocks_; }
 
  private:

@@ -18,10 +18,13 @@ constexpr const char* kStageNames[kStepStages] = {"embed",   "attend",  "gate", 
 constexpr const char* kPeerStates[] = {"connecting", "up", "suspect", "quarantined", "down"};
 
 // How sequences end without their last token; the rest of core/base/reason.h is "other".
+constexpr std::string_view kAbortReasons[] = {
+    "cancelled",      "deadline_exceeded", "experts_unavailable",
+    "internal_error", "draining",          "request_quarantined",
+    "other"};
+
 std::string_view AbortLabel(std::string_view reason) {
-  constexpr std::string_view kKnown[] = {"cancelled", "deadline_exceeded", "experts_unavailable",
-                                         "internal_error", "draining"};
-  return std::ranges::find(kKnown, reason) != std::end(kKnown) ? reason : "other";
+  return std::ranges::find(kAbortReasons, reason) != std::end(kAbortReasons) ? reason : "other";
 }
 
 }  // namespace
@@ -63,10 +66,9 @@ AttentionMetrics::AttentionMetrics(prometheus::Registry& r, const std::string& m
     stages_.emplace_back(r, "bottega_attention_stage_seconds", "Duration of a stage of a step",
                          metrics::FineBuckets(), metrics::Labels{{"stage", stage}});
   }
-  for (const char* reason : {"cancelled", "deadline_exceeded", "experts_unavailable",
-                             "internal_error", "draining", "other"}) {
+  for (std::string_view reason : kAbortReasons) {
     AddCounter(r, "bottega_attention_aborts_total", "Sequences that ended early",
-               {{"reason", reason}});
+               {{"reason", std::string(reason)}});
   }
 }
 
@@ -177,7 +179,8 @@ void AttentionMetrics::PublishStats(const DispatcherStats& s) {
                                                       {"corrupt", s.resends_corrupt},
                                                       {"lost", s.resends_lost},
                                                       {"suspect", s.resends_suspect},
-                                                      {"not_finite", s.resends_not_finite}};
+                                                      {"not_finite", s.resends_not_finite},
+                                                      {"quarantined", s.resends_quarantined}};
   for (const auto& [reason, value] : resends) {
     raise("bottega_exchange_resends_total", "Shares sent again", {{"reason", reason}}, value);
   }
@@ -194,6 +197,21 @@ void AttentionMetrics::PublishStats(const DispatcherStats& s) {
   for (const auto& [reason, value] : drops) {
     raise("bottega_exchange_dropped_frames_total", "Frames not used", {{"reason", reason}}, value);
   }
+  const std::pair<const char*, uint64_t> quarantines[] = {
+      {"not_finite", s.quarantined_not_finite},
+      {"wrong_frame", s.quarantined_wrong_frame},
+      {"mismatch", s.quarantined_mismatch}};
+  for (const auto& [reason, value] : quarantines) {
+    raise("bottega_exchange_quarantines_total", "Expert workers found wrong", {{"reason", reason}},
+          value);
+  }
+  const char* verified = "bottega_exchange_verified_total";
+  const char* verified_help = "Dispatches executed twice, rows of them that differed";
+  raise(verified, verified_help, {{"outcome", "dispatch"}}, s.verified);
+  raise(verified, verified_help, {{"outcome", "mismatch"}}, s.verified_mismatches);
+  raise(verified, verified_help, {{"outcome", "unresolved"}}, s.verified_unresolved);
+  raise("bottega_exchange_poison_rows_total", "Tokens that three expert workers died with", {},
+        s.poison_tokens);
   for (const auto& [kind, of] : s.kinds) {
     auto series = round_trip_.find(kind);
     if (series == round_trip_.end()) {

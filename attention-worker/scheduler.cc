@@ -34,6 +34,7 @@ absl::Status Scheduler::Add(SequenceSpec spec) {
   sequence->tokens = spec.prompt_ids;
   sequence->tokens.insert(sequence->tokens.end(), spec.resume_tokens.begin(),
                           spec.resume_tokens.end());
+  if (spec.suspect) sequence->trial = Trial::kQueued;
   sequence->replays = !spec.resume_tokens.empty();
   sequence->spec = std::move(spec);
   orders_[sequence->spec.key] = sequence->order;
@@ -55,6 +56,16 @@ Sequence* Scheduler::Find(const SequenceKey& key) {
   return it == orders_.end() ? nullptr : sequences_.at(it->second).get();
 }
 
+Sequence* Scheduler::OfferTrial() {
+  Sequence* next = nullptr;
+  for (auto& [order, sequence] : sequences_) {
+    if (sequence->trial == Trial::kOffered || sequence->trial == Trial::kRunning) return nullptr;
+    if (next == nullptr && sequence->trial == Trial::kQueued) next = sequence.get();
+  }
+  if (next != nullptr) next->trial = Trial::kOffered;
+  return next;
+}
+
 std::vector<Scheduler::Share> Scheduler::Pick(StepBatch& batch) {
   std::vector<Share> shares;
   for (int attempt = 0; attempt < 2 && shares.empty(); ++attempt) {
@@ -69,7 +80,7 @@ std::vector<Scheduler::Share> Scheduler::PickDecode(StepBatch& batch) {
   std::vector<Share> shares;
   for (auto& [order, sequence] : sequences_) {
     // A preemption below takes only younger sequences, which come later in this walk.
-    if (sequence->decoding() && Reserve(*sequence, sequence->length())) {
+    if (sequence->may_run() && sequence->decoding() && Reserve(*sequence, sequence->length())) {
       Append(*sequence, 1, batch, shares);
     }
   }
@@ -79,7 +90,7 @@ std::vector<Scheduler::Share> Scheduler::PickDecode(StepBatch& batch) {
 std::vector<Scheduler::Share> Scheduler::PickPrefill(StepBatch& batch) {
   std::vector<Share> shares;
   for (auto& [order, sequence] : sequences_) {
-    if (sequence->decoding()) continue;
+    if (sequence->decoding() || !sequence->may_run()) continue;
     const int32_t room = limits_.prefill_tokens - static_cast<int32_t>(batch.tokens());
     const int32_t tokens = std::min(room, sequence->length() - sequence->computed);
     if (tokens <= 0) break;
@@ -135,7 +146,10 @@ bool Scheduler::PreemptYoungerThan(uint64_t order) {
 }
 
 void Scheduler::FreeBlocks(Sequence& sequence) {
-  for (int32_t block : sequence.blocks) blocks_.Return(block);
+  for (int32_t block : sequence.blocks) {
+    blocks_.Return(block);
+    if (on_freed_) on_freed_(block);
+  }
   sequence.blocks.clear();
   sequence.computed = 0;
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -28,7 +29,9 @@ struct SchedulerLimits {
 // refused by Add. Pure state, no waiting: loop thread only.
 class Scheduler {
  public:
-  Scheduler(SchedulerLimits limits, int32_t blocks) : limits_(limits), blocks_(blocks) {}
+  // `on_freed`: a block's content is worth nothing from here on; may be empty.
+  Scheduler(SchedulerLimits limits, int32_t blocks, std::function<void(int32_t)> on_freed = {})
+      : limits_(limits), blocks_(blocks), on_freed_(std::move(on_freed)) {}
 
   // Tokens of one sequence in a step's batch.
   struct Share {
@@ -42,6 +45,9 @@ class Scheduler {
   // Frees everything of the sequence; false if there is none.
   bool Remove(const SequenceKey& key);
   Sequence* Find(const SequenceKey& key);
+
+  // The next suspect whose turn it is, now offered; nullptr: nobody's, or one is on trial.
+  Sequence* OfferTrial();
 
   // Fills `batch` and returns whose tokens are in it; empty: nothing to do.
   std::vector<Share> Pick(StepBatch& batch);
@@ -66,6 +72,7 @@ class Scheduler {
 
   SchedulerLimits limits_;
   BlockAllocator blocks_;
+  std::function<void(int32_t)> on_freed_;
   std::map<uint64_t, std::unique_ptr<Sequence>> sequences_;  // by order of arrival
   std::map<SequenceKey, uint64_t> orders_;
   uint64_t next_order_ = 0;

@@ -35,6 +35,15 @@ struct SequenceSpec {
   int32_t top_logprobs = -1;  // -1: no logprobs wanted
   uint64_t trace_key = 0;     // of the request's id, for the flight recorder
   Time deadline = kNever;
+  bool suspect = false;  // a worker was lost under it: runs on trial
+};
+
+// Suspects run one at a time, so that a death names its cause.
+enum class Trial : uint8_t {
+  kNone,     // not suspect, or not any more
+  kQueued,   // another one is on trial
+  kOffered,  // its gateway is told and has not answered
+  kRunning,  // until its next token
 };
 
 enum class Finish : uint8_t { kNone, kStop, kLength, kError, kBusy };
@@ -58,6 +67,12 @@ struct EndEvent {
   absl::Status why;
 };
 
+// It is this sequence's turn to be tried; it runs once its gateway says so.
+struct TrialEvent {
+  SequenceKey key;
+  uint32_t owner_epoch = 0;
+};
+
 // A live sequence: its tokens, how many of them are in the KV cache, and where.
 struct Sequence {
   SequenceSpec spec;
@@ -69,12 +84,14 @@ struct Sequence {
   std::optional<Time> started;
   std::optional<Time> first_token, last_token;
   std::vector<int32_t> blocks;  // block i holds positions 16 i .. 16 i + 15
+  Trial trial = Trial::kNone;
 
   int32_t length() const { return static_cast<int32_t>(tokens.size()); }
   int32_t prompt_length() const { return static_cast<int32_t>(spec.prompt_ids.size()); }
   uint32_t generated() const { return static_cast<uint32_t>(length() - prompt_length()); }
   // One token short of the end: the next step of this sequence is a decode step.
   bool decoding() const { return computed + 1 == length() && computed > 0; }
+  bool may_run() const { return trial == Trial::kNone || trial == Trial::kRunning; }
 };
 
 }  // namespace bottega

@@ -21,7 +21,13 @@ Task<absl::Status> Engine::Step(const Shares& shares) {
   const FramePhase phase =
       shares.front().sequence->decoding() ? FramePhase::kDecode : FramePhase::kPrefill;
   failed_.clear();
+  owners_.clear();
+  for (size_t i = 0; i < shares.size(); ++i) {
+    owners_.insert(owners_.end(), shares[i].tokens, static_cast<int32_t>(i));
+  }
   if (options_.faults != nullptr) CO_RETURN_IF_ERROR(FAULT_POINT(*options_.faults, "aw.step"));
+
+  if (absl::Status crash = CrashIf(); !crash.ok()) co_await loop_.SleepUntil(kNever);
 
   stage_.Begin();
   block_.Embed(batch_, scratch_);
@@ -50,6 +56,25 @@ Task<absl::Status> Engine::Step(const Shares& shares) {
   co_return absl::OkStatus();
 }
 
+// aw.crash_if=crash:ID dies of a token.
+absl::Status Engine::CrashIf() const {
+  if (options_.faults == nullptr) return absl::OkStatus();
+  for ([[maybe_unused]] int32_t id : batch_.ids) {
+    RETURN_IF_ERROR(FAULT_POINT_IF(*options_.faults, "aw.crash_if", id));
+  }
+  return absl::OkStatus();
+}
+
+// aw.mark_if=error:ID makes a token's rows such that ew.crash_if=crash:1111638594 dies of them.
+void Engine::MarkRows() {
+  if (options_.faults == nullptr) return;
+  const size_t row_bytes = model_.config().hidden_size * SizeOf(options_.row_type);
+  for (size_t token = 0; token < batch_.ids.size(); ++token) {
+    if (FAULT_POINT_IF(*options_.faults, "aw.mark_if", batch_.ids[token]).ok()) continue;
+    std::memset(scratch_.rows.data() + token * row_bytes, 0x42, row_bytes);
+  }
+}
+
 // Gate, then the exchange: every chosen expert's row for every token, or the tokens that lack one.
 Task<absl::Status> Engine::Experts(int layer, FramePhase phase) {
   const ModelConfig& model = model_.config();
@@ -58,25 +83,31 @@ Task<absl::Status> Engine::Experts(int layer, FramePhase phase) {
   if (block_.Gate(layer, tokens, scratch_) > 0) {
     std::vector<int32_t> bad;
     for (int32_t token = 0; token < tokens; ++token) {
-      if (scratch_.bad.As<uint8_t>()[token] == 0) continue;
-      bad.push_back(token);
-      // No worker is shown a row that is not finite: it would be blamed for the answer.
-      std::memset(scratch_.rows.data() + token * row_bytes, 0, row_bytes);
+      if (scratch_.bad.As<uint8_t>()[token] != 0) bad.push_back(token);
     }
     FailTokens(bad, MakeError(Reason::kInternalError, "a router logit is not a finite number"));
+  }
+  MarkRows();
+  // What has failed goes through the rest of the step, but no worker is shown it: it would be
+  // blamed for what it makes of numbers that are not finite, or die as others did.
+  for (const auto& [token, why] : failed_) {
+    std::memset(scratch_.rows.data() + token * row_bytes, 0, row_bytes);
   }
   const DispatchRequest request{.request_key = step_key_,
                                 .layer = LayerId{static_cast<uint16_t>(layer)},
                                 .phase = phase,
                                 .tokens = static_cast<int32_t>(tokens),
                                 .rows = scratch_.rows.data(),
-                                .experts = scratch_.expert_ids.As<uint16_t>().data()};
+                                .experts = scratch_.expert_ids.As<uint16_t>().data(),
+                                .owners = owners_.data()};
   stage_.Done(StepStage::kGate);
   absl::StatusOr<DispatchResult> result =
       co_await experts_.Dispatch(request, scratch_.replies.data());
   stage_.Done(StepStage::kExchangeWait);
   if (!result.ok()) co_return result.status();
   if (!result->failed_tokens.empty()) {
+    FailTokens(result->poison_tokens,
+               MakeError(Reason::kRequestQuarantined, "expert workers died of this request"));
     FailTokens(
         result->failed_tokens,
         MakeError(Reason::kExpertsUnavailable, fmt::format("no worker serves expert {} of layer {}",
@@ -86,7 +117,7 @@ Task<absl::Status> Engine::Experts(int layer, FramePhase phase) {
 }
 
 void Engine::FailTokens(const std::vector<int32_t>& tokens, const absl::Status& why) {
-  for (int32_t token : tokens) failed_.emplace(token, why);
+  for (int32_t token : tokens) failed_.emplace(token, why);  // the first reason stays
 }
 
 void Engine::Sample(const Shares& shares) {
@@ -142,6 +173,7 @@ void Engine::Emit(const Shares& shares) {
                      .logprob = row.chosen.logprob,
                      .top = {row.top.begin(), row.top.end()}};
     sequence.tokens.push_back(id);
+    sequence.trial = Trial::kNone;  // it got on
     const auto contains = [id](const std::vector<int32_t>& ids) {
       return std::find(ids.begin(), ids.end(), id) != ids.end();
     };

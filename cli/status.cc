@@ -52,6 +52,8 @@ std::string_view StateName(wire::MemberState state) {
       return "suspect";
     case wire::MEMBER_STATE_DEAD:
       return "dead";
+    case wire::MEMBER_STATE_QUARANTINED:
+      return "quarantined";
     default:
       return "?";
   }

@@ -104,8 +104,8 @@ void ExpertEngine::Learn(size_t rows, Duration took) {
   row_us_ += 0.1 * (row_us - row_us_);
 }
 
-PeerCost ExpertEngine::cost() const {
-  return {.base_us = base_us_, .row_us = row_us_, .queued_rows = arrivals_.rows()};
+PeerCost ExpertEngine::CostFor(const Pair& pair) const {
+  return {.base_us = base_us_, .row_us = row_us_, .queued_rows = arrivals_.rows() - pair.rows};
 }
 
 }  // namespace bottega

@@ -85,7 +85,8 @@ class ExpertEngine {
 
   // For the table's epoch in NACKs.
   void set_epoch(uint64_t epoch) { epoch_ = epoch; }
-  PeerCost cost() const;
+  // As `pair` is told: what it has here itself it counts itself.
+  PeerCost CostFor(const Pair& pair) const;
   size_t pairs() const { return pairs_.size(); }
   size_t queued_rows() const { return arrivals_.rows(); }
   bool idle() const { return arrivals_.rows() == 0; }
@@ -112,6 +113,7 @@ class ExpertEngine {
   Task<void> RunWork(FramePhase phase);
   bool Gather(FramePhase phase, Work* work);
   bool StillWanted(const Arrival& arrival);
+  void CrashIf(const FrameView& view);
   size_t RunSlice(const Work& work, size_t first);
   void Measure(const Work& work, Time begun);
   void Reply(Work& work);

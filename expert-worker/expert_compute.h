@@ -24,6 +24,9 @@ class ExpertCompute {
 
   // Makes an expert ready to run: maps it and checks its bytes. Blocks for milliseconds.
   virtual absl::Status Load(LayerId layer, ExpertId expert) = 0;
+  // The same with a loaded one whose answers are in doubt: it is read anew and tested harder. Goes
+  // on serving from the old bytes if that fails.
+  virtual absl::Status Retest(LayerId layer, ExpertId expert) { return Load(layer, expert); }
   virtual void Unload(LayerId layer, ExpertId expert) = 0;
   // Experts ascending, all loaded. A row's result depends on its bytes and its expert only.
   virtual void Run(LayerId layer, absl::Span<const ExpertRows> rows) = 0;

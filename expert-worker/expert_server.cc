@@ -46,6 +46,7 @@ ExpertServer::ExpertServer(ServiceContext& context, ExpertConfig config, ExpertM
               [this](std::vector<ExpertRef> held) {
                 if (session_ != nullptr) session_->SetHeld(std::move(held));
               }),
+      retest_(engine_),
       metrics_(context.metrics, model_.shape, config_.detailed_metrics) {}
 
 ExpertServer::ExpertServer(ServiceContext& context, ExpertConfig config,
@@ -61,6 +62,7 @@ absl::Status ExpertServer::Start() {
   if (config_.detailed_metrics) RETURN_IF_ERROR(ExpertMetrics::CheckDetailed(model_.shape));
   context_.loop.Spawn(context_.node, engine_.Run());
   context_.loop.Spawn(context_.node, loader_.Run());
+  context_.loop.Spawn(context_.node, retest_.Run());
   context_.loop.Spawn(context_.node, MeasureLoad());
   if (context_.scrape != nullptr) {
     scrape_ = context_.scrape->Add([this] {
@@ -112,6 +114,8 @@ void ExpertServer::Join(const RouterSessionOptions& router,
           .on_assignment = [this](std::vector<ExpertRef> experts) { Assign(std::move(experts)); },
           .load = [this] { return rows_per_second_; },
           .expert_load = [this](const std::vector<ExpertRef>& held) { return ExpertLoad(held); },
+          .on_quarantine = [this] { retest_.Ask(); },
+          .self_tests_passed = [this] { return retest_.passed(); },
           .endpoints = [this] { return EndpointsUp(engine_.transport()); },
           .on_refused = std::move(on_refused)});
   session_->Start();

@@ -11,6 +11,7 @@
 #include "core/service/scrape_hooks.h"
 #include "core/transport/transport.h"
 #include "expert-worker/background/expert_loader.h"
+#include "expert-worker/background/retest.h"
 #include "expert-worker/config.h"
 #include "expert-worker/engine.h"
 #include "expert-worker/expert_compute.h"
@@ -71,6 +72,7 @@ class ExpertServer {
   const std::unique_ptr<ExpertCompute> compute_;
   ExpertEngine engine_;
   ExpertLoader loader_;
+  Retest retest_;
   ExpertMetrics metrics_;
   std::unique_ptr<RouterSession> session_;
   ScrapeHooks::Hook scrape_;

@@ -31,6 +31,11 @@ absl::Status PackedExperts::Load(LayerId layer, ExpertId expert) {
   return absl::OkStatus();
 }
 
+absl::Status PackedExperts::Retest(LayerId layer, ExpertId expert) {
+  self_test_.Doubt();
+  return Load(layer, expert);
+}
+
 void PackedExperts::Unload(LayerId layer, ExpertId expert) { At(layer, expert).reset(); }
 
 void PackedExperts::Run(LayerId layer, absl::Span<const ExpertRows> rows) {

@@ -20,6 +20,7 @@ class PackedExperts final : public ExpertCompute {
                 FaultPoints* faults = nullptr);
 
   absl::Status Load(LayerId layer, ExpertId expert) override;
+  absl::Status Retest(LayerId layer, ExpertId expert) override;
   void Unload(LayerId layer, ExpertId expert) override;
   void Run(LayerId layer, absl::Span<const ExpertRows> rows) override;
   Times LastTimes() const override;

@@ -51,7 +51,7 @@ std::vector<std::byte> ExpertSelfTest::Compute(ExpertBlock& block,
 
 absl::Status ExpertSelfTest::Run(ExpertBlock& block, const ExpertWeights& weights) {
   std::vector<std::byte> out = Compute(block, weights);
-  if (faults_ != nullptr) FAULT_CORRUPT(*faults_, "ew.self_test", absl::MakeSpan(out));
+  if (faults_ != nullptr) FAULT_CORRUPT(*faults_, "ew.compute", absl::MakeSpan(out));
   for (int64_t k = 0; k < shape_.hidden; ++k) {
     if (!std::isfinite(ReadValue(out.data(), k, shape_.row_type))) {
       return absl::InternalError("self-test: a value is not finite");

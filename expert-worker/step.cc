@@ -1,6 +1,7 @@
 // The data path of the expert worker: poll, check, merge per layer, grouped gate_up, swiglu, down,
 // reply. Work-conserving: it computes what is there and never waits for a silent peer.
 #include <algorithm>
+#include <cstring>
 
 #include "expert-worker/engine.h"
 
@@ -153,6 +154,7 @@ bool ExpertEngine::Gather(FramePhase phase, Work* work) {
         out += row_bytes;
       }
     }
+    CrashIf(view);
     work->layer = LayerId{view.header.layer};
     work->replies.push_back(*std::move(reply));
     work->arrivals.push_back(std::move(arrival));
@@ -160,6 +162,15 @@ bool ExpertEngine::Gather(FramePhase phase, Work* work) {
   std::stable_sort(work->rows.begin(), work->rows.end(),
                    [](const Row& a, const Row& b) { return a.expert < b.expert; });
   return !(starved && work->arrivals.empty());
+}
+
+// ew.crash_if=crash:N dies of a row whose first four bytes are N.
+void ExpertEngine::CrashIf(const FrameView& view) {
+  for (uint32_t token = 0; token < view.header.tokens; ++token) {
+    int32_t value;
+    std::memcpy(&value, view.rows + token * options_.shape.row_bytes(), sizeof value);
+    (void)FAULT_POINT_IF(context_.faults, "ew.crash_if", value);
+  }
 }
 
 // What came together, and how long it had waited.
@@ -247,6 +258,9 @@ void ExpertEngine::Reply(Work& work) {
     }
     FrameHeader header = AnswerTo(forward, FrameKind::kReply, FrameReason::kNone);
     header.credits = arrival.pair->credits;
+    const PeerCost cost = CostFor(*arrival.pair);
+    header.remaining_us =
+        static_cast<uint32_t>(std::min(1e9, cost.row_us * static_cast<double>(cost.queued_rows)));
     FAULT_CORRUPT(context_.faults, "ew.compute",
                   absl::MakeSpan(frame.data() + sizeof header, frame.size() - sizeof header));
     FAULT_CORRUPT(context_.faults, "ew.header",

@@ -20,6 +20,8 @@ constexpr Duration kHelloTimeout = 5s;
 constexpr Duration kBackoffLeast = 20ms;
 constexpr Duration kBackoffMost = 2s;
 constexpr Duration kRest = 20ms;
+constexpr Duration kSilenceLook = 50ms;
+constexpr Duration kFateMax = 3s;
 
 bool Serves(const Member& member) {
   return member.role == Role::kAttention &&
@@ -50,11 +52,17 @@ struct AttentionClients::Worker {
   std::deque<uint32_t> unseen;  // KV blocks of each submit that it had not seen then
   uint32_t blocks_most = 0;     // most free blocks ever seen: its pool
   size_t live = 0;
+  Time heard{};          // last, or when it was first given something to say
+  bool drained = false;  // it left the table as it should, and was not dropped from it
   Time rest_until{};
 };
 
-AttentionClients::AttentionClients(const ServiceContext& context, std::function<void()> on_change)
-    : context_(context), on_change_(std::move(on_change)), alone_since_(context.loop.Now()) {}
+AttentionClients::AttentionClients(const ServiceContext& context, Duration silence_max,
+                                   std::function<void()> on_change)
+    : context_(context),
+      on_change_(std::move(on_change)),
+      silence_max_(silence_max),
+      alone_since_(context.loop.Now()) {}
 
 AttentionClients::~AttentionClients() = default;
 
@@ -76,10 +84,19 @@ void AttentionClients::UpdateTable(const TableSnapshot& table) {
   }
   for (auto& [id, worker] : workers_) {  // those that left
     worker->wanted = false;
+    worker->drained = worker->member.state == MemberState::kDraining;
     worker->changed.Wake();
     if (worker->stream != nullptr) worker->stream->Close(absl::CancelledError("left the table"));
   }
   workers_ = std::move(next);
+  std::vector<Incarnation> gone;
+  for (const auto& [key, fate] : fates_) {
+    const bool listed =
+        std::any_of(table->members.begin(), table->members.end(),
+                    [&](const Member& member) { return member.incarnation == fate.incarnation; });
+    if (!listed) gone.push_back(fate.incarnation);
+  }
+  for (Incarnation incarnation : gone) TellFates(incarnation, true);
   on_change_();
 }
 
@@ -124,13 +141,22 @@ Task<absl::Status> AttentionClients::Session(AttentionClients* self,
   if (!sent.ok()) co_return sent;
   Time deadline = loop.Now() + kHelloTimeout;
   while (true) {
-    absl::StatusOr<AttentionMessage> message = co_await worker->stream->Receive(deadline);
+    const Time look = std::min(deadline, loop.Now() + kSilenceLook);
+    absl::StatusOr<AttentionMessage> message = co_await worker->stream->Receive(look);
+    if (absl::IsDeadlineExceeded(message.status()) && look < deadline) {
+      absl::Status silence = self->Silence(*worker);
+      if (!silence.ok()) co_return silence;
+      continue;
+    }
     if (!message.ok()) co_return message.status();
+    worker->heard = loop.Now();
     if (message->has_hello() && !worker->greeted) {
       const internal::v1::AttentionHello& greeting = message->hello();
       if (greeting.incarnation() != worker->member.incarnation.value) {
+        self->TellFates(worker->member.incarnation, true);
         co_return absl::UnavailableError("another incarnation answered");
       }
+      self->TellFates(worker->member.incarnation, false);
       worker->greeted = true;
       worker->identity = {greeting.model_digest(), greeting.numerics_id()};
       worker->max_model_len = greeting.max_model_len();
@@ -140,6 +166,10 @@ Task<absl::Status> AttentionClients::Session(AttentionClients* self,
       self->TakeGrants(*worker, greeting.grants());
     } else if (message->has_step() && worker->greeted) {
       self->Deliver(*worker, message->step());
+    } else if (message->has_trial() && worker->greeted) {
+      RequestEvent event{.kind = RequestEvent::Kind::kTrial};
+      self->DeliverTo(*worker, message->trial().request_key(), message->trial().owner_epoch(),
+                      std::move(event), false);
     } else {
       co_return absl::InvalidArgumentError("unexpected message of an attention worker");
     }
@@ -204,6 +234,7 @@ void AttentionClients::Lose(const std::shared_ptr<Worker>& worker, const absl::S
     event.sequence = live.sequence;
     event.worker = worker->member.id;
     event.status = why;
+    event.drained = worker->drained;
     if (!live.events->Push(std::move(event))) {
       live.events->Close(absl::InternalError("events not read"));
     }
@@ -275,7 +306,7 @@ absl::Status AttentionClients::Submit(MemberId id, const internal::v1::Submit& s
   if (!sent.ok()) return sent;
   live_.insert_or_assign(submit.request_key(),
                          Live{worker, submit.owner_epoch(), events, sequence});
-  ++worker->live;
+  if (worker->live++ == 0) worker->heard = context_.loop.Now();
   const uint32_t block = std::max(1u, worker->grants.kv_block_tokens());
   const uint32_t blocks =
       static_cast<uint32_t>(submit.prompt_ids_size() + submit.resume_tokens_size()) / block + 1;
@@ -284,7 +315,76 @@ absl::Status AttentionClients::Submit(MemberId id, const internal::v1::Submit& s
   return absl::OkStatus();
 }
 
+void AttentionClients::StartTrial(uint64_t request_key) {
+  auto found = live_.find(request_key);
+  if (found == live_.end() || found->second.worker->stream == nullptr) return;
+  GatewayMessage message;
+  message.mutable_start_trial()->set_request_key(request_key);
+  // If it cannot be sent the stream is about to end, and the trial with it.
+  (void)found->second.worker->stream->Send(message);
+}
+
+std::optional<Incarnation> AttentionClients::IncarnationOf(MemberId worker) const {
+  auto found = workers_.find(worker);
+  if (found == workers_.end()) return std::nullopt;
+  return found->second->member.incarnation;
+}
+
+absl::Status AttentionClients::Silence(const Worker& worker) const {
+  if (worker.live == 0) return absl::OkStatus();
+  // The router's suspicion is a second witness.
+  const Duration most =
+      worker.member.state == MemberState::kSuspect ? silence_max_ / 2 : silence_max_;
+  const Duration silent = context_.loop.Now() - worker.heard;
+  if (silent < most) return absl::OkStatus();
+  return absl::UnavailableError(
+      fmt::format("silent for {} ms with requests running",
+                  std::chrono::duration_cast<std::chrono::milliseconds>(silent).count()));
+}
+
+void AttentionClients::AskFate(MemberId worker, Incarnation incarnation, uint64_t request_key,
+                               RequestEvents* events, int sequence) {
+  if (fates_.empty()) context_.loop.Spawn(context_.node, ExpireFates());
+  fates_[request_key] = {worker, incarnation, events, sequence, context_.loop.Now() + kFateMax};
+  auto found = workers_.find(worker);
+  const bool listed = found != workers_.end() && found->second->member.incarnation == incarnation;
+  if (!listed) return TellFates(incarnation, true);
+  if (found->second->greeted) TellFates(incarnation, false);
+}
+
+void AttentionClients::TellFates(Incarnation incarnation, bool died) {
+  for (auto it = fates_.begin(); it != fates_.end();) {
+    const Fate& fate = it->second;
+    if (fate.incarnation != incarnation) {
+      ++it;
+      continue;
+    }
+    RequestEvent event{.kind = RequestEvent::Kind::kFate};
+    event.sequence = fate.sequence;
+    event.worker = fate.worker;
+    event.died = died;
+    if (!fate.events->Push(std::move(event))) {
+      fate.events->Close(absl::InternalError("events not read"));
+    }
+    it = fates_.erase(it);
+  }
+}
+
+Task<void> AttentionClients::ExpireFates() {
+  while (!fates_.empty()) {
+    std::vector<Incarnation> unknown;
+    Time next = kNever;
+    for (const auto& [key, fate] : fates_) {
+      if (fate.until <= context_.loop.Now()) unknown.push_back(fate.incarnation);
+      next = std::min(next, fate.until);
+    }
+    for (Incarnation incarnation : unknown) TellFates(incarnation, false);
+    if (unknown.empty()) co_await context_.loop.SleepUntil(next);
+  }
+}
+
 void AttentionClients::Forget(uint64_t request_key, bool cancel) {
+  fates_.erase(request_key);
   auto found = live_.find(request_key);
   if (found == live_.end()) return;
   const std::shared_ptr<Worker> worker = found->second.worker;

@@ -35,13 +35,18 @@ struct WorkerView {
   bool draining = false;  // finishes what it has, takes nothing new
 };
 
+// A worker that has sequences of ours and says nothing is as good as dead: its sequences are told
+// lost, and it is used again once it speaks again.
+//
 // One stream to each attention worker of the table: connects with backoff, sends submits and
 // cancels, hands each token to its request. When a stream ends every live sequence of that worker
 // is told (kLost) and forgotten. Loop thread only.
 class AttentionClients {
  public:
   // `on_change`: room or workers may have come or gone.
-  AttentionClients(const ServiceContext& context, std::function<void()> on_change);
+  // `silence_max`: how long a worker that has our sequences may say nothing.
+  AttentionClients(const ServiceContext& context, Duration silence_max,
+                   std::function<void()> on_change);
   ~AttentionClients();
 
   void UpdateTable(const TableSnapshot& table);
@@ -58,6 +63,15 @@ class AttentionClients {
   // Sends one sequence; its events go to `events` until Forget. The key is in no other use.
   absl::Status Submit(MemberId worker, const internal::v1::Submit& submit, RequestEvents* events,
                       int sequence);
+  // The suspect may run: if its worker dies now, it is the cause.
+  void StartTrial(uint64_t request_key);
+  // A kFate event comes once it is known whether the process that `worker` was has died: the router
+  // says so or another incarnation answers, against that it speaks again or kFateMax has passed.
+  // One for a request; Forget ends it.
+  void AskFate(MemberId worker, Incarnation incarnation, uint64_t request_key,
+               RequestEvents* events, int sequence);
+  std::optional<Incarnation> IncarnationOf(MemberId worker) const;
+
   // Nothing more is handed over for this key. `cancel`: the worker stops it too.
   void Forget(uint64_t request_key, bool cancel);
   // The worker refused for lack of room: it is left alone for a moment.
@@ -76,18 +90,33 @@ class AttentionClients {
     int sequence;
   };
 
+  // Somebody waits to hear what became of a process.
+  struct Fate {
+    MemberId worker;
+    Incarnation incarnation;
+    RequestEvents* events;
+    int sequence;
+    Time until;
+  };
+
   static Task<void> Run(AttentionClients* self, std::shared_ptr<Worker> worker);
   static Task<absl::Status> Session(AttentionClients* self, std::shared_ptr<Worker> worker);
   void Deliver(Worker& worker, const internal::v1::StepOutput& step);
   void DeliverTo(const Worker& worker, uint64_t key, uint32_t owner_epoch, RequestEvent event,
                  bool last);
   void Lose(const std::shared_ptr<Worker>& worker, const absl::Status& why);
+  void TellFates(Incarnation incarnation, bool died);
+  Task<void> ExpireFates();
+  // Why a worker that has our sequences is taken for dead; Ok while it is not.
+  absl::Status Silence(const Worker& worker) const;
   void TakeGrants(Worker& worker, const internal::v1::Grants& grants);
 
   const ServiceContext& context_;
   const std::function<void()> on_change_;
   std::map<MemberId, std::shared_ptr<Worker>> workers_;  // of the table
   std::map<uint64_t, Live> live_;                        // by request key
+  std::map<uint64_t, Fate> fates_;                       // likewise
+  const Duration silence_max_;
   size_t connected_ = 0;
   Time alone_since_;
   bool closed_ = false;

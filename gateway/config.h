@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/base/limits.h"
+#include "core/base/sanitized.h"
 #include "core/base/time.h"
 #include "gateway/answer_format.h"
 
@@ -29,6 +30,8 @@ struct GatewayConfig {
   Duration request_deadline = std::chrono::seconds(3600);
   // How long requests wait for a first or lost attention worker before they are refused.
   Duration no_worker_wait = std::chrono::seconds(5);
+  // An attention worker that has requests of ours and says nothing for so long is given up.
+  Duration worker_silence_max = kSanitized ? std::chrono::seconds(5) : std::chrono::seconds(1);
   Duration keep_alive = std::chrono::seconds(15);  // silence of a stream before a comment line
 
   Duration header_timeout = std::chrono::seconds(10);

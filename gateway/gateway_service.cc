@@ -20,7 +20,7 @@ GatewayService::GatewayService(const ServiceContext& context, GatewayConfig conf
       model_(std::move(model)),
       metrics_(context.metrics, model_.name, static_cast<double>(model_.max_model_len)),
       gate_(context.loop),
-      workers_(context, [this] { WorkersChanged(); }),
+      workers_(context, config_.worker_silence_max, [this] { WorkersChanged(); }),
       admission_(context, config_, workers_),
       context_tokens_(model_.max_model_len),
       pool_(config_.text_threads, kPoolQueueMax) {}

@@ -11,6 +11,7 @@
 #include "gateway/attention_client.h"
 #include "gateway/config.h"
 #include "gateway/metrics.h"
+#include "gateway/quarantine.h"
 #include "gateway/reply.h"
 #include "gateway/request.h"
 #include "gateway/text.h"
@@ -49,6 +50,7 @@ class GatewayService {
   GatewayMetrics& metrics() { return metrics_; }
   AttentionClients& workers() { return workers_; }
   Admission& admission() { return admission_; }
+  Quarantine& quarantine() { return quarantine_; }
   Gate& gate() { return gate_; }
   bool draining() const { return gate_.closed(); }
 
@@ -70,6 +72,7 @@ class GatewayService {
   Gate gate_;
   AttentionClients workers_;
   Admission admission_;
+  Quarantine quarantine_;
   TableSnapshot table_;
   std::set<std::string> live_ids_;
   uint64_t last_request_key_ = 0;

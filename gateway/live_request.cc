@@ -47,7 +47,7 @@ LiveRequest::LiveRequest(GatewayService& gateway, Api api, HttpRequest http,
 
 LiveRequest::~LiveRequest() {
   for (Sequence& sequence : sequences_) {
-    if (sequence.running) gateway_.workers().Forget(sequence.key, false);
+    gateway_.workers().Forget(sequence.key, false);
     gateway_.metrics().token_log_bytes.Decrement(
         static_cast<double>(sequence.choice->log().size() * sizeof(int32_t)));
   }
@@ -92,6 +92,9 @@ absl::Status LiveRequest::Begin(PreparedRequest prepared) {
           fmt::format("request field `{}` is not known and was ignored", name.substr(0, 64)),
           http_.request_id);
     }
+  }
+  if (gateway_.quarantine().Holds(HashOf(prepared_), gateway_.context().loop.Now())) {
+    return Quarantined();
   }
   const std::string name = request.request_id.empty() ? http_.request_id : request.request_id;
   id_ = (api_ == Api::kChat ? "chatcmpl-" : "cmpl-") + name;
@@ -259,6 +262,7 @@ internal::v1::Submit LiveRequest::SubmitOf(const Sequence& sequence) const {
   submit.set_min_tokens(static_cast<uint32_t>(request.min_tokens));
   submit.set_top_logprobs(request.logprobs ? request.top_logprobs : -1);
   const Duration left = deadline_ - gateway_.context().loop.Now();
+  submit.set_suspect(sequence.suspect);
   submit.set_remaining_us(
       std::max<int64_t>(1, std::chrono::duration_cast<std::chrono::microseconds>(left).count()));
   return submit;
@@ -290,7 +294,7 @@ void LiveRequest::Finish() {
 
 void LiveRequest::Fail(const absl::Status& why) {
   for (Sequence& sequence : sequences_) {
-    if (sequence.running) gateway_.workers().Forget(sequence.key, true);
+    gateway_.workers().Forget(sequence.key, true);
     sequence.running = false;
     sequence.place.Leave();
   }

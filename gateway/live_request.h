@@ -47,6 +47,8 @@ class LiveRequest {
     int migrations = 0;
     bool replayed = false;  // after an internal error of a worker
     bool running = false;
+    bool suspect = false;                 // a worker was lost under it, and no token came since
+    std::optional<Incarnation> on_trial;  // where it runs alone among suspects
     std::optional<Time> last_token;
     std::optional<Time> lost_at;
   };
@@ -62,7 +64,11 @@ class LiveRequest {
   internal::v1::Submit SubmitOf(const Sequence& sequence) const;
   absl::Status OnToken(Sequence& sequence, const internal::v1::GeneratedToken& token);
   absl::Status OnEnded(int sequence, const RequestEvent& event);
+  absl::Status OnLost(int sequence, const RequestEvent& event);
+  absl::Status OnFate(int sequence, bool died);
+  void OnTrial(int sequence, const RequestEvent& event);
   absl::Status Migrate(int sequence, const absl::Status& why);
+  absl::Status QuarantineThis();
   void Deliver(const ChoiceDelta& delta);
   void ObserveToken(Sequence& sequence);
   void Shown();  // something went to the client

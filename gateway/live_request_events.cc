@@ -59,7 +59,12 @@ absl::Status LiveRequest::Handle(const RequestEvent& event) {
     case RequestEvent::Kind::kEnded:
       return OnEnded(event.sequence, event);
     case RequestEvent::Kind::kLost:
-      return Migrate(event.sequence, event.status);
+      return OnLost(event.sequence, event);
+    case RequestEvent::Kind::kFate:
+      return OnFate(event.sequence, event.died);
+    case RequestEvent::Kind::kTrial:
+      OnTrial(event.sequence, event);
+      return absl::OkStatus();
     case RequestEvent::Kind::kRefused:
       return event.status;
     case RequestEvent::Kind::kGone:
@@ -84,6 +89,8 @@ absl::Status LiveRequest::OnToken(Sequence& sequence, const GeneratedToken& toke
   gateway_.metrics().detokenize_seconds.Observe(Seconds(gateway_.context().loop.Now() - begin));
   if (!delta) return absl::OkStatus();  // a token that is logged already
   ObserveToken(sequence);
+  sequence.suspect = false;
+  sequence.on_trial.reset();
   if (delta->end) {
     const bool by_worker = token.finish() != internal::v1::FINISH_REASON_UNSPECIFIED;
     if (!by_worker) gateway_.workers().Forget(sequence.key, true);
@@ -153,6 +160,7 @@ absl::Status LiveRequest::OnEnded(int index, const RequestEvent& event) {
       break;
   }
   const Reason reason = ReasonNamed(ended.reason());
+  if (reason == Reason::kRequestQuarantined) return QuarantineThis();
   // A worker that empties itself: its sequences go on elsewhere.
   if (reason == Reason::kDraining) return Migrate(index, absl::UnavailableError(ended.message()));
   // Logits that are no numbers, say. Memory or a processor may have erred: once more, elsewhere if
@@ -161,6 +169,42 @@ absl::Status LiveRequest::OnEnded(int index, const RequestEvent& event) {
     return Migrate(index, absl::InternalError(ended.message()));
   }
   return MakeError(reason, ended.message().empty() ? RowOf(reason).name : ended.message());
+}
+
+// Whoever was with a worker when it was lost may be the cause, so all of them go on as suspects.
+// One that was on trial there is the cause, if the worker died.
+absl::Status LiveRequest::OnLost(int index, const RequestEvent& event) {
+  Sequence& sequence = sequences_[index];
+  if (sequence.choice->ended()) return absl::OkStatus();
+  sequence.suspect = true;
+  if (!sequence.on_trial || event.drained) return Migrate(index, event.status);
+  sequence.running = false;
+  if (!sequence.lost_at) sequence.lost_at = gateway_.context().loop.Now();
+  const Incarnation where = *sequence.on_trial;
+  gateway_.workers().AskFate(event.worker, where, sequence.key, &events_, index);
+  return absl::OkStatus();
+}
+
+absl::Status LiveRequest::OnFate(int index, bool died) {
+  const Sequence& sequence = sequences_[index];
+  if (sequence.choice->ended() || sequence.running) return absl::OkStatus();
+  if (died) return QuarantineThis();
+  return Migrate(index, absl::UnavailableError("its stream broke"));
+}
+
+void LiveRequest::OnTrial(int index, const RequestEvent& event) {
+  Sequence& sequence = sequences_[index];
+  if (!sequence.running || !sequence.suspect) return;
+  sequence.on_trial = gateway_.workers().IncarnationOf(event.worker);
+  gateway_.workers().StartTrial(sequence.key);
+}
+
+absl::Status LiveRequest::QuarantineThis() {
+  gateway_.quarantine().Add(HashOf(prepared_), gateway_.context().loop.Now());
+  gateway_.metrics().quarantined.Increment();
+  gateway_.context().log.Error("ALARM: workers died of this request: it is quarantined",
+                               http_.request_id);
+  return Quarantined();
 }
 
 // The request goes on at another worker from the token log; the client sees one stream.
@@ -180,6 +224,7 @@ absl::Status LiveRequest::Migrate(int index, const absl::Status& why) {
       http_.request_id);
   Record(FlightKind::kLost, static_cast<uint64_t>(index), sequence.choice->log().size());
   if (!sequence.lost_at) sequence.lost_at = gateway_.context().loop.Now();
+  sequence.on_trial.reset();
   sequence.choice->log().NewOwner();
   Route(index, true);
   return absl::OkStatus();

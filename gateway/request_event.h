@@ -13,7 +13,9 @@ struct RequestEvent {
   enum class Kind {
     kToken,    // `token`
     kEnded,    // the worker ended it without a token: `ended`
-    kLost,     // the stream to its worker ended: `status`
+    kLost,     // its worker is gone: `status`, and `drained` if that was to be so
+    kTrial,    // a suspect whose turn it is
+    kFate,     // of the worker that it was lost with: `died`
     kRefused,  // no place will come: `status`
     kGone,     // the client left
   };
@@ -23,6 +25,8 @@ struct RequestEvent {
   internal::v1::GeneratedToken token{};
   internal::v1::Ended ended{};
   absl::Status status{};
+  bool drained = false;
+  bool died = false;
 };
 
 using RequestEvents = Inbox<RequestEvent>;

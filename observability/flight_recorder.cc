@@ -34,7 +34,7 @@ constexpr KindRow kKinds[kFlightKinds] = {
     {FlightKind::kHedged, "hedged", "why", "rows"},
     {FlightKind::kMissing, "missing", "experts", ""},
     {FlightKind::kPeerDown, "peer_down", "why", ""},
-    {FlightKind::kQuarantined, "quarantined", "", ""},
+    {FlightKind::kQuarantined, "quarantined", "why", ""},
     {FlightKind::kTable, "table", "epoch", "term"},
     {FlightKind::kMember, "member", "change", "role"},
     {FlightKind::kReady, "ready", "", ""},

@@ -25,6 +25,10 @@ struct RouterConfig {
   // Measured load moves experts only when the busiest worker of a layer is this factor over fair.
   double rebalance_threshold = 1.25;
   bool replicate_hot = true;  // hot experts get extra replicas where there is room
+  // An expert worker whose answers were wrong is out for so long, twice as long each time, and
+  // until it has passed a self-test.
+  Duration quarantine_min = std::chrono::seconds(5);
+  Duration quarantine_max = std::chrono::minutes(10);
   Duration register_timeout = std::chrono::seconds(5);
 };
 

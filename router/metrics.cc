@@ -6,7 +6,7 @@ using metrics::AddGauge;
 using metrics::AddHistogram;
 
 std::string_view Name(MoveReason reason) {
-  constexpr std::string_view kNames[] = {"return", "join", "drain", "death", "load"};
+  constexpr std::string_view kNames[] = {"return", "join", "drain", "death", "quarantine", "load"};
   return kNames[static_cast<int>(reason)];
 }
 
@@ -16,7 +16,8 @@ std::string_view Name(Role role) {
 }
 
 std::string_view Name(MemberState state) {
-  constexpr std::string_view kNames[] = {"joining", "active", "draining", "suspect", "dead"};
+  constexpr std::string_view kNames[kMemberStates] = {"joining", "active", "draining",
+                                                      "suspect", "dead",   "quarantined"};
   return kNames[static_cast<int>(state)];
 }
 
@@ -38,23 +39,24 @@ Metrics::Metrics(prometheus::Registry& registry)
       member_changes_(prometheus::BuildCounter()
                           .Name("bottega_router_member_changes_total")
                           .Help("Members that joined, were suspected, recovered, left, died, were "
-                                "replaced, were refused.")
+                                "replaced, refused, quarantined, readmitted.")
                           .Register(registry)),
       expert_moves_(prometheus::BuildCounter()
                         .Name("bottega_router_expert_moves_total")
                         .Help("Experts that came to serve on a worker, or left it.")
                         .Register(registry)) {
   for (const MoveReason reason : {MoveReason::kReturn, MoveReason::kJoin, MoveReason::kDrain,
-                                  MoveReason::kDeath, MoveReason::kLoad}) {
+                                  MoveReason::kDeath, MoveReason::kQuarantine, MoveReason::kLoad}) {
     for (const char* outcome : {"loaded", "unloaded"}) Moves(reason, outcome);
   }
+  for (const char* change : {"quarantined", "readmitted"}) Changes(Role::kExpert, change);
   for (int role = 0; role < 4; ++role) {
     for (const char* change : {"joined", "suspected", "recovered", "left", "died"}) {
       member_changes_.Add(
           {{"role", std::string(Name(static_cast<Role>(role)))}, {"change", change}});
     }
     const std::string name(Name(static_cast<Role>(role)));
-    for (int state = 0; state < 5; ++state) {
+    for (int state = 0; state < kMemberStates; ++state) {
       members_[role][state] = &AddGauge(
           registry, "bottega_router_members", "Members by role and state.",
           {{"role", name}, {"state", std::string(Name(static_cast<MemberState>(state)))}});

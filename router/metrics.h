@@ -7,12 +7,14 @@ namespace bottega::router {
 
 // Why experts are placed anew, and so why one is loaded or unloaded.
 enum class MoveReason : uint8_t {
-  kReturn,  // no placement: its worker held it already, or came back
-  kJoin,    // an expert worker joined
-  kDrain,   // one asked to leave
-  kDeath,   // one is gone
-  kLoad,    // measured load
+  kReturn,      // no placement: its worker held it already, or came back
+  kJoin,        // an expert worker joined
+  kDrain,       // one asked to leave
+  kDeath,       // one is gone
+  kQuarantine,  // one answers wrongly
+  kLoad,        // measured load
 };
+inline constexpr int kMemberStates = 6;
 
 std::string_view Name(MoveReason reason);
 std::string_view Name(Role role);
@@ -34,7 +36,7 @@ struct Metrics {
   prometheus::Gauge& Members(Role role, MemberState state) {
     return *members_[static_cast<int>(role)][static_cast<int>(state)];
   }
-  // change: joined, suspected, recovered, left, died, replaced, refused
+  // change: joined, suspected, recovered, left, died, replaced, refused, quarantined, readmitted
   void MemberChanged(Role role, const char* change) { Changes(role, change).Increment(); }
   double MemberChanges(Role role, const char* change) { return Changes(role, change).Value(); }
   // reason: a MoveReason; outcome: loaded, unloaded
@@ -47,7 +49,7 @@ struct Metrics {
   prometheus::Counter& Changes(Role role, const char* change);
   prometheus::Counter& Moves(MoveReason reason, const char* outcome);
 
-  prometheus::Gauge* members_[4][5];
+  prometheus::Gauge* members_[4][kMemberStates];
   prometheus::Histogram* heartbeat_gap_[4];
   prometheus::Family<prometheus::Counter>& member_changes_;
   prometheus::Family<prometheus::Counter>& expert_moves_;

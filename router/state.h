@@ -20,6 +20,12 @@ using SessionStream = MessageStream<internal::v1::RouterMessage, internal::v1::M
 // layer * experts + expert: the unit of placement as an index.
 using ExpertKey = uint32_t;
 
+// An expert worker whose answers attention workers found wrong.
+struct QuarantineRecord {
+  Time until{};               // not before, however it tests
+  uint64_t tests_before = 0;  // self-tests passed when it began
+};
+
 // One member, from its registration until it left or died.
 struct MemberRecord {
   Member member;
@@ -41,6 +47,10 @@ struct MemberRecord {
   bool tell_again = false;            // it may not have heard `assigned`
   std::vector<ExpertKey> held_order;  // as it last reported them, for expert_load
   std::vector<float> expert_load;     // [key] rows a second; empty: never reported
+  std::optional<QuarantineRecord> quarantine;
+  int quarantines = 0;                // so far
+  uint64_t self_tests_passed = 0;     // as it says
+  uint64_t readmitted_epoch = 0;      // reports by readers of older tables are old news
   std::optional<Time> loading_since;  // an assignment has brought work that is not done
 };
 

@@ -25,9 +25,9 @@ bool SameContent(const ClusterTable& a, const ClusterTable& b) {
                     same_member);
 }
 
-// Expert workers that may be given work: alive and not about to leave.
+// Expert workers that may be given work: alive, trusted and not about to leave.
 bool MayHold(const MemberRecord& record) {
-  return record.member.role == Role::kExpert && !record.drain_wanted;
+  return record.member.role == Role::kExpert && !record.drain_wanted && !record.quarantine;
 }
 
 // The smoothed load of each expert and half of their mean: an expert that was not asked for lately
@@ -94,6 +94,8 @@ void UpdateMemberStates(RouterState& state) {
     if (now == MemberState::kSuspect) continue;  // the liveness checker's
     if (record.drain_wanted) {
       now = MemberState::kDraining;
+    } else if (record.quarantine) {
+      now = MemberState::kQuarantined;
     } else if (record.member.role == Role::kExpert &&
                std::find(record.held.begin(), record.held.end(), true) == record.held.end()) {
       now = MemberState::kJoining;
@@ -184,14 +186,14 @@ void LetLeave(RouterState& state) {
 
 void ExportGauges(RouterState& state) {
   state.metrics.table_epoch.Set(static_cast<double>(state.epoch));
-  double watchers = 0, counts[4][5] = {};
+  double watchers = 0, counts[4][kMemberStates] = {};
   for (const auto& [id, record] : state.members) {
     watchers += record.stream != nullptr;
     ++counts[static_cast<int>(record.member.role)][static_cast<int>(record.member.state)];
   }
   state.metrics.watchers.Set(watchers);
   for (int role = 0; role < 4; ++role) {
-    for (int s = 0; s < 5; ++s) {
+    for (int s = 0; s < kMemberStates; ++s) {
       state.metrics.Members(static_cast<Role>(role), static_cast<MemberState>(s))
           .Set(counts[role][s]);
     }
@@ -238,7 +240,7 @@ ClusterTable MakeTable(const RouterState& state) {
   table.replicas.resize(state.keys());
   for (ExpertKey key = 0; key < state.keys(); ++key) {
     if (state.IsDense(key / state.experts)) continue;
-    std::vector<MemberId> wanted_ready, ready;
+    std::vector<MemberId> wanted_ready, ready, quarantined;
     size_t wanted = 0;
     for (const auto& [id, record] : state.members) {
       const bool is_wanted = key < state.wanted.size() &&
@@ -249,10 +251,16 @@ ClusterTable MakeTable(const RouterState& state) {
       if (record.member.role != Role::kExpert || !record.held[key] || !record.assigned[key]) {
         continue;
       }
+      if (record.quarantine) {
+        quarantined.push_back(id);
+        continue;
+      }
       ready.push_back(id);
       if (is_wanted) wanted_ready.push_back(id);
     }
     table.replicas[key] = wanted > 0 && wanted_ready.size() == wanted ? wanted_ready : ready;
+    // The last replica stays: an attention worker that trusts it may use it.
+    if (table.replicas[key].empty()) table.replicas[key] = quarantined;
   }
   return table;
 }

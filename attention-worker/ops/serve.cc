@@ -84,7 +84,8 @@ absl::StatusOr<SequenceSpec> SpecOf(const internal::v1::Submit& submit, OwnerId 
                       .trace_key = submit.trace_key(),
                       .deadline = submit.remaining_us() == 0
                                       ? kNever
-                                      : now + std::chrono::microseconds(submit.remaining_us())};
+                                      : now + std::chrono::microseconds(submit.remaining_us()),
+                      .suspect = submit.suspect()};
 }
 
 internal::v1::GeneratedToken ToProto(const TokenEvent& event) {
@@ -172,6 +173,9 @@ Task<void> ServeGateway(AttentionServer* server, std::unique_ptr<ByteStream> byt
       if (taken.ok()) continue;
       const auto grants = server->GrantsNow(server->gateways_.at(owner));
       if (!stream.Send(Refusal(submit, taken, grants)).ok()) break;
+    } else if (message->has_start_trial()) {
+      server->engine_->StartTrial(
+          {.owner = owner, .request_key = message->start_trial().request_key()});
     } else if (message->has_cancel()) {
       server->engine_->Cancel({.owner = owner, .request_key = message->cancel().request_key()});
     }

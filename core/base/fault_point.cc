@@ -164,6 +164,29 @@ absl::Status FaultPoints::Hit(std::string_view name) {
     }
     armed = it->second;
   }
+  return Act(name, armed);
+}
+
+absl::Status FaultPoints::HitIf(std::string_view name, int64_t value) {
+  Point armed;
+  {
+    absl::MutexLock lock(&mutex_);
+    auto it = points_.find(name);
+    if (it == points_.end() || it->second.value != std::to_string(value) || !Acts(it->second)) {
+      return absl::OkStatus();
+    }
+    armed = it->second;
+  }
+  return Act(name, armed);
+}
+
+absl::Status FaultPoints::Act(std::string_view name, const Point& armed) const {
+  const bool dies = armed.action == Action::kCrash || armed.action == Action::kAbort ||
+                    armed.action == Action::kExit;
+  if (dies && on_crash_) {
+    on_crash_();
+    return absl::AbortedError("crashed");
+  }
   switch (armed.action) {
     case Action::kCrash:
       kill(getpid(), SIGKILL);

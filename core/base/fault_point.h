@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -25,6 +26,7 @@ namespace bottega {
 //   ew.load=error:disk full@2+        the second hit and all after it return an Internal error
 //   ew.reply=corrupt@1                flips one bit of the bytes shown to FAULT_CORRUPT
 //   ew.compute=corrupt:ones@1         sets all bits of the first eight: NaN in every format
+//   aw.crash_if=crash:517             acts where FAULT_POINT_IF shows the value 517
 // Without a condition every hit acts.
 class FaultPoints {
  public:
@@ -37,6 +39,10 @@ class FaultPoints {
 
   // Any thread. Ok, the armed error, or no return at all. Use FAULT_POINT.
   absl::Status Hit(std::string_view name) ABSL_LOCKS_EXCLUDED(mutex_);
+  // The same for a plan whose value is this number; other numbers do not count as hits.
+  absl::Status HitIf(std::string_view name, int64_t value) ABSL_LOCKS_EXCLUDED(mutex_);
+  // A process that is simulated ends like this instead of by a signal; Hit then returns Aborted.
+  void set_on_crash(std::function<void()> on_crash) { on_crash_ = std::move(on_crash); }
   // Flips a bit of `bytes` if `name` is armed with `corrupt` and this hit is meant.
   void Corrupt(std::string_view name, absl::Span<std::byte> bytes) ABSL_LOCKS_EXCLUDED(mutex_);
   uint64_t hits(std::string_view name) const ABSL_LOCKS_EXCLUDED(mutex_);
@@ -55,7 +61,9 @@ class FaultPoints {
   };
   static absl::Status ParseOne(std::string_view text, std::string* name, Point* point);
   static bool Acts(Point& point);
+  absl::Status Act(std::string_view name, const Point& armed) const;
 
+  std::function<void()> on_crash_;
   mutable absl::Mutex mutex_;
   std::map<std::string, Point, std::less<>> points_ ABSL_GUARDED_BY(mutex_);
 };
@@ -65,8 +73,10 @@ class FaultPoints {
 // FAULT_POINT(context.faults, "ew.before_reply") is an absl::Status.
 #ifdef BOTTEGA_FAULT_POINTS
 #define FAULT_POINT(faults, name) ((faults).Hit(name))
+#define FAULT_POINT_IF(faults, name, value) ((faults).HitIf(name, value))
 #define FAULT_CORRUPT(faults, name, bytes) ((faults).Corrupt(name, bytes))
 #else
 #define FAULT_POINT(faults, name) (absl::OkStatus())
+#define FAULT_POINT_IF(faults, name, value) (absl::OkStatus())
 #define FAULT_CORRUPT(faults, name, bytes) ((void)0)
 #endif

@@ -12,7 +12,7 @@
 namespace bottega {
 
 enum class Role : uint8_t { kGateway, kRouter, kAttention, kExpert };
-enum class MemberState : uint8_t { kJoining, kActive, kDraining, kSuspect, kDead };
+enum class MemberState : uint8_t { kJoining, kActive, kDraining, kSuspect, kDead, kQuarantined };
 
 struct Member {
   MemberId id;

@@ -1,6 +1,7 @@
 #include "core/exchange/dispatch.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "core/base/check.h"
 #include "core/exchange/dispatch_impl.h"
@@ -10,36 +11,29 @@ namespace bottega {
 
 using namespace std::chrono_literals;
 
-// Ends the dispatch however its frame goes: by return or by a kill.
-class Dispatcher::Impl::ActiveGuard {
- public:
-  ActiveGuard(Impl& impl, ActiveDispatch* active) : impl_(impl), active_(active) {}
-  ~ActiveGuard() { impl_.End(active_); }
-  ActiveGuard(const ActiveGuard&) = delete;
-  ActiveGuard& operator=(const ActiveGuard&) = delete;
-
- private:
-  Impl& impl_;
-  ActiveDispatch* active_;
-};
+namespace {
+constexpr uint8_t kDeathsTogetherMax = 2;
+}  // namespace
 
 Task<absl::StatusOr<DispatchResult>> Dispatcher::Impl::Dispatch(DispatchRequest request,
                                                                 std::byte* reply_rows) {
   if (absl::Status status = Validate(request); !status.ok()) co_return status;
-  ActiveDispatch* active = Begin(request, reply_rows);
-  ActiveGuard guard(*this, active);
-  Pump();
-  while (active->open > 0) {
-    if (loop_.Now() >= active->end) {
-      for (uint32_t e = 0; e < active->state.size(); ++e) Fail(*active, e);
-      break;
-    }
-    active->wakes_at = std::min(active->end, NextTimer());
-    absl::Status woken = co_await active->slot.Wait(active->wakes_at);
-    active->wakes_at = Time::min();
-    OnTimers();
+  ++stats.dispatches;
+  hedge_budget_.OnDispatch();
+  DispatchResult result;
+  std::vector<MemberId> by;
+  const bool verify = options_.verify_every > 0 && ++until_verify_ >= options_.verify_every;
+  {
+    ActiveDispatch* active = Begin(request, reply_rows);
+    ActiveGuard guard(*this, active);
+    co_await Fill(active);
+    result = ResultOf(*active);
+    if (verify) by = active->by;
   }
-  DispatchResult result = ResultOf(*active);
+  if (verify && result.missing.empty()) {
+    until_verify_ = 0;
+    co_await Verify(request, reply_rows, std::move(by), &result);
+  }
   if (!result.missing.empty()) {
     ++stats.dispatches_missing;
     Note(options_.flight, {.kind = FlightKind::kMissing,
@@ -47,7 +41,22 @@ Task<absl::StatusOr<DispatchResult>> Dispatcher::Impl::Dispatch(DispatchRequest 
                            .layer = request.layer.value,
                            .a = result.missing.size()});
   }
+  stats.poison_tokens += result.poison_tokens.size();
   co_return result;
+}
+
+Task<void> Dispatcher::Impl::Fill(ActiveDispatch* active) {
+  Pump();
+  while (active->open > 0) {
+    if (loop_.Now() >= active->end) {
+      for (uint32_t e = 0; e < active->state.size(); ++e) Fail(*active, e);
+      break;
+    }
+    active->wakes_at = std::min(active->end, NextTimer(*active));
+    absl::Status woken = co_await active->slot.Wait(active->wakes_at);
+    active->wakes_at = Time::min();
+    OnTimers();
+  }
 }
 
 absl::Status Dispatcher::Impl::Validate(const DispatchRequest& request) const {
@@ -76,18 +85,21 @@ ActiveDispatch* Dispatcher::Impl::Begin(const DispatchRequest& request, std::byt
   active->end = std::min(request.deadline, loop_.Now() + options_.expert_wait);
   active->wakes_at = Time::min();
   active->first_reply.reset();
+  active->verifies = false;
   active->parts = 0;
   active->open = active->waiting = static_cast<uint32_t>(entries);
   active->state.assign(entries, EntryState::kWaiting);
   active->attempts.assign(entries, 0);
   active->outstanding.assign(entries, 0);
+  active->deaths.assign(entries, 0);
+  active->poisonous.clear();
+  active->alone_at = Time::min();
+  active->by.assign(entries, MemberId{0});
   active->refused.clear();
   active->refused_why.clear();
   active->not_finite.clear();
   auto later = [&](const ActiveDispatch* other) { return request.phase < other->request.phase; };
   active_.insert(std::find_if(active_.begin(), active_.end(), later), active);
-  ++stats.dispatches;
-  hedge_budget_.OnDispatch();
   dirty_ = true;
   return active;
 }
@@ -107,6 +119,11 @@ DispatchResult Dispatcher::Impl::ResultOf(const ActiveDispatch& active) const {
     const int32_t token = static_cast<int32_t>(e / top_k);
     if (result.failed_tokens.empty() || result.failed_tokens.back() != token) {
       result.failed_tokens.push_back(token);
+    }
+    const bool poison = std::find(active.poisonous.begin(), active.poisonous.end(),
+                                  OwnerOf(active, e)) != active.poisonous.end();
+    if (poison && (result.poison_tokens.empty() || result.poison_tokens.back() != token)) {
+      result.poison_tokens.push_back(token);
     }
   }
   std::sort(result.missing.begin(), result.missing.end());
@@ -138,12 +155,7 @@ void Dispatcher::Impl::Pump() {
 void Dispatcher::Impl::Advance(ActiveDispatch& active) {
   // 1. What nobody is working on.
   if (active.waiting > 0) {
-    std::vector<uint32_t>& entries = entries_;
-    entries.clear();
-    for (uint32_t e = 0; e < active.state.size(); ++e) {
-      if (active.state[e] == EntryState::kWaiting) entries.push_back(e);
-    }
-    Post(active, entries, /*hedge=*/false);
+    PostWaiting(active);
     if (active.waiting > 0) FailHopeless(active);
   }
   // 2. What only a suspect peer is working on, overdue.
@@ -160,12 +172,58 @@ void Dispatcher::Impl::Advance(ActiveDispatch& active) {
         entries.push_back(e);
       }
     }
-    if (!entries.empty()) Post(active, entries, /*hedge=*/true);
+    if (!entries.empty()) Post(active, entries, Mode::kHedge);
   }
 }
 
-void Dispatcher::Impl::RouteEntries(const ActiveDispatch& active,
-                                    const std::vector<uint32_t>& entries) {
+// A worker was lost under a request's rows: the lost ones go again when its other rows have come
+// back, for if they are the cause, those at other workers bring these down in the same moment. Two
+// were lost: chance, or their doing. They go once more, but one request at a time, to one worker,
+// when nothing else of this dispatch is out: a third death is then theirs, and takes nobody else's
+// rows along.
+void Dispatcher::Impl::PostWaiting(ActiveDispatch& active) {
+  entries_.clear();
+  alone_.clear();
+  owners_out_.clear();  // ascending, as the rows of a request lie together
+  for (uint32_t e = 0; e < active.state.size(); ++e) {
+    if (active.state[e] == EntryState::kOut) owners_out_.push_back(OwnerOf(active, e));
+  }
+  bool held = false;
+  for (uint32_t e = 0; e < active.state.size(); ++e) {
+    if (active.state[e] != EntryState::kWaiting) continue;
+    if (active.deaths[e] >= kDeathsTogetherMax) {
+      alone_.push_back(e);
+    } else if (active.deaths[e] > 0 &&
+               std::ranges::binary_search(owners_out_, OwnerOf(active, e))) {
+      held = true;
+    } else {
+      entries_.push_back(e);
+    }
+  }
+  Post(active, entries_, Mode::kPlain);
+  const bool others = held || !entries_.empty() || !owners_out_.empty();
+  if (alone_.empty() || others || loop_.Now() < active.alone_at) return;
+  const int32_t owner = OwnerOf(active, alone_.front());
+  std::erase_if(alone_, [&](uint32_t e) { return OwnerOf(active, e) != owner; });
+  Post(active, alone_, Mode::kAlone);
+}
+
+int32_t Dispatcher::Impl::OwnerOf(const ActiveDispatch& active, uint32_t entry) const {
+  const auto token = static_cast<int32_t>(entry / options_.shape.top_k);
+  return active.request.owners == nullptr ? token : active.request.owners[token];
+}
+
+bool Dispatcher::Impl::DropRefusals(ActiveDispatch& active, ActiveDispatch::Why why) {
+  const size_t before = active.refused.size();
+  for (size_t i = before; i-- > 0;) {
+    if (active.refused_why[i] != why) continue;
+    active.refused.erase(active.refused.begin() + static_cast<ptrdiff_t>(i));
+    active.refused_why.erase(active.refused_why.begin() + static_cast<ptrdiff_t>(i));
+  }
+  return active.refused.size() < before;
+}
+
+void Dispatcher::Impl::RouteEntries(ActiveDispatch& active, const std::vector<uint32_t>& entries) {
   slot_of_expert_.assign(options_.shape.experts, -1);
   need_.clear();
   for (uint32_t e : entries) slot_of_expert_[active.request.experts[e]] = 0;
@@ -176,18 +234,23 @@ void Dispatcher::Impl::RouteEntries(const ActiveDispatch& active,
   }
   for (uint32_t e : entries) ++need_[slot_of_expert_[active.request.experts[e]]].rows;
   const absl::Span<const RouteMember> usable = peers.Usable(loop_.Now());
-  Route({.table = *table,
-         .layer = active.request.layer,
-         .need = need_,
-         .members = usable,
-         .refused = active.refused},
-        &routing_);
+  const auto route = [&] {
+    Route({.table = *table,
+           .layer = active.request.layer,
+           .need = need_,
+           .members = usable,
+           .refused = active.refused},
+          &routing_);
+    return std::find(routing_.member_of.begin(), routing_.member_of.end(), Routing::kNobody) ==
+           routing_.member_of.end();
+  };
+  if (!route() && DropRefusals(active, ActiveDispatch::Why::kElsewhere)) route();
   routed_to_.clear();
   for (const RouteMember& member : usable) routed_to_.push_back(member.member);
 }
 
 void Dispatcher::Impl::Post(ActiveDispatch& active, const std::vector<uint32_t>& entries,
-                            bool hedge) {
+                            Mode mode) {
   if (table == nullptr || entries.empty()) return;
   RouteEntries(active, entries);
   by_member_.resize(std::max(by_member_.size(), routed_to_.size()));
@@ -204,14 +267,15 @@ void Dispatcher::Impl::Post(ActiveDispatch& active, const std::vector<uint32_t>&
       const Credits& credits = peer.credits;
       const Cut cut = CutShare(of, rest, share_limits_, credits.free(), credits.in_use() == 0);
       if (cut.entries == 0) break;  // waits for credits
-      if (!PostShare(active, peer, rest.first(cut.entries), cut.tokens, hedge)) break;
+      if (!PostShare(active, peer, rest.first(cut.entries), cut.tokens, mode)) break;
       rest.remove_prefix(cut.entries);
     }
+    if (mode == Mode::kAlone && rest.size() < by_member_[m].size()) return;
   }
 }
 
 bool Dispatcher::Impl::PostShare(ActiveDispatch& active, Peer& peer,
-                                 absl::Span<const uint32_t> entries, uint32_t tokens, bool hedge) {
+                                 absl::Span<const uint32_t> entries, uint32_t tokens, Mode mode) {
   const ExchangeShape& shape = options_.shape;
   const uint32_t rows = static_cast<uint32_t>(entries.size());
   absl::StatusOr<FrameBuffer> frame =
@@ -262,11 +326,12 @@ bool Dispatcher::Impl::PostShare(ActiveDispatch& active, Peer& peer,
   flight.dispatch = &active;
   flight.entries.assign(entries.begin(), entries.end());
   flight.posted = now;
-  const double predicted_us = std::clamp(peer.PredictedUs(rows), 0.0, 1e7);
+  const double predicted_us = std::clamp(peer.PredictedUs(now, rows), 0.0, 1e7);
   flight.patience = std::max<Duration>(
       options_.hedge_floor, std::chrono::microseconds(static_cast<int64_t>(3 * predicted_us)));
   flight.due = now + flight.patience;
-  flight.hedge = hedge;
+  flight.hedge = mode == Mode::kHedge;
+  flight.alone = mode == Mode::kAlone;
   peer.credits.Take(rows);
   for (uint32_t e : entries) {
     ++active.attempts[e];
@@ -315,6 +380,10 @@ void Dispatcher::Impl::Fail(ActiveDispatch& active, uint32_t entry) {
   --active.open;
 }
 
+Time Dispatcher::Impl::NextTimer(const ActiveDispatch& active) const {
+  return active.alone_at > loop_.Now() ? std::min(active.alone_at, NextTimer()) : NextTimer();
+}
+
 Time Dispatcher::Impl::NextTimer() const {
   return std::min({in_flight_.NextDue(), peers.NextNotBusy(loop_.Now()), memory_retry_});
 }
@@ -359,6 +428,7 @@ std::vector<PeerView> Dispatcher::PeerViews() const {
   }
   return views;
 }
+std::vector<BadWorker> Dispatcher::bad_workers() const { return impl_->bad_workers(); }
 bool Dispatcher::IsSuspect(MemberId member) const {
   const Peer* peer = impl_->peers.Find(member);
   return peer != nullptr && peer->suspect;

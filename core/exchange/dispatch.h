@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -20,11 +21,25 @@
 namespace bottega {
 
 // What an expert worker says about its speed: predicted service time of n more rows =
-// base_us + row_us * (queued_rows + n).
+// base_us + row_us * (queued_rows + n). What is queued is without the asker's own rows, which it
+// counts itself; every answer brings it anew (FrameHeader::remaining_us).
 struct PeerCost {
   double base_us = 200;
   double row_us = 50;
   uint64_t queued_rows = 0;
+};
+
+// Why an expert worker that answers is given no more work.
+enum class WorkerFault : uint8_t {
+  kNotFinite,   // a row with NaN or infinity where a replica's was finite
+  kWrongFrame,  // frames with a good CRC that are no answer to what was asked
+  kMismatch,    // another result than two others for the same row
+};
+std::string_view Name(WorkerFault fault);
+
+struct BadWorker {
+  Incarnation incarnation;
+  WorkerFault fault;
 };
 
 // One expert worker as its pair stream introduced it.
@@ -46,6 +61,8 @@ struct DispatchRequest {
   int32_t tokens = 0;
   const std::byte* rows = nullptr;    // [tokens, hidden] of R; valid until Dispatch returns
   const uint16_t* experts = nullptr;  // [tokens, top_k], ascending in a row; likewise
+  // [tokens] number of the request that a token is of, likewise; null: each of its own.
+  const int32_t* owners = nullptr;
   Time deadline = kNever;
 };
 
@@ -54,13 +71,21 @@ struct DispatchResult {
   std::vector<ExpertId> missing;  // no replica could serve these in time; ascending
   std::vector<int32_t>
       failed_tokens;  // tokens that lack a row, ascending: their requests must fail
+  // Of these, those of requests under whose rows three workers were lost, the last under theirs
+  // alone.
+  std::vector<int32_t> poison_tokens;
 };
 
 struct DispatcherOptions {
   ExchangeShape shape;
   Duration expert_wait = std::chrono::seconds(10);  // for a replica to (re)appear
   Duration hedge_floor = std::chrono::milliseconds(50);
+  // Every so-many-th dispatch is executed twice, at different replicas, and compared byte for byte;
+  // a third replica arbitrates. 0: never.
+  uint32_t verify_every = 0;
   FlightRecorder* flight = nullptr;
+  // bad_workers() grew: whoever talks to the router tells it.
+  std::function<void()> on_bad_worker;
   // The endpoint of a peer is lost: whoever owns the pair stream pairs again. Not called for
   // RemovePeer.
   std::function<void(MemberId, const absl::Status&)> on_peer_lost;
@@ -85,6 +110,7 @@ struct DispatcherStats {
   uint64_t resends_lost = 0;     // the peer lives and does not know the frame
   uint64_t resends_suspect = 0;  // overdue at a peer that was suspect already
   uint64_t resends_not_finite = 0;
+  uint64_t resends_quarantined = 0;
   uint64_t hedges = 0;
   uint64_t hedges_denied = 0;  // budget empty
   uint64_t hedges_won = 0;     // the second copy answered first
@@ -95,7 +121,13 @@ struct DispatcherStats {
   uint64_t dropped_corrupt = 0;
   uint64_t dropped_unknown = 0;  // late, duplicate, or of a forgotten dispatch
   uint64_t dropped_mismatch = 0;
-  uint64_t peers_quarantined = 0;
+  uint64_t quarantined_not_finite = 0;  // expert workers found bad, by what showed it
+  uint64_t quarantined_wrong_frame = 0;
+  uint64_t quarantined_mismatch = 0;
+  uint64_t verified = 0;             // dispatches executed twice
+  uint64_t verified_mismatches = 0;  // rows of them that differed
+  uint64_t verified_unresolved = 0;  // and nobody could say which was right
+  uint64_t poison_tokens = 0;
   uint64_t rows_sent = 0;      // entries
   uint64_t rows_received = 0;  // entries used
   // Seconds: a frame's posting to its reply; a dispatch's first reply to the one that completed it.
@@ -103,7 +135,7 @@ struct DispatcherStats {
 
   uint64_t resends() const {
     return resends_endpoint + resends_removed + resends_nack + resends_corrupt + resends_lost +
-           resends_suspect + resends_not_finite;
+           resends_suspect + resends_not_finite + resends_quarantined;
   }
 };
 
@@ -153,6 +185,9 @@ class Dispatcher {
   bool IsSuspect(MemberId member) const;
   // The member is a peer, and frames have come through to it and back.
   bool Reached(MemberId member) const;
+  // Expert workers that get no work from here, until a table shows them quarantined and then not
+  // any more, or they start anew.
+  std::vector<BadWorker> bad_workers() const;
 
  private:
   class Impl;

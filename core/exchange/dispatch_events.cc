@@ -13,6 +13,8 @@ using Why = ActiveDispatch::Why;
 namespace {
 constexpr Duration kPatienceMax = 1s;
 constexpr Duration kBusyPause = 1ms;
+// Workers that die together are known to be dead by then.
+constexpr Duration kDeathsSettle = 100ms;
 }  // namespace
 
 Dispatcher::Impl::Impl(Loop& loop, Transport& transport, Incarnation self,
@@ -42,13 +44,8 @@ void Dispatcher::Impl::UpdateTable(TableSnapshot next) {
   }
   table = std::move(next);
   // Who did not hold an expert may hold it now.
-  for (ActiveDispatch* active : active_) {
-    for (size_t i = active->refused.size(); i-- > 0;) {
-      if (active->refused_why[i] != Why::kNotHeld) continue;
-      active->refused.erase(active->refused.begin() + static_cast<ptrdiff_t>(i));
-      active->refused_why.erase(active->refused_why.begin() + static_cast<ptrdiff_t>(i));
-    }
-  }
+  for (ActiveDispatch* active : active_) DropRefusals(*active, Why::kNotHeld);
+  ReviewQuarantine();
   dirty_ = true;
   Pump();
 }
@@ -56,8 +53,8 @@ void Dispatcher::Impl::UpdateTable(TableSnapshot next) {
 void Dispatcher::Impl::AddPeer(MemberId member, const PeerInfo& info) {
   RemovePeer(member, absl::UnavailableError("replaced by a new session"));
   Peer& peer = peers.Add(member, info, stats.kinds[info.transport]);
-  peer.quarantined =
-      std::find(quarantined_.begin(), quarantined_.end(), info.incarnation) != quarantined_.end();
+  peer.SetCost(info.cost, loop_.Now());
+  peer.quarantined = IsBad(info.incarnation);
 }
 
 void Dispatcher::Impl::OnUp(EndpointId endpoint) {
@@ -76,7 +73,7 @@ void Dispatcher::Impl::RemovePeer(MemberId member, const absl::Status& why) {
 }
 
 void Dispatcher::Impl::UpdateCost(MemberId member, const PeerCost& cost) {
-  if (Peer* peer = peers.Find(member); peer != nullptr) peer->info.cost = cost;
+  if (Peer* peer = peers.Find(member); peer != nullptr) peer->SetCost(cost, loop_.Now());
 }
 
 void Dispatcher::Impl::OnFrame(FrameBuffer frame) {
@@ -97,7 +94,8 @@ void Dispatcher::Impl::OnFrame(FrameBuffer frame) {
     ++stats.dropped_unknown;
   } else if (!Answers(view->header, flight->header)) {
     ++stats.dropped_mismatch;
-    Lose(sequence, Loss::kMismatch);
+    if (flight->header.receiver == view->header.sender) Lose(sequence, Loss::kMismatch);
+    Strike(Incarnation{view->header.sender});
   } else if (view->kind() == FrameKind::kReply) {
     OnReply(sequence, *view);
   } else if (view->kind() == FrameKind::kNack) {
@@ -106,6 +104,7 @@ void Dispatcher::Impl::OnFrame(FrameBuffer frame) {
     OnAlive(sequence, view->reason());
   } else {
     ++stats.dropped_malformed;
+    Strike(Incarnation{view->header.sender});
   }
   Pump();
 }
@@ -139,6 +138,15 @@ void Dispatcher::Impl::OnUnusable(const FrameBuffer& frame, const absl::Status& 
       }
       return;
     }
+    case absl::StatusCode::kOutOfRange: {  // the CRC was good: its sender made it so
+      ++stats.dropped_malformed;
+      const FrameHeader header = UncheckedHeader(frame.bytes());
+      const Flight* flight = in_flight_.Find(header.sequence);
+      if (flight != nullptr && flight->header.receiver == header.sender) {
+        Lose(header.sequence, Loss::kMismatch);
+      }
+      return Strike(Incarnation{header.sender});
+    }
     default:
       ++stats.dropped_malformed;
   }
@@ -148,6 +156,8 @@ void Dispatcher::Impl::OnReply(uint64_t sequence, const FrameView& view) {
   const Flight flight = in_flight_.Take(sequence);
   Peer& peer = *peers.Find(flight.member);
   peer.credits.Give(flight.header.entries);
+  peer.strikes = std::max(0, peer.strikes - 1);
+  peer.SetBacklog(view.header.remaining_us, loop_.Now());
   dirty_ = true;  // for who waits for credits
   if (flight.dispatch == nullptr) {
     ++stats.dropped_unknown;
@@ -166,13 +176,14 @@ void Dispatcher::Impl::OnReply(uint64_t sequence, const FrameView& view) {
       continue;
     }
     active.state[e] = EntryState::kDone;
+    active.by[e] = flight.member;
     --active.open;
     ++used;
     Finite(active, e);
   }
   stats.rows_received += used;
   peer.kind.rows_received += used;
-  if (used > 0 && active.open == 0) ++peer.kind.dispatches;
+  if (used > 0 && active.open == 0 && !active.verifies) ++peer.kind.dispatches;
   if (used > 0 && flight.hedge) ++stats.hedges_won;
   if (used == 0) ++stats.dropped_unknown;
   if (used > 0) MeasureReply(flight, active, peer);
@@ -186,6 +197,7 @@ void Dispatcher::Impl::MeasureReply(const Flight& flight, ActiveDispatch& active
   peer.round_trip.Observe(seconds(now - flight.posted));
   Record(FlightKind::kReply, flight, flight.entries.size(),
          static_cast<uint64_t>((now - flight.posted) / std::chrono::microseconds(1)));
+  if (active.verifies) return;
   if (!active.first_reply) active.first_reply = now;
   if (active.open == 0) stats.wait_last_peer.Observe(seconds(now - *active.first_reply));
 }
@@ -284,7 +296,9 @@ void Dispatcher::Impl::SendProbe(Flight& flight, Peer& peer) {
 
 void Dispatcher::Impl::Lose(uint64_t sequence, Loss loss) {
   const Flight flight = in_flight_.Take(sequence);
-  peers.Find(flight.member)->credits.Give(flight.header.entries);
+  Peer& peer = *peers.Find(flight.member);
+  peer.credits.Give(flight.header.entries);
+  if (peer.credits.in_use() == 0) peer.suspect = false;  // it has nothing left to answer
   dirty_ = true;
   Trace(sequence << 8 | static_cast<uint64_t>(loss));
   if (flight.dispatch == nullptr) return;
@@ -292,12 +306,17 @@ void Dispatcher::Impl::Lose(uint64_t sequence, Loss loss) {
   bool again = false;
   for (uint32_t e : flight.entries) {
     --active.outstanding[e];
-    if (loss == Loss::kBusy) --active.attempts[e];  // refused is not tried
+    // Refused is not tried; a wrong answer is held against its worker, which has few of them.
+    if (loss == Loss::kBusy || loss == Loss::kMismatch) --active.attempts[e];
     if (active.state[e] != EntryState::kOut || active.outstanding[e] > 0) continue;
     if (kPlantedBug == PlantedBug::kDroppedRetry && loss == Loss::kLost) continue;
     active.state[e] = EntryState::kWaiting;
     ++active.waiting;
     again = true;
+    // Who gave a wrong answer or none may do so again: a replica is asked, if one can be.
+    if (loss == Loss::kMismatch || loss == Loss::kCorrupt || loss == Loss::kLost) {
+      Refuse(active, flight.member, ExpertId{active.request.experts[e]}, Why::kElsewhere);
+    }
   }
   if (!again) return;
   Record(FlightKind::kResent, flight, static_cast<uint64_t>(loss), flight.entries.size());
@@ -318,8 +337,32 @@ void Dispatcher::Impl::Lose(uint64_t sequence, Loss loss) {
     case Loss::kLost:
       ++stats.resends_lost;
       break;
+    case Loss::kQuarantined:
+      ++stats.resends_quarantined;
+      break;
     case Loss::kBusy:
       break;
+  }
+}
+
+void Dispatcher::Impl::NoteDeath(ActiveDispatch& active, MemberId member) {
+  std::vector<int32_t> owners;
+  bool alone = false;
+  for (uint64_t sequence : in_flight_.Select([&](const Flight& flight) {
+         return flight.dispatch == &active && flight.member == member;
+       })) {
+    const Flight& flight = *in_flight_.Find(sequence);
+    alone |= flight.alone;
+    for (uint32_t e : flight.entries) owners.push_back(OwnerOf(active, e));
+  }
+  if (owners.empty()) return;
+  std::sort(owners.begin(), owners.end());
+  active.alone_at = loop_.Now() + kDeathsSettle;
+  if (alone) active.poisonous.push_back(owners.front());
+  for (uint32_t e = 0; e < active.state.size(); ++e) {
+    if (!std::binary_search(owners.begin(), owners.end(), OwnerOf(active, e))) continue;
+    ++active.deaths[e];
+    if (alone) Fail(active, e);
   }
 }
 
@@ -329,6 +372,7 @@ void Dispatcher::Impl::LosePeer(Peer& peer, Loss loss, const absl::Status& why) 
       options_.flight,
       {.kind = FlightKind::kPeerDown, .peer = peer.member.value, .a = static_cast<uint64_t>(loss)});
   peer.suspect = false;
+  for (ActiveDispatch* active : active_) NoteDeath(*active, peer.member);
   for (uint64_t sequence :
        in_flight_.Select([&](const Flight& flight) { return flight.member == peer.member; })) {
     Lose(sequence, loss);
@@ -357,17 +401,10 @@ void Dispatcher::Impl::NotFinite(ActiveDispatch& active, uint32_t entry, MemberI
   ++stats.resends_not_finite;
 }
 
-// A replica could: so the worker that could not is broken, and gets no more work in this
-// incarnation.
+// A replica could: so the worker that could not is broken.
 void Dispatcher::Impl::Finite(ActiveDispatch& active, uint32_t entry) {
   for (const ActiveDispatch::Suspicion& suspicion : active.not_finite) {
-    if (suspicion.entry != entry) continue;
-    Peer* peer = peers.Find(suspicion.member);
-    if (peer == nullptr || peer->quarantined) continue;
-    peer->quarantined = true;
-    quarantined_.push_back(peer->info.incarnation);
-    ++stats.peers_quarantined;
-    Note(options_.flight, {.kind = FlightKind::kQuarantined, .peer = suspicion.member.value});
+    if (suspicion.entry == entry) Quarantine(suspicion.member, WorkerFault::kNotFinite);
   }
 }
 

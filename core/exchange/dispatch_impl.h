@@ -18,7 +18,8 @@ struct ActiveDispatch {
   explicit ActiveDispatch(Loop& loop) : slot(loop) {}
 
   // A member that must not get an expert of this dispatch again.
-  enum class Why : uint8_t { kNotHeld, kNotFinite };
+  // kElsewhere only as long as another one can.
+  enum class Why : uint8_t { kNotHeld, kNotFinite, kElsewhere, kVerified };
   // A row that came back not finite, until a replica shows whether the worker or the input is bad.
   struct Suspicion {
     uint32_t entry;
@@ -34,16 +35,35 @@ struct ActiveDispatch {
   std::vector<EntryState> state;     // [tokens * top_k]
   std::vector<uint8_t> attempts;     // [tokens * top_k] frames posted
   std::vector<uint8_t> outstanding;  // [tokens * top_k] frames not answered
+  std::vector<uint8_t> deaths;       // [tokens * top_k] peers lost under its owner's rows
+  std::vector<MemberId> by;          // [tokens * top_k] whose row is in place
   std::vector<RouteRefusal> refused;
   std::vector<Why> refused_why;  // [refused]
   std::vector<Suspicion> not_finite;
+  std::vector<int32_t> poisonous;  // owners: a peer was lost under their rows alone
+  Time alone_at{};                 // no rows go alone before
+  bool verifies = false;           // another dispatch: is none itself
   std::optional<Time> first_reply;
   Time wakes_at{};  // asleep until then; Time::min() while it runs
   Slot slot;        // woken when open is 0, or when somebody must wake earlier than all do
 };
 
 // Why a flight ended without its rows.
-enum class Loss { kEndpoint, kRemoved, kNack, kBusy, kCorrupt, kLost, kMismatch };
+enum class Loss { kEndpoint, kRemoved, kNack, kBusy, kCorrupt, kLost, kMismatch, kQuarantined };
+
+// What workers say a dispatch's rows are.
+struct Opinion {
+  std::vector<std::byte> rows;  // [entries, hidden]
+  std::vector<MemberId> by;     // [entries] 0: nobody said
+  bool Has(uint32_t entry) const { return by[entry].value != 0; }
+};
+
+// An expert worker found bad. A table that shows it quarantined confirms that the router knows; the
+// next one of that router that does not is its word that the worker is good again.
+struct Quarantined {
+  BadWorker worker;
+  uint64_t confirmed_term = 0;  // 0: not yet
+};
 
 // Everything happens in three moves: an event changes the state of entries, flights and peers;
 // Advance posts what waits (for each dispatch, decode first); whoever has no open entry is woken.
@@ -58,31 +78,69 @@ class Dispatcher::Impl {
   void RemovePeer(MemberId member, const absl::Status& why);
   void UpdateCost(MemberId member, const PeerCost& cost);
   Task<absl::StatusOr<DispatchResult>> Dispatch(DispatchRequest request, std::byte* reply_rows);
+  std::vector<BadWorker> bad_workers() const;
 
   DispatcherStats stats;
   PeerSet peers;
   TableSnapshot table;
 
  private:
-  class ActiveGuard;
+  // Ends the dispatch however its frame goes: by return or by a kill.
+  class ActiveGuard {
+   public:
+    ActiveGuard(Impl& impl, ActiveDispatch* active) : impl_(impl), active_(active) {}
+    ~ActiveGuard() { impl_.End(active_); }
+    ActiveGuard(const ActiveGuard&) = delete;
+    ActiveGuard& operator=(const ActiveGuard&) = delete;
+
+   private:
+    Impl& impl_;
+    ActiveDispatch* active_;
+  };
 
   // dispatch.cc: routing and posting.
   absl::Status Validate(const DispatchRequest& request) const;
   ActiveDispatch* Begin(const DispatchRequest& request, std::byte* reply_rows);
   void End(ActiveDispatch* active);
+  // Until every entry is done or failed.
+  Task<void> Fill(ActiveDispatch* active);
   DispatchResult ResultOf(const ActiveDispatch& active) const;
   void Pump();
   void Advance(ActiveDispatch& active);
+  void PostWaiting(ActiveDispatch& active);
+  int32_t OwnerOf(const ActiveDispatch& active, uint32_t entry) const;
+  // How a share is sent: for the first time or again; beside a copy that is late; as the only one
+  // of its dispatch, to one peer.
+  enum class Mode { kPlain, kHedge, kAlone };
   // Sends each of `entries` (ascending) to the replica where it is done soonest, as far as credits
   // and memory go. The rest stays as it was.
-  void Post(ActiveDispatch& active, const std::vector<uint32_t>& entries, bool hedge);
-  void RouteEntries(const ActiveDispatch& active, const std::vector<uint32_t>& entries);
+  void Post(ActiveDispatch& active, const std::vector<uint32_t>& entries, Mode mode);
+  void RouteEntries(ActiveDispatch& active, const std::vector<uint32_t>& entries);
+  // False: there were none.
+  bool DropRefusals(ActiveDispatch& active, ActiveDispatch::Why why);
   bool PostShare(ActiveDispatch& active, Peer& peer, absl::Span<const uint32_t> entries,
-                 uint32_t tokens, bool hedge);
+                 uint32_t tokens, Mode mode);
   void FailHopeless(ActiveDispatch& active);
   bool NobodyLeftFor(const ActiveDispatch& active, ExpertId expert) const;
   void Fail(ActiveDispatch& active, uint32_t entry);
+  Time NextTimer(const ActiveDispatch& active) const;
   Time NextTimer() const;
+
+  // dispatch_verify.cc: execution at other replicas, to compare.
+  Task<void> Verify(DispatchRequest request, std::byte* rows, std::vector<MemberId> by,
+                    DispatchResult* result);
+  // Rows of the `wanted` entries by anybody but who computed them in `not_by`, and, if possible, in
+  // `rather_not_by` (may be null).
+  Task<Opinion> Ask(const DispatchRequest* request, const std::vector<bool>* wanted,
+                    const Opinion* not_by, const Opinion* rather_not_by);
+  bool AnotherReplica(const ActiveDispatch& active, uint32_t entry) const;
+  void Unresolved(const DispatchRequest& request, uint32_t entry, DispatchResult* result);
+
+  // quarantine.cc: workers that answer wrongly.
+  void Strike(Incarnation sender);
+  void Quarantine(MemberId member, WorkerFault fault);
+  void ReviewQuarantine();
+  bool IsBad(Incarnation incarnation) const;
 
   // dispatch_events.cc: what the network, the clock and the pair streams bring.
   void OnFrame(FrameBuffer frame);
@@ -98,6 +156,7 @@ class Dispatcher::Impl {
   void SendProbe(Flight& flight, Peer& peer);
   // Takes the flight out and gives its entries back to be sent again.
   void Lose(uint64_t sequence, Loss loss);
+  void NoteDeath(ActiveDispatch& active, MemberId member);
   void LosePeer(Peer& peer, Loss loss, const absl::Status& why);
   void NotFinite(ActiveDispatch& active, uint32_t entry, MemberId member);
   void Finite(ActiveDispatch& active, uint32_t entry);
@@ -118,7 +177,8 @@ class Dispatcher::Impl {
   InFlight in_flight_;
   HedgeBudget hedge_budget_;
   uint64_t next_sequence_ = 1;
-  std::vector<Incarnation> quarantined_;
+  std::vector<Quarantined> quarantined_;
+  uint64_t until_verify_ = 0;                                  // dispatches
   std::vector<ActiveDispatch*> active_;                        // decode first, then oldest first
   std::vector<std::unique_ptr<ActiveDispatch>> idle_;          // kept, with their vectors' memory
   std::vector<std::pair<MemberId, absl::Status>> lost_peers_;  // to be told after Pump
@@ -128,6 +188,8 @@ class Dispatcher::Impl {
 
   // Scratch of Post.
   std::vector<uint32_t> entries_;
+  std::vector<uint32_t> alone_;
+  std::vector<int32_t> owners_out_;
   std::vector<RouteNeed> need_;
   std::vector<int32_t> slot_of_expert_;  // [experts]: index in need_
   Routing routing_;

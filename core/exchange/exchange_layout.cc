@@ -158,6 +158,7 @@ FrameHeader AnswerTo(const FrameHeader& forward, FrameKind kind, FrameReason rea
   answer.kind = static_cast<uint8_t>(kind);
   answer.reason = static_cast<uint8_t>(reason);
   std::swap(answer.sender, answer.receiver);
+  answer.remaining_us = 0;
   return answer;
 }
 

@@ -77,8 +77,10 @@ struct FrameHeader {
   uint32_t entries;
   uint32_t hidden;
 
-  uint32_t remaining_us;  // until the answer is worthless; 0: no limit
-  uint32_t credits;       // rows: FORWARD: in flight with this frame; answers: granted to the pair
+  // FORWARD: until the answer is worthless; 0: no limit. REPLY: predicted time of what other pairs
+  // have queued at its sender.
+  uint32_t remaining_us;
+  uint32_t credits;  // rows: FORWARD: in flight with this frame; answers: granted to the pair
 
   uint64_t reserved[4];  // 0
 };

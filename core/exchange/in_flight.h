@@ -25,6 +25,7 @@ struct Flight {
   Duration patience{};  // until the next look
   bool overdue = false;
   bool hedge = false;  // another copy was under way when it was posted
+  bool alone = false;  // nothing else of its dispatch was under way
   int probes = 0;      // unanswered
 };
 

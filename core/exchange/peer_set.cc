@@ -1,5 +1,6 @@
 #include "core/exchange/peer_set.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace bottega {
@@ -9,6 +10,16 @@ namespace {
 double Sane(double us) { return std::isfinite(us) && us >= 0 ? std::min(us, 1e9) : 1e3; }
 
 }  // namespace
+
+void Peer::SetCost(const PeerCost& cost, Time now) {
+  info.cost = {.base_us = Sane(cost.base_us), .row_us = Sane(cost.row_us), .queued_rows = 0};
+  SetBacklog(info.cost.row_us * static_cast<double>(cost.queued_rows), now);
+}
+
+double Peer::ReadyUs(Time now) const {
+  const double worked_off = std::chrono::duration<double, std::micro>(now - backlog_at).count();
+  return std::max(0.0, backlog_us - worked_off) + info.cost.row_us * credits.in_use();
+}
 
 Peer* PeerSet::Find(MemberId member) {
   auto it = peers_.find(member);
@@ -47,10 +58,7 @@ absl::Span<const RouteMember> PeerSet::Usable(Time now) {
   usable_.clear();
   for (const auto& [id, peer] : peers_) {
     if (!peer.Usable(now)) continue;
-    const PeerCost& cost = peer.info.cost;
-    const double row_us = Sane(cost.row_us);
-    const double queued = static_cast<double>(cost.queued_rows) + peer.credits.in_use();
-    usable_.push_back({id, row_us * queued, Sane(cost.base_us), row_us});
+    usable_.push_back({id, peer.ReadyUs(now), peer.info.cost.base_us, peer.info.cost.row_us});
   }
   return usable_;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <map>
 
 #include "absl/functional/function_ref.h"
@@ -21,17 +22,28 @@ struct Peer {
   bool up = false;           // frames have come through
   bool down = false;         // the endpoint is lost; waits for AddPeer or RemovePeer
   bool suspect = false;      // overdue: no new work until it answers. Has a flight while so
-  bool quarantined = false;  // returned rows that were not finite where a replica's were
+  bool quarantined = false;  // its answers were wrong
+  int strikes = 0;           // frames that were no answer to anything
   Time busy_until{};         // it said BUSY
+  double backlog_us = 0;     // of others' work there ...
+  Time backlog_at{};         // ... as it said then
   metrics::LoopHistogram round_trip{metrics::FineBuckets()};
 
   bool Usable(Time now) const {
     return up && !down && !suspect && !quarantined && busy_until <= now && credits.free() > 0;
   }
-  // Service time of `rows` more rows sent now: its queue, what is on the way, and these.
-  double PredictedUs(uint32_t rows) const {
-    return info.cost.base_us + info.cost.row_us * (static_cast<double>(info.cost.queued_rows) +
-                                                   credits.in_use() + rows);
+  // Past a second it is not believed: one wrong bit would keep all work away, and silence
+  // unnoticed, for as long as it says.
+  void SetBacklog(double us, Time now) {
+    backlog_us = std::min(us, 1e6);
+    backlog_at = now;
+  }
+  void SetCost(const PeerCost& cost, Time now);
+  // Until its queue is empty: what others have there, as far as it is not worked off since it said
+  // so, and what of ours is on the way.
+  double ReadyUs(Time now) const;
+  double PredictedUs(Time now, uint32_t rows) const {
+    return ReadyUs(now) + info.cost.base_us + info.cost.row_us * rows;
   }
 };
 

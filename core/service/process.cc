@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
@@ -47,6 +48,13 @@ ProcessSignals::~ProcessSignals() {
   close(fd_);
   const sigset_t set = EndSignals();
   pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+}
+
+void LeaveNoCoreFile() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_CORE, &limit) != 0) return;
+  limit.rlim_cur = 0;  // whoever wants one raises it again
+  setrlimit(RLIMIT_CORE, &limit);
 }
 
 bool DieWithParent() {

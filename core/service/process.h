@@ -25,6 +25,10 @@ class ProcessSignals {
   int fd_ = -1;
 };
 
+// A fatal error ends the process at once: the kernel writes no core file of the many gigabytes that
+// are mapped, peers see the sockets close, the supervisor acts.
+void LeaveNoCoreFile();
+
 // The kernel kills this process when its parent dies (for children of `bottega up`).
 // False if the parent is gone already.
 bool DieWithParent();

@@ -135,6 +135,16 @@ absl::Status RouterSession::State::SendHeartbeat() {
   if (callbacks.expert_load && ++heartbeats % kExpertLoadEvery == 0) {
     for (float rows : callbacks.expert_load(held)) heartbeat->add_expert_load(rows);
   }
+  if (callbacks.bad_workers) {
+    for (const auto& [incarnation, fault] : callbacks.bad_workers()) {
+      wire::BadWorker* bad = heartbeat->add_bad_workers();
+      bad->set_incarnation(incarnation.value);
+      bad->set_fault(fault);
+    }
+  }
+  if (callbacks.self_tests_passed) {
+    heartbeat->set_self_tests_passed(callbacks.self_tests_passed());
+  }
   absl::Status sent = stream->Send(message);
   if (sent.ok()) held_changed = false;
   return sent;
@@ -206,6 +216,9 @@ absl::Status RouterSession::State::Handle(const wire::RouterMessage& message) {
     case wire::RouterMessage::kLeave:
       left = true;
       left_changed.Wake();
+      return absl::OkStatus();
+    case wire::RouterMessage::kQuarantine:
+      if (callbacks.on_quarantine) callbacks.on_quarantine();
       return absl::OkStatus();
     case wire::RouterMessage::kPulse:        // it came
     case wire::RouterMessage::KIND_NOT_SET:  // of a newer router
@@ -328,6 +341,8 @@ void RouterSession::SetHeld(std::vector<ExpertRef> held) {
   state_->held_changed = true;
   state_->Tell();
 }
+
+void RouterSession::Tell() { state_->Tell(); }
 
 void RouterSession::AckEpoch(uint64_t term, uint64_t epoch) {
   state_->acked_term = term;

@@ -52,6 +52,12 @@ class RouterSession {
     std::function<double()> load;
     // Rows a second of each of `held`, in that order; may be empty. Asked every 2 s.
     std::function<std::vector<float>(const std::vector<ExpertRef>& held)> expert_load;
+    // Expert workers that this attention worker gives no more work, and why; may be empty.
+    std::function<std::vector<std::pair<Incarnation, std::string>>()> bad_workers;
+    // The router takes this expert worker's answers for wrong: it tests itself and counts in
+    // self_tests_passed when that went well. Both may be empty.
+    std::function<void()> on_quarantine;
+    std::function<uint64_t()> self_tests_passed;
     // Endpoints of the data plane that are up, by kind of transport; may be empty.
     std::function<std::map<std::string, uint32_t>()> endpoints;
     // Moves while the process gets work done; empty: the loop's turns.
@@ -72,6 +78,8 @@ class RouterSession {
 
   // Ready to serve; told to the router with the next heartbeat.
   void SetHeld(std::vector<ExpertRef> held);
+  // Something of the callbacks' has changed that the router should know before the next beat.
+  void Tell();
   // Epoch in use by this process' readers. Without a call, a table counts as in use once on_table
   // returned.
   void AckEpoch(uint64_t term, uint64_t epoch);

@@ -74,6 +74,7 @@ absl::StatusOr<std::unique_ptr<ServiceProcess>> ServiceProcess::Start(Role role,
 }
 
 absl::Status ServiceProcess::Open(Role role) {
+  LeaveNoCoreFile();
   if (options_.die_with_parent && !DieWithParent()) {
     return absl::CancelledError("the parent process is gone");
   }

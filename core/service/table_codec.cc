@@ -55,7 +55,7 @@ absl::StatusOr<Member> DecodeMember(const internal::v1::Member& wire) {
     return Invalid(fmt::format("member role {}", static_cast<int>(wire.role())));
   }
   if (wire.state() < internal::v1::MEMBER_STATE_UNSPECIFIED ||
-      wire.state() > internal::v1::MEMBER_STATE_DEAD) {
+      wire.state() > internal::v1::MEMBER_STATE_QUARANTINED) {
     return Invalid(fmt::format("member state {}", static_cast<int>(wire.state())));
   }
   if (wire.name().empty() || wire.name().size() > limits::kMemberNameBytesMax ||

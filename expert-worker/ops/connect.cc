@@ -17,6 +17,7 @@ using internal::v1::PairFromExpert;
 using Stream = MessageStream<PairFromExpert, PairFromAttention>;
 constexpr Duration kHelloTimeout = 2s;
 constexpr Duration kCostInterval = 200ms;
+constexpr double kQueueNewsUs = 5000;
 
 absl::Status CheckTerms(const internal::v1::PairHello& hello, const PairTerms& terms) {
   auto differs = [](const char* what, const std::string& theirs, const std::string& ours) {
@@ -53,8 +54,7 @@ absl::StatusOr<std::vector<std::string>> ChooseKinds(const TransportOffer& ours,
 void Fill(const PeerCost& cost, internal::v1::CostModel* out) {
   out->set_base_us(cost.base_us);
   out->set_row_us(cost.row_us);
-  // What is queued has changed by the time it is read: peers count their own rows on the way.
-  out->set_queued_rows(0);
+  out->set_queued_rows(cost.queued_rows);
 }
 
 // The other end learns at once that its endpoint to here is worth nothing any more.
@@ -71,8 +71,14 @@ class EndsStream {
   std::shared_ptr<Pair> pair_;
 };
 
+// Who sends work here learns what is queued from every answer; this is for who sends none because
+// much was queued when it last heard.
 bool Changed(const PeerCost& now, const PeerCost& told) {
-  return std::abs(now.row_us - told.row_us) > 0.25 * told.row_us;
+  const auto queued_us = [](const PeerCost& cost) {
+    return cost.row_us * static_cast<double>(cost.queued_rows);
+  };
+  return std::abs(now.row_us - told.row_us) > 0.25 * told.row_us ||
+         std::abs(queued_us(now) - queued_us(told)) > kQueueNewsUs;
 }
 
 PairFromExpert Welcome(ExpertEngine& engine, const Pair& pair, const PeerCost& cost) {
@@ -127,7 +133,7 @@ Task<void> Connect(ExpertEngine* engine, PairTerms terms, std::unique_ptr<ByteSt
   }
 
   const EndsStream ends_stream(*pair, stream);
-  PeerCost told = engine->cost();
+  PeerCost told = engine->CostFor(**pair);
   const PairFromExpert welcome = Welcome(*engine, **pair, told);
   absl::Status ended = stream.Send(welcome);
   bool connected = false;
@@ -140,7 +146,7 @@ Task<void> Connect(ExpertEngine* engine, PairTerms terms, std::unique_ptr<ByteSt
         stream.Close(absl::DeadlineExceededError("no ready"));
         break;
       }
-      if (const PeerCost now = engine->cost(); Changed(now, told)) {
+      if (const PeerCost now = engine->CostFor(**pair); Changed(now, told)) {
         PairFromExpert update;
         Fill(now, update.mutable_cost());
         told = now;

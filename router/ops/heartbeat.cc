@@ -7,6 +7,7 @@
 #include "core/base/reason.h"
 #include "core/base/status.h"
 #include "core/service/table_codec.h"
+#include "router/ops/quarantine.h"
 
 namespace bottega::router {
 namespace {
@@ -80,7 +81,9 @@ absl::Status TakeHeartbeat(RouterState& state, MemberId id,
   }
   if (std::isfinite(heartbeat.load())) record->load = heartbeat.load();
   TakeEndpoints(*record, heartbeat);
+  TakeReports(state, id, heartbeat);
   if (record->member.role != Role::kExpert) return absl::OkStatus();
+  ReviewQuarantine(state, *record, heartbeat);
   if (heartbeat.held_changed()) RETURN_IF_ERROR(TakeHeld(state, *record, heartbeat));
   if (static_cast<size_t>(heartbeat.expert_load_size()) == record->held_order.size() &&
       heartbeat.expert_load_size() > 0) {

@@ -9,6 +9,7 @@
 #include "core/base/status.h"
 #include "core/cluster/protocol.h"
 #include "core/service/table_codec.h"
+#include "router/ops/quarantine.h"
 #include "router/ops/watch.h"
 
 namespace bottega::router {
@@ -179,7 +180,13 @@ absl::StatusOr<MemberId> Register(RouterState& state, const internal::v1::Regist
   record.drain_wanted = before && before->drain_wanted;
   if (record.member.role == Role::kExpert) {
     NoteExperts(state, request, held, &record);
-    if (before) ForgetWhatItLetGo(*before, &record);
+    if (before) {
+      ForgetWhatItLetGo(*before, &record);
+      record.quarantine = before->quarantine;
+      record.quarantines = before->quarantines;
+      record.self_tests_passed = before->self_tests_passed;
+      record.readmitted_epoch = before->readmitted_epoch;
+    }
     if (!before) state.PlaceWithin(state.config.settle, MoveReason::kJoin);
   }
   if (!before) {
@@ -190,6 +197,7 @@ absl::StatusOr<MemberId> Register(RouterState& state, const internal::v1::Regist
   }
   MemberRecord& added = state.members[id] = std::move(record);
   SayWelcome(state, added);
+  if (added.quarantine) TellQuarantine(added);
   state.Touch();
   return id;
 }

@@ -41,6 +41,53 @@ TEST(Scheduler, AnEmptyOneHasNoStep) {
   EXPECT_TRUE(scheduler.Pick(batch).empty());
 }
 
+// Suspects run one at a time, beside all others, and only once their gateway has said so.
+TEST(Scheduler, SuspectsTakeTurns) {
+  Scheduler scheduler(kLimits, 64);
+  for (uint64_t key : {1, 2, 3}) {
+    SequenceSpec spec = Spec(key, 10, 5);
+    spec.suspect = key != 2;
+    ASSERT_TRUE(scheduler.Add(std::move(spec)).ok());
+  }
+  const auto runs = [&] {
+    StepBatch batch;
+    std::set<uint64_t> keys;
+    for (const auto& share : scheduler.Pick(batch)) {
+      keys.insert(share.sequence->spec.key.request_key);
+    }
+    return keys;
+  };
+  Sequence* first = scheduler.OfferTrial();
+  ASSERT_NE(first, nullptr);
+  EXPECT_EQ(first->spec.key.request_key, 1u);
+  EXPECT_EQ(scheduler.OfferTrial(), nullptr);
+  EXPECT_EQ(runs(), (std::set<uint64_t>{2}));
+  first->trial = Trial::kRunning;
+  EXPECT_EQ(scheduler.OfferTrial(), nullptr);
+  EXPECT_EQ(runs(), (std::set<uint64_t>{1, 2}));
+  first->trial = Trial::kNone;
+  Sequence* second = scheduler.OfferTrial();
+  ASSERT_NE(second, nullptr);
+  EXPECT_EQ(second->spec.key.request_key, 3u);
+  EXPECT_TRUE(scheduler.Remove(second->spec.key));
+  EXPECT_EQ(scheduler.OfferTrial(), nullptr);
+}
+
+TEST(Scheduler, FreedBlocksAreTold) {
+  std::vector<int32_t> freed;
+  Scheduler scheduler(kLimits, 64, [&](int32_t block) { freed.push_back(block); });
+  ASSERT_TRUE(scheduler.Add(Spec(1, 40, 5)).ok());
+  RunStep(scheduler);
+  RunStep(scheduler);
+  RunStep(scheduler);
+  const SequenceKey key{.owner = 1, .request_key = 1};
+  std::vector<int32_t> blocks = scheduler.Find(key)->blocks;
+  EXPECT_EQ(blocks.size(), 3u);
+  EXPECT_TRUE(freed.empty());
+  EXPECT_TRUE(scheduler.Remove(key));
+  EXPECT_EQ(freed, blocks);
+}
+
 TEST(Scheduler, APromptIsCutIntoChunksAndOnlyTheLastSamples) {
   Scheduler scheduler(kLimits, 16);
   ASSERT_TRUE(scheduler.Add(Spec(1, 70, 4)).ok());

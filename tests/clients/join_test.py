@@ -108,7 +108,7 @@ class Join(unittest.TestCase):
                                    max_retries=0)
             calm = expected(client, STREAMS, TOKENS)
             with Load(client, STREAMS, TOKENS) as load:
-                with self.worker(cluster, "broken", "--faults", "ew.self_test=corrupt") as broken:
+                with self.worker(cluster, "broken", "--faults", "ew.compute=corrupt") as broken:
                     said = next(line for line in broken.stderr if "is not served" in line)
                     self.assertIn("self-test", said)
                     self.assertEqual(self.held(cluster, "broken"), 0)

@@ -337,7 +337,7 @@ TEST_F(ExpertEngineTest, TheCostModelFollowsTheWork) {
     Send(Ask{});
     loop_->RunUntil(loop_->Now() + 50ms);
   }
-  EXPECT_NEAR(engine_->cost().row_us, 1000, 50);
+  EXPECT_NEAR(engine_->CostFor(Pair{}).row_us, 1000, 50);
 }
 
 TEST_F(ExpertEngineTest, WithoutMemoryForRepliesItSaysBusy) {

@@ -21,8 +21,9 @@ using namespace std::chrono_literals;
 using gateway::Api;
 using gateway::Json;
 
-constexpr int64_t kChunk = 4;  // prompt tokens in one step
-constexpr int kPrompt = 13;    // four chunks, the last of one token
+constexpr int64_t kChunk = 4;            // prompt tokens in one step
+constexpr int kPrompt = 13;              // four chunks, the last of one token
+constexpr uint64_t kStepAfterToken = 8;  // chunks of prompt and what is resumed, and a token
 constexpr Duration kLong = 60s;
 constexpr Duration kFine = 5us;  // shorter than any step
 constexpr char kCount[] = "aw.step=sleep:0ms,aw.before_emit=sleep:0ms";
@@ -89,17 +90,18 @@ class Sweep {
     return Comparable(*answer);
   }
 
-  // Kills the request's worker at its second step, `times` times. The client's status.
+  // Kills the request's worker `times` times, each time after a token of it: sooner, it would be
+  // taken for the cause. The client's status.
   int LoseAgainAndAgain(const Json& request, int times) {
     EXPECT_TRUE(world_.BecomeReady());
     const auto answer = world_.Ask(Api::kCompletion, request.dump());
     for (int i = 0; i < times; ++i) {
-      for (uint32_t w = 0; w < 2; ++w) Arm(w, Loss::kKilled, 2);
+      for (uint32_t w = 0; w < 2; ++w) Arm(w, Loss::kKilled, kStepAfterToken);
       std::optional<uint32_t> owner;
       world_.RunUntil(
           [&] {
             for (uint32_t w = 0; w < 2; ++w) {
-              if (world_.attention_faults(w).hits("aw.step") >= 2) owner = w;
+              if (world_.attention_faults(w).hits("aw.step") >= kStepAfterToken) owner = w;
             }
             return owner.has_value() || answer->done();
           },

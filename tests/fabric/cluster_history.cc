@@ -12,8 +12,8 @@ namespace {
 
 constexpr NodeId kHistoryNode{3};
 constexpr uint32_t kAttentionWorkers = 2, kExpertWorkers = 4;
-constexpr uint32_t kRequests = 16;
-constexpr Duration kAskedWithin = 4s;
+constexpr uint32_t kRequests = 20;
+constexpr Duration kAskedWithin = 6s;
 // A dispatch that lost an attempt is done with it, and everybody has found who is left.
 constexpr Duration kRecovery = 400ms;
 // A lost attention worker is known to the gateway and the router.
@@ -41,6 +41,8 @@ void ClusterHistory::Totals::Add(const Totals& other) {
   attention_deaths += other.attention_deaths;
   router_deaths += other.router_deaths;
   pauses += other.pauses;
+  attention_pauses += other.attention_pauses;
+  wrong_answers += other.wrong_answers;
   cuts += other.cuts;
   broken_streams += other.broken_streams;
   broken_endpoints += other.broken_endpoints;
@@ -113,19 +115,29 @@ Task<void> ClusterHistory::Chaos() {
 
 // One blow; how long nothing else may happen.
 Duration ClusterHistory::Blow() {
-  switch (Below(8)) {
+  if (wrong_ && world_.ExpertsWhole()) wrong_ = false;
+  switch (Below(12)) {
     case 0:
     case 1:
       return KillExpert();
     case 2:
-      return KillAttention();
+      return CrashExpert();
     case 3:
-      return KillRouter();
+      return KillAttention();
     case 4:
-      return BreakStream();
+      return CrashAttention();
     case 5:
+      return PauseAttention();
+    case 6:
+      return KillRouter();
+    case 7:
+      return BreakStream();
+    case 8:
       return Cut();
-    case 6: {
+    case 9:
+      return AnswerWrongly();
+    case 10: {
+      if (wrong_) return 0ms;
       const Duration time = Between(1ms, 800ms);
       world_.PauseExpert(Below(kExpertWorkers), time);
       ++totals.pauses;
@@ -145,7 +157,7 @@ Duration ClusterHistory::Absence() {
 
 Duration ClusterHistory::KillExpert() {
   const uint32_t index = Below(kExpertWorkers);
-  if (!world_.expert_node(index) || !world_.CanDoWithout(index)) return 0ms;
+  if (wrong_ || !world_.expert_node(index) || !world_.CanDoWithout(index)) return 0ms;
   ++totals.expert_deaths;
   world_.KillExpert(index);
   world_.loop().Spawn(kHistoryNode, RestartExpert(index, Absence()));
@@ -158,7 +170,65 @@ Duration ClusterHistory::KillAttention() {
   ++totals.attention_deaths;
   world_.KillAttention(index);
   world_.loop().Spawn(kHistoryNode, RestartAttention(index, Absence()));
-  return 0ms;
+  return kRecovery;
+}
+
+// At a place in the code instead of a moment: between two steps of the data path.
+Duration ClusterHistory::CrashExpert() {
+  const uint32_t index = Below(kExpertWorkers);
+  if (wrong_ || !world_.expert_node(index) || !world_.CanDoWithout(index)) return 0ms;
+  const std::string point = Chance(0.5) ? "ew.before_reply" : "ew.mid_recv";
+  CHECK(world_.expert_faults(index).Arm(point + "=crash@1").ok());
+  const Duration time = Between(1ms, 50ms);
+  world_.loop().Spawn(kHistoryNode, DisarmLater(Role::kExpert, index, point, time));
+  return time + kRecovery;
+}
+
+Duration ClusterHistory::CrashAttention() {
+  const uint32_t index = Below(kAttentionWorkers);
+  if (!world_.attention_node(index) || !MayLoseAttention(kDeathSeen)) return 0ms;
+  const std::string point = "aw.before_emit";
+  CHECK(world_.attention_faults(index).Arm(point + "=crash@1").ok());
+  const Duration time = Between(1ms, 50ms);
+  world_.loop().Spawn(kHistoryNode, DisarmLater(Role::kAttention, index, point, time));
+  return time + kRecovery;
+}
+
+Task<void> ClusterHistory::DisarmLater(Role role, uint32_t index, std::string point,
+                                       Duration after) {
+  co_await world_.loop().Sleep(after);
+  if (role == Role::kExpert && world_.expert_node(index)) {
+    world_.expert_faults(index).Disarm(point);
+  }
+  if (role == Role::kAttention && world_.attention_node(index)) {
+    world_.attention_faults(index).Disarm(point);
+  }
+}
+
+// It is stopped, its requests go on elsewhere, and it wakes up.
+Duration ClusterHistory::PauseAttention() {
+  const uint32_t index = Below(kAttentionWorkers);
+  const Duration time = Between(10ms, 3000ms);
+  if (!world_.attention_node(index) || !MayLoseAttention(time + kDeathSeen)) return 0ms;
+  ++totals.attention_pauses;
+  world_.PauseAttention(index, time);
+  return time + kRecovery;
+}
+
+// Rows that are not finite, or frames that answer nothing, for a while.
+Duration ClusterHistory::AnswerWrongly() {
+  const uint32_t index = Below(kExpertWorkers);
+  if (wrong_ || !world_.ExpertsWhole() || !world_.CanDoWithout(index)) return 0ms;
+  const bool header = Chance(0.5);
+  const std::string point = header ? "ew.header" : "ew.compute";
+  const std::string plan =
+      fmt::format("{}={}@p0.5/{}", point, header ? "corrupt" : "corrupt:ones", world_.Below(1000));
+  CHECK(world_.expert_faults(index).Arm(plan).ok());
+  ++totals.wrong_answers;
+  wrong_ = true;
+  const Duration time = Between(10ms, 400ms);
+  world_.loop().Spawn(kHistoryNode, DisarmLater(Role::kExpert, index, point, time));
+  return time + kRecovery;
 }
 
 Duration ClusterHistory::KillRouter() {
@@ -185,6 +255,14 @@ Task<void> ClusterHistory::RestartExpert(uint32_t index, Duration after) {
 bool ClusterHistory::MayLoseAttention(Duration time) {
   // The other one serves: the gateway is connected to both.
   if (world_.gateway().workers().Workers().size() < kAttentionWorkers) return false;
+  // A request that was lost with one worker and dies with the next at once would be taken for the
+  // cause: rightly.
+  for (uint32_t i = 0; i < kAttentionWorkers; ++i) {
+    if (!world_.attention_node(i)) return false;
+    for (const auto& [order, sequence] : world_.attention(i).engine().scheduler().sequences()) {
+      if (sequence->trial != Trial::kNone) return false;
+    }
+  }
   const auto live = [](const Asked& asked) { return !asked.answer->done(); };
   for (const Asked& asked : asked_) {
     if (live(asked) && asked.losses >= limits::kMigrationsMax) return false;
@@ -222,7 +300,7 @@ Duration ClusterHistory::BreakStream() {
   return kRecovery;
 }
 
-// One way, between an attention worker and the gateway, the router or an expert worker.
+// One way or both, between an attention worker and the gateway, the router or an expert worker.
 Duration ClusterHistory::Cut() {
   const std::optional<NodeId> attention = world_.attention_node(Below(kAttentionWorkers));
   const std::optional<NodeId> expert = world_.expert_node(Below(kExpertWorkers));
@@ -234,15 +312,17 @@ Duration ClusterHistory::Cut() {
   if (which < 2 && !MayLoseAttention(time + kDeathSeen)) return 0ms;
   NodeId from = *attention, to = *others[which];
   if (Chance(0.5)) std::swap(from, to);
-  world_.network().Cut(from, to);
-  world_.loop().Spawn(kHistoryNode, HealLater(from, to, time));
+  std::vector<std::pair<NodeId, NodeId>> cuts = {{from, to}};
+  if (Chance(0.3)) cuts.emplace_back(to, from);
+  for (const auto& [source, sink] : cuts) world_.network().Cut(source, sink);
+  world_.loop().Spawn(kHistoryNode, HealLater(std::move(cuts), time));
   ++totals.cuts;
   return time + kRecovery;
 }
 
-Task<void> ClusterHistory::HealLater(NodeId from, NodeId to, Duration after) {
+Task<void> ClusterHistory::HealLater(std::vector<std::pair<NodeId, NodeId>> cuts, Duration after) {
   co_await world_.loop().Sleep(after);
-  world_.network().Heal(from, to);
+  for (const auto& [from, to] : cuts) world_.network().Heal(from, to);
 }
 
 std::vector<std::string> ClusterHistory::Run() {
@@ -265,6 +345,8 @@ std::vector<std::string> ClusterHistory::Run() {
     Complain(NotAtRest());
   }
   totals.longest_calm = loop.Now() - calm;
+  totals.expert_deaths += world_.expert_crashes;
+  totals.attention_deaths += world_.attention_crashes;
   CheckAnswers();
   return complaints_;
 }
@@ -308,6 +390,7 @@ std::string ClusterHistory::NotAtRest() {
       return fmt::format("expert worker {} has {} pairs", i, world_.expert(i).engine().pairs());
     }
   }
+  if (!world_.ExpertsWhole()) return "an expert worker is not trusted";
   if (world_.frames_leased() > 0) return fmt::format("{} frames leased", world_.frames_leased());
   return "";
 }

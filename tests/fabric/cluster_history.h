@@ -27,8 +27,13 @@ class ClusterHistory {
 
   struct Totals {
     uint64_t answers = 0, expert_deaths = 0, attention_deaths = 0, router_deaths = 0, pauses = 0,
-             cuts = 0, broken_streams = 0, broken_endpoints = 0, frames_lost = 0, frames_copied = 0,
-             frames_changed = 0;
+             attention_pauses = 0, wrong_answers = 0, cuts = 0, broken_streams = 0,
+             broken_endpoints = 0, frames_lost = 0, frames_copied = 0, frames_changed = 0;
+    uint64_t faults() const {
+      return expert_deaths + attention_deaths + router_deaths + pauses + attention_pauses +
+             wrong_answers + cuts + broken_streams + broken_endpoints + frames_lost +
+             frames_copied + frames_changed;
+    }
     Duration longest_calm{};  // until all was at rest again
     void Add(const Totals& other);
   };
@@ -47,12 +52,18 @@ class ClusterHistory {
   Task<void> RestartRouter(Duration after);
   Task<void> RestartAttention(uint32_t index, Duration after);
   Task<void> RestartExpert(uint32_t index, Duration after);
-  Task<void> HealLater(NodeId from, NodeId to, Duration after);
+  Task<void> HealLater(std::vector<std::pair<NodeId, NodeId>> cuts, Duration after);
+  // The worker dies at the next hit of a fault point, if one comes soon.
+  Task<void> DisarmLater(Role role, uint32_t index, std::string point, Duration after);
   Duration Blow();
   Duration Absence();
   Duration KillExpert();
   Duration KillAttention();
   Duration KillRouter();
+  Duration PauseAttention();
+  Duration CrashExpert();
+  Duration CrashAttention();
+  Duration AnswerWrongly();
   Duration BreakStream();
   Duration Cut();
   Task<void> EndHazard(Duration after);
@@ -73,7 +84,8 @@ class ClusterHistory {
   bool faults_ = true;
   bool asking_ = true;
   bool break_endpoint_ = false;
-  int hazards_ = 0;  // under way: new requests may meet them too
+  bool wrong_ = false;  // an expert worker answers wrongly, or is not trusted again yet
+  int hazards_ = 0;     // under way: new requests may meet them too
   Duration frame_delay_{};
   double drop_ = 0, copy_ = 0, corrupt_ = 0, slow_ = 0;  // per frame
   uint32_t blocks_ = 0;                                  // of an attention worker

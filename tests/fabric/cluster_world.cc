@@ -93,6 +93,14 @@ FrameFate ClusterWorld::FateOf(const std::string& from, const std::string& to,
     if (from != name && to != name) continue;
     const Duration pause = experts_[i]->paused_until - loop_->Now();
     fate.delay = std::max(fate.delay, pause + 10us);
+    fate.drop |= experts_[i]->crashed;
+  }
+  for (uint32_t i = 0; i < attention_.size(); ++i) {
+    const std::string name = fmt::format("attention-{}", i);
+    if (from != name && to != name) continue;
+    const Duration pause = attention_[i]->paused_until - loop_->Now();
+    fate.delay = std::max(fate.delay, pause + 10us);
+    fate.drop |= attention_[i]->crashed;
   }
   return fate;
 }
@@ -102,6 +110,7 @@ void ClusterWorld::StartRouter() {
   RouterConfig config;
   config.listen = kRouterAddress;
   config.replication = options_.replication;
+  config.quarantine_min = options_.quarantine_min;
   router_->server = std::make_unique<RouterServer>(router_->process->context, config,
                                                    SoleLease(1 + lives_));  // no wall clock in here
   CHECK(router_->server->Start().ok());
@@ -118,6 +127,13 @@ void ClusterWorld::StartExpert(uint32_t index) {
   Expert& expert = *experts_[index];
   const std::string name = fmt::format("expert-{}", index);
   expert.process = std::make_unique<Process>(*this, Role::kExpert, name);
+  expert.crashed = false;
+  expert.process->faults.set_on_crash([this, &expert, index] {
+    if (expert.crashed) return;
+    ++expert_crashes;
+    Crash(expert.process->context.node, &expert.crashed);
+    loop_->Spawn(kWorldNode, TakeAway(Role::kExpert, index));
+  });
   expert.transport = hub_->Open(name);
   ExpertConfig config;
   config.listen = name;
@@ -139,6 +155,54 @@ void ClusterWorld::KillExpert(uint32_t index) {
 
 void ClusterWorld::PauseExpert(uint32_t index, Duration time) {
   experts_[index]->paused_until = loop_->Now() + time;
+}
+
+// The frames of the node go once the task that crashed suspends.
+void ClusterWorld::Crash(NodeId node, bool* crashed) {
+  *crashed = true;
+  network_->Kill(node);
+}
+
+Task<void> ClusterWorld::TakeAway(Role role, uint32_t index) {
+  co_await loop_->Sleep(0ms);
+  role == Role::kAttention ? KillAttention(index) : KillExpert(index);
+  co_await loop_->Sleep(restart_after);
+  if (role == Role::kAttention && !attention_node(index)) StartAttention(index);
+  if (role == Role::kExpert && !expert_node(index)) StartExpert(index);
+}
+
+void ClusterWorld::PauseAttention(uint32_t index, Duration time) {
+  attention_[index]->paused_until = loop_->Now() + time;
+  const NodeId node = *attention_node(index);
+  std::vector<NodeId> others = {gateway_node()};
+  if (router_node()) others.push_back(*router_node());
+  for (uint32_t i = 0; i < experts_.size(); ++i) {
+    if (expert_node(i)) others.push_back(*expert_node(i));
+  }
+  std::vector<std::pair<NodeId, NodeId>> cuts;
+  for (NodeId other : others) {
+    cuts.emplace_back(node, other);
+    cuts.emplace_back(other, node);
+  }
+  for (const auto& [from, to] : cuts) network_->Cut(from, to);
+  loop_->Spawn(kWorldNode, HealLater(std::move(cuts), time));
+}
+
+Task<void> ClusterWorld::HealLater(std::vector<std::pair<NodeId, NodeId>> cuts, Duration after) {
+  co_await loop_->Sleep(after);
+  for (const auto& [from, to] : cuts) network_->Heal(from, to);
+}
+
+bool ClusterWorld::ExpertsWhole() const {
+  if (router_->server == nullptr || table() == nullptr) return false;
+  size_t active = 0;
+  for (const Member& member : table()->members) {
+    active += member.role == Role::kExpert && member.state == MemberState::kActive;
+  }
+  for (const auto& attention : attention_) {
+    if (attention->server == nullptr || !attention->server->bad_workers().empty()) return false;
+  }
+  return active == experts_.size();
 }
 
 bool ClusterWorld::CanDoWithout(uint32_t expert_worker) const {
@@ -171,12 +235,21 @@ void ClusterWorld::StartAttention(uint32_t index) {
   Attention& attention = *attention_[index];
   const std::string name = fmt::format("attention-{}", index);
   attention.process = std::make_unique<Process>(*this, Role::kAttention, name);
+  attention.crashed = false;
+  attention.process->faults.set_on_crash([this, &attention, index] {
+    if (attention.crashed) return;
+    ++attention_crashes;
+    Crash(attention.process->context.node, &attention.crashed);
+    loop_->Spawn(kWorldNode, TakeAway(Role::kAttention, index));
+  });
   attention.transport = hub_->Open(name);
   AttentionConfig config;
   config.listen = name;
   config.row_type = DType::kF32;
   config.kv_bytes = options_.kv_bytes;
-  if (options_.prefill_tokens > 0) config.prefill_tokens = options_.prefill_tokens;
+  config.prefill_tokens = options_.prefill_tokens;
+  config.verify_every = options_.verify_every;
+  config.spoil_freed = true;
   attention.server = std::make_unique<AttentionServer>(
       attention.process->context, config, model_.packed(), model_.cpu(), *attention.transport);
   CHECK(attention.server->Start().ok());

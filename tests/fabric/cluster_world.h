@@ -24,7 +24,9 @@ struct ClusterOptions {
   uint32_t expert_workers = 2;
   uint32_t replication = 1;
   uint64_t kv_bytes = uint64_t{4} << 20;  // of an attention worker's pool
-  int64_t prefill_tokens = 0;             // prompt tokens in one step; 0: the default
+  int64_t prefill_tokens = limits::kPrefillChunkTokens;
+  uint32_t verify_every = 0;  // dispatches executed twice
+  Duration quarantine_min = std::chrono::milliseconds(500);
 };
 
 // The answer to one request, as a client would get it.
@@ -80,6 +82,17 @@ class ClusterWorld {
   void StartExpert(uint32_t index);
   void KillExpert(uint32_t index);
   void PauseExpert(uint32_t index, Duration time);  // frames of and to it wait, as after a SIGSTOP
+  // Nothing goes in or out of it for so long, then what was held does: seen from outside it was
+  // stopped, and wakes up as a zombie.
+  void PauseAttention(uint32_t index, Duration time);
+  // Of the present life. A `crash` in their plans kills the process; it is started anew after
+  // restart_after.
+  FaultPoints& attention_faults(uint32_t index) { return attention_[index]->process->faults; }
+  FaultPoints& expert_faults(uint32_t index) { return experts_[index]->process->faults; }
+  Duration restart_after = std::chrono::milliseconds(50);
+  uint64_t attention_crashes = 0, expert_crashes = 0;
+  // All expert workers live, and the router and every attention worker trust them.
+  bool ExpertsWhole() const;
   // The next message between two processes breaks its stream.
   void BreakStream(NodeId a, NodeId b) { broken_ = {a, b}; }
   LocalNetwork& network() { return *network_; }
@@ -88,7 +101,6 @@ class ClusterWorld {
   std::optional<NodeId> router_node() const { return NodeOf(*router_); }
   std::optional<NodeId> attention_node(uint32_t index) const { return NodeOf(*attention_[index]); }
   std::optional<NodeId> expert_node(uint32_t index) const { return NodeOf(*experts_[index]); }
-  FaultPoints& attention_faults(uint32_t index) { return attention_[index]->process->faults; }
   NodeId gateway_node() const { return gateway_->process->context.node; }
   uint32_t attention_workers() const { return static_cast<uint32_t>(attention_.size()); }
   uint32_t expert_workers() const { return static_cast<uint32_t>(experts_.size()); }
@@ -132,12 +144,15 @@ class ClusterWorld {
     std::unique_ptr<Process> process;
     std::unique_ptr<LoopbackTransport> transport;
     std::unique_ptr<AttentionServer> server;
+    Time paused_until{};
+    bool crashed = false;  // dead, and not yet taken away
   };
   struct Expert {
     std::unique_ptr<Process> process;
     std::unique_ptr<LoopbackTransport> transport;
     std::unique_ptr<ExpertServer> server;
     Time paused_until{};
+    bool crashed = false;
   };
 
   template <class T>
@@ -147,6 +162,9 @@ class ClusterWorld {
   }
 
   void StartGateway();
+  void Crash(NodeId node, bool* crashed);
+  Task<void> TakeAway(Role role, uint32_t index);
+  Task<void> HealLater(std::vector<std::pair<NodeId, NodeId>> cuts, Duration after);
   FrameFate FateOf(const std::string& from, const std::string& to,
                    absl::Span<const std::byte> frame);
 

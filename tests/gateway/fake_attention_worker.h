@@ -1,8 +1,10 @@
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -47,7 +49,7 @@ class FakeAttentionWorker {
 
   Member AsMember() const {
     return Member{.id = options_.id,
-                  .incarnation = kIncarnation,
+                  .incarnation = incarnation(),
                   .role = Role::kAttention,
                   .name = options_.address,
                   .control_address = options_.address,
@@ -68,10 +70,20 @@ class FakeAttentionWorker {
   std::vector<internal::v1::Submit> submits;
   std::vector<uint64_t> cancels;
   uint64_t tokens = 0;
+  uint64_t trials = 0;
   uint64_t refused = 0;  // submits for which there was no room
   size_t live() const { return live_.size(); }
   // Called after each change of the above.
   std::function<void()> on_change = [] {};
+
+  Incarnation incarnation() const { return Incarnation{1000 * (deaths + 1) + options_.id.value}; }
+  // Dies of a sequence that gets here, and is at once started anew; tell the gateway of the table
+  // then.
+  std::function<bool(const internal::v1::Submit&)> dies_of;
+  std::function<void()> on_death = [] {};
+  uint64_t deaths = 0;
+  // Says nothing, as a process that is stopped.
+  bool stopped = false;
 
   // The stream breaks, as when a process dies; a new connection is accepted.
   void Break() {
@@ -81,16 +93,17 @@ class FakeAttentionWorker {
 
  private:
   using Stream = MessageStream<internal::v1::AttentionMessage, internal::v1::GatewayMessage>;
-  static constexpr Incarnation kIncarnation{7};
 
   static Task<void> Serve(FakeAttentionWorker* self, std::unique_ptr<ByteStream> bytes) {
     auto stream = std::make_shared<Stream>(std::move(bytes));
     self->stream_ = stream;
     self->live_.clear();
+    self->waiting_.clear();
+    self->trial_.reset();
     self->seen_ = 0;
     internal::v1::AttentionMessage message;
     auto* hello = message.mutable_hello();
-    hello->set_incarnation(kIncarnation.value);
+    hello->set_incarnation(self->incarnation().value);
     hello->set_model_digest(self->options_.digest);
     hello->set_numerics_id(self->options_.numerics_id);
     hello->set_max_model_len(self->options_.context);
@@ -101,7 +114,10 @@ class FakeAttentionWorker {
       absl::StatusOr<internal::v1::GatewayMessage> received = co_await stream->Receive();
       if (!received.ok()) break;
       if (received->has_submit()) self->OnSubmit(*stream, received->submit());
+      if (received->has_start_trial()) self->StartTrial(received->start_trial().request_key());
       if (received->has_cancel()) {
+        self->waiting_.erase(received->cancel().request_key());
+        if (self->trial_ == received->cancel().request_key()) self->trial_.reset();
         self->cancels.push_back(received->cancel().request_key());
         self->live_.erase(received->cancel().request_key());
       }
@@ -114,6 +130,10 @@ class FakeAttentionWorker {
     submits.push_back(submit);
     ++seen_;
     if (busy == 0 && live_.size() < options_.slots) {
+      if (submit.suspect()) {
+        waiting_[submit.request_key()] = submit;
+        return Offer(stream);
+      }
       live_[submit.request_key()] = submit;
       return;
     }
@@ -128,15 +148,49 @@ class FakeAttentionWorker {
     (void)stream.Send(message);
   }
 
+  // One suspect at a time, until it has got on.
+  void Offer(Stream& stream) {
+    if (trial_ || waiting_.empty()) return;
+    const internal::v1::Submit& submit = waiting_.begin()->second;
+    trial_ = submit.request_key();
+    internal::v1::AttentionMessage message;
+    message.mutable_trial()->set_request_key(submit.request_key());
+    message.mutable_trial()->set_owner_epoch(submit.owner_epoch());
+    (void)stream.Send(message);
+  }
+  void StartTrial(uint64_t key) {
+    auto found = waiting_.find(key);
+    if (found == waiting_.end()) return;
+    live_[key] = found->second;
+    waiting_.erase(found);
+    ++trials;
+  }
+
   static Task<void> Steps(FakeAttentionWorker* self, std::shared_ptr<Stream> stream) {
-    while (self->stream_ == stream) {
-      self->Step(*stream);
+    for (uint64_t turn = 0; self->stream_ == stream; ++turn) {
+      if (!self->stopped) self->Step(*stream, turn % 50 == 0);
       co_await self->loop_.Sleep(
           std::max<Duration>(self->step_time, std::chrono::microseconds(200)));
     }
   }
 
-  void Step(Stream& stream) {
+  // True: it is dead.
+  bool Dies() {
+    if (!dies_of || std::none_of(live_.begin(), live_.end(),
+                                 [this](const auto& entry) { return dies_of(entry.second); })) {
+      return false;
+    }
+    ++deaths;
+    waiting_.clear();
+    Break();
+    stream_ = nullptr;
+    on_death();
+    return true;
+  }
+
+  void Step(Stream& stream, bool alive) {
+    if (Dies()) return;
+    Offer(stream);
     internal::v1::AttentionMessage message;
     auto* step = message.mutable_step();
     for (auto it = live_.begin(); it != live_.end();) {
@@ -158,10 +212,11 @@ class FakeAttentionWorker {
       }
       it = AddToken(*step, it, index) ? live_.erase(it) : std::next(it);
     }
-    if (step->tokens_size() == 0 && step->ended_size() == 0) return;
+    const bool any = step->tokens_size() > 0 || step->ended_size() > 0;
+    if (!any && !(alive && live() > 0)) return;
     PutGrants(*step->mutable_grants());
     (void)stream.Send(message);
-    on_change();
+    if (any) on_change();
   }
 
   // True: it was the last one.
@@ -181,6 +236,7 @@ class FakeAttentionWorker {
       top->set_logprob(-0.1f * static_cast<float>(index + 1) - static_cast<float>(i));
     }
     submit.add_resume_tokens(next.id);
+    if (trial_ == submit.request_key()) trial_.reset();
     ++tokens;
     if (next.last) {
       token->set_finish(internal::v1::FINISH_REASON_STOP);
@@ -203,6 +259,8 @@ class FakeAttentionWorker {
   const Script script_;
   std::shared_ptr<Stream> stream_;  // the newest
   std::map<uint64_t, internal::v1::Submit> live_;
+  std::map<uint64_t, internal::v1::Submit> waiting_;  // suspects whose trial has not begun
+  std::optional<uint64_t> trial_;
   uint64_t seen_ = 0;  // submits of this stream
 };
 

@@ -2,6 +2,7 @@
 
 #include <set>
 
+#include "gateway/gateway_service.h"
 #include "tests/gateway/gateway_harness.h"
 
 namespace bottega::gateway {
@@ -148,6 +149,103 @@ TEST_F(FaultsTest, AfterThreeMigrationsTheRequestFails) {
   }
   HttpClient::Response response = client.Take();
   EXPECT_EQ(Json::parse(response.Events().back())["error"]["code"], "no_worker");
+}
+
+// One request kills whoever computes its fifth token. Two workers die of it, no more; it is
+// refused, then and later; all others that were with it end as if it had not been there.
+TEST_F(FaultsTest, ARequestThatKillsItsWorkersIsQuarantined) {
+  const std::string text = "nobody else hears of it";
+  for (int i = 0; i < 2; ++i) {
+    FakeAttentionWorker& worker = h.AddWorker(Saying(text));
+    worker.step_time = 1ms;
+    worker.hold_at = 3;
+    worker.dies_of = [](const internal::v1::Submit& submit) {
+      return submit.sampling().seed() == 666 && submit.resume_tokens_size() >= 4;
+    };
+    worker.on_death = [this] { h.server().UpdateTable(h.Table()); };
+  }
+  h.Start();
+  const auto all = [&](uint64_t FakeAttentionWorker::*count) {
+    uint64_t sum = 0;
+    for (const auto& worker : h.workers) sum += (*worker).*count;
+    return sum;
+  };
+  std::vector<std::unique_ptr<HttpClient>> innocent;
+  for (int i = 0; i < 6; ++i) {
+    innocent.push_back(std::make_unique<HttpClient>(h.port));
+    Send(*innocent.back(), kWhole);
+  }
+  HttpClient poison(h.port);
+  const char* body = R"({"messages":[{"role":"user","content":"x"}],"seed":666})";
+  Send(poison, body);
+  h.WaitFor([&] { return all(&FakeAttentionWorker::tokens) == 7 * 3; });
+  h.OnLoop([&] {
+    for (const auto& worker : h.workers) worker->hold_at = UINT32_MAX;
+  });
+  for (auto& client : innocent) {
+    while (client->ReadMore()) {
+    }
+    EXPECT_EQ(client->Take().json()["choices"][0]["message"]["content"], text);
+  }
+  while (poison.ReadMore()) {
+  }
+  HttpClient::Response response = poison.Take();
+  EXPECT_EQ(response.status, 400);
+  EXPECT_EQ(response.json()["error"]["code"], "request_quarantined");
+  h.OnLoop([&] { EXPECT_EQ(all(&FakeAttentionWorker::deaths), 2u); });
+  response = h.Call("POST", "/v1/chat/completions", body);
+  EXPECT_EQ(response.status, 400);
+  EXPECT_EQ(response.json()["error"]["code"], "request_quarantined");
+  EXPECT_EQ(h.Chat({{"seed", 667}}).status, 200);
+  h.OnLoop([&] { EXPECT_EQ(all(&FakeAttentionWorker::deaths), 2u); });
+  EXPECT_NE(h.Metrics().find("bottega_gateway_quarantined_total 1"), std::string::npos);
+}
+
+// A worker that stops in the middle is given up by the gateway alone; what it says when it goes on
+// is dropped, and it is used again.
+TEST_F(FaultsTest, ASilentWorkerIsGivenUpAndUsedAgainOnceItSpeaks) {
+  FakeAttentionWorker& first = h.AddWorker(Saying("abcdefghij"));
+  FakeAttentionWorker& second = h.AddWorker(Saying("abcdefghij"));
+  h.config.worker_silence_max = 100ms;
+  first.hold_at = second.hold_at = 4;
+  h.Start();
+  HttpClient client(h.port);
+  Send(client, kWhole);
+  h.WaitFor([&] { return first.tokens == 4; });
+  h.OnLoop([&] {
+    first.stopped = true;
+    second.hold_at = UINT32_MAX;
+  });
+  while (client.ReadMore()) {
+  }
+  EXPECT_EQ(client.Take().json()["choices"][0]["message"]["content"], "abcdefghij");
+  h.OnLoop([&] {
+    EXPECT_EQ(second.trials, 1u);
+    first.stopped = false;
+    first.hold_at = UINT32_MAX;
+    second.hold_at = 0;
+  });
+  h.WaitFor([&] { return h.server().service().workers().Workers().size() == 2; });
+  h.OnLoop([&] { h.network.Kill(NodeId{102}); });
+  EXPECT_EQ(h.Chat({}).json()["choices"][0]["message"]["content"], "abcdefghij");
+}
+
+// A broken connection is no death: the request that was on trial goes on.
+TEST_F(FaultsTest, ABrokenStreamQuarantinesNobody) {
+  FakeAttentionWorker& worker = h.AddWorker(Saying("abcdef"));
+  worker.hold_at = 2;
+  h.Start();
+  HttpClient client(h.port);
+  Send(client, kWhole);
+  h.WaitFor([&] { return worker.tokens == 2; });
+  for (uint64_t trials = 1; trials <= 2; ++trials) {
+    h.OnLoop([&] { worker.Break(); });
+    h.WaitFor([&] { return worker.trials == trials; });
+  }
+  h.OnLoop([&] { worker.hold_at = UINT32_MAX; });
+  while (client.ReadMore()) {
+  }
+  EXPECT_EQ(client.Take().json()["choices"][0]["message"]["content"], "abcdef");
 }
 
 TEST_F(FaultsTest, ARequestStaysWithItsNumerics) {

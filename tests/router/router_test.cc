@@ -124,6 +124,54 @@ TEST_F(RouterTest, ASilentWorkerIsSuspectedThenBuried) {
   EXPECT_EQ(LeastReplicas(), 2u);
 }
 
+// Out of the table as soon as an attention worker says that its answers are wrong; back after its
+// time and a self-test. The reports that went on meanwhile are of the past.
+TEST_F(RouterTest, AWorkerThatAnswersWronglyIsOutUntilItPassesItsSelfTest) {
+  FakeWorker& reporter = Join("attention-0", Role::kAttention);
+  for (int i = 0; i < 3; ++i) Join("expert-" + std::to_string(i));
+  Run(1s);
+  FakeWorker& wrong = *workers_["expert-1"];
+  const MemberId id = *wrong.session->id();
+  reporter.bad = {{wrong.node.context.incarnation, "not_finite"}};
+  const auto replicas = [&] {
+    size_t of_it = 0;
+    for (const auto& members : router_->table()->replicas) {
+      of_it += std::find(members.begin(), members.end(), id) != members.end();
+    }
+    return of_it;
+  };
+  Run(600ms);
+  EXPECT_EQ(InTable("expert-1")->state, MemberState::kQuarantined);
+  EXPECT_EQ(replicas(), 0u);
+  EXPECT_EQ(wrong.quarantines, 1);
+  EXPECT_EQ(LeastReplicas(), 2u) << "its experts went elsewhere";
+  Run(6s);
+  EXPECT_EQ(InTable("expert-1")->state, MemberState::kQuarantined) << "no self-test yet";
+  ++wrong.self_tests_passed;
+  for (int i = 0; i < 500 && InTable("expert-1")->state == MemberState::kQuarantined; ++i) Run(1ms);
+  reporter.bad.clear();  // as its dispatcher does once it reads the table
+  Run(1s);
+  EXPECT_EQ(InTable("expert-1")->state, MemberState::kActive);
+  EXPECT_GT(replicas(), 0u);
+  EXPECT_EQ(wrong.quarantines, 1);
+}
+
+// An attention worker that sees faults everywhere takes nobody's last worker away.
+TEST_F(RouterTest, TheLastTrustedWorkerStays) {
+  FakeWorker& reporter = Join("attention-0", Role::kAttention);
+  for (int i = 0; i < 3; ++i) {
+    FakeWorker& worker = Join("expert-" + std::to_string(i));
+    reporter.bad.emplace_back(worker.node.context.incarnation, "mismatch");
+  }
+  Run(2s);
+  int active = 0;
+  for (int i = 0; i < 3; ++i) {
+    active += InTable("expert-" + std::to_string(i))->state == MemberState::kActive;
+  }
+  EXPECT_EQ(active, 1);
+  EXPECT_TRUE(EveryExpertHasAReplica(*router_->table()));
+}
+
 TEST_F(RouterTest, ACutThatHealsInTimeIsForgiven) {
   Join("expert-0");
   FakeWorker& worker = Join("expert-1");

@@ -77,6 +77,9 @@ struct FakeWorker {
         node.context.loop.Spawn(node.context.node, Load(this, assignments));
       };
     }
+    if (node.context.role == Role::kAttention) callbacks.bad_workers = [this] { return bad; };
+    callbacks.on_quarantine = [this] { ++quarantines; };
+    callbacks.self_tests_passed = [this] { return self_tests_passed; };
     if (stuck) callbacks.progress = [] { return 0; };
     session = std::make_unique<RouterSession>(
         node.context, self, RouterSessionOptions{.router_address = kAddresses}, callbacks);
@@ -105,6 +108,9 @@ struct FakeWorker {
   int assignments = 0;
   Duration load_time = 20ms;
   bool stuck = false;
+  std::vector<std::pair<Incarnation, std::string>> bad;  // as this attention worker reports
+  int quarantines = 0;
+  uint64_t self_tests_passed = 0;
   ExpertRef hot{LayerId{99}, ExpertId{0}};  // the one expert that is asked for
   absl::Status refused;
 };

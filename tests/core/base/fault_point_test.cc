@@ -86,6 +86,20 @@ TEST(FaultPointsDeathTest, EndsTheProcess) {
   EXPECT_EXIT((void)faults.Hit("c"), testing::KilledBySignal(SIGABRT), "");
 }
 
+TEST(FaultPoints, ActsOnOneValueOnly) {
+  FaultPoints faults;
+  ASSERT_TRUE(faults.Arm("a=error:517,b=crash:3").ok());
+  EXPECT_TRUE(faults.HitIf("a", 516).ok());
+  EXPECT_FALSE(faults.HitIf("a", 517).ok());
+  EXPECT_EQ(faults.hits("a"), 1u);
+  // A simulated process has another end.
+  int crashes = 0;
+  faults.set_on_crash([&] { ++crashes; });
+  EXPECT_TRUE(faults.HitIf("b", 2).ok());
+  EXPECT_TRUE(absl::IsAborted(faults.HitIf("b", 3)));
+  EXPECT_EQ(crashes, 1);
+}
+
 TEST(FaultPoints, RefusesWhatItDoesNotUnderstand) {
   for (const char* plan :
        {"a", "=error", "a=burn", "a=error@", "a=error@0", "a=error@x", "a=error@p2",

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <map>
 #include <random>
 
 #include "core/exchange/exchange_reference.h"
@@ -153,6 +154,15 @@ class DispatchTest : public testing::Test {
     workers_.clear();
   }
 
+  // Before the first worker.
+  void VerifyEvery(uint32_t dispatches) {
+    dispatcher_.reset();
+    DispatcherOptions options;
+    options.shape = kShape;
+    options.verify_every = dispatches;
+    dispatcher_ = std::make_unique<Dispatcher>(*loop_, *attention_, kSelf, std::move(options));
+  }
+
   // Worker i + 1 at "worker-i+1".
   ScriptedWorker& AddWorker(uint32_t credits = limits::kCreditRows) {
     const uint32_t id = static_cast<uint32_t>(workers_.size()) + 1;
@@ -170,6 +180,13 @@ class DispatchTest : public testing::Test {
     table->epoch = ++epoch_;
     table->layers = kShape.layers;
     table->experts = kShape.experts;
+    for (uint32_t id = 1; id <= workers_.size(); ++id) {
+      Member member;
+      member.id = MemberId{id};
+      member.incarnation = Incarnation{2000 + id};
+      member.state = states_.contains(member.id) ? states_[member.id] : MemberState::kActive;
+      table->members.push_back(member);
+    }
     for (uint32_t i = 0; i < kShape.layers * kShape.experts; ++i) {
       table->replicas.push_back(replicas(i % kShape.experts));
     }
@@ -225,6 +242,7 @@ class DispatchTest : public testing::Test {
   std::unique_ptr<Dispatcher> dispatcher_;
   std::vector<std::unique_ptr<ScriptedWorker>> workers_;
   std::vector<uint32_t> lost_;
+  std::map<MemberId, MemberState> states_;  // other than active
   uint64_t epoch_ = 0;
   uint64_t request_key_ = 0;
 };
@@ -361,6 +379,29 @@ TEST_F(DispatchTest, ALateReplyIsDroppedAndClearsSuspicion) {
   EXPECT_FALSE(dispatcher_->IsSuspect(MemberId{1}));
   EXPECT_EQ(stats().dropped_unknown, 1u);
   EXPECT_EQ(dispatcher_->credits_in_use(), 0u);
+}
+
+// The last thing that it could answer came back damaged: it is not suspected for ever.
+TEST_F(DispatchTest, ADamagedLateReplyEndsSuspicionToo) {
+  ScriptedWorker& one = AddWorker();
+  AddWorker();
+  EverythingOn({MemberId{1}, MemberId{2}});
+  dispatcher_->UpdateCost(MemberId{2}, {.base_us = 1000, .row_us = 100});
+  one.answers_probes = false;
+  one.on_forward = [this](ScriptedWorker& self, const FrameView& view) {
+    auto frame = std::make_shared<FrameBuffer>(self.MakeReply(view));
+    frame->data()[frame->size() - 3] ^= std::byte{4};
+    Later(200ms, [&self, frame] { self.Post(std::move(*frame)); });
+  };
+  auto job = Start(8);
+  loop_->Run();
+  ExpectWhole(*job);
+  EXPECT_EQ(stats().dropped_corrupt, 1u);
+  EXPECT_FALSE(dispatcher_->IsSuspect(MemberId{1}));
+  one.on_forward = nullptr;
+  job = Start(8);
+  loop_->Run();
+  EXPECT_EQ(one.forwards.size(), 2u);
 }
 
 // A frame is lost on the way, and there is nobody else: the peer says that it does not know it.
@@ -589,7 +630,7 @@ TEST_F(DispatchTest, ARowThatIsNotFiniteIsAskedOfAReplicaAndItsWorkerQuarantined
   loop_->Run();
   ExpectWhole(*job);
   EXPECT_EQ(stats().resends_not_finite, 1u);
-  EXPECT_EQ(stats().peers_quarantined, 1u);
+  EXPECT_EQ(stats().quarantined_not_finite, 1u);
   auto next = Start(8);
   loop_->Run();
   ExpectWhole(*next);
@@ -605,8 +646,220 @@ TEST_F(DispatchTest, AnInputThatNobodyCanComputeFailsItsTokenOnly) {
   loop_->Run();
   ASSERT_TRUE(job->result.ok());
   EXPECT_THAT(job->result->failed_tokens, ElementsAre(0));
-  EXPECT_EQ(stats().peers_quarantined, 0u);
+  EXPECT_EQ(stats().quarantined_not_finite, 0u);
   EXPECT_LT(job->finished.time_since_epoch(), 1s);
+}
+
+// Frames that answer nothing, though their CRC is right: its work goes elsewhere for good.
+TEST_F(DispatchTest, AWorkerOfWrongFramesIsQuarantinedUntilTheRouterTrustsIt) {
+  ScriptedWorker& one = AddWorker();
+  AddWorker();
+  EverythingOn({MemberId{1}, MemberId{2}});
+  dispatcher_->UpdateCost(MemberId{2}, {.base_us = 1e6, .row_us = 1e4});
+  one.on_forward = [](ScriptedWorker& self, const FrameView& view) {
+    self.Reply(view, [](FrameHeader& h) { h.layer ^= 1; });
+  };
+  for (int i = 0; i < 4; ++i) {
+    auto job = Start(8);
+    loop_->Run();
+    ExpectWhole(*job);
+  }
+  EXPECT_EQ(stats().quarantined_wrong_frame, 1u);
+  ASSERT_EQ(dispatcher_->bad_workers().size(), 1u);
+  EXPECT_EQ(dispatcher_->bad_workers()[0].incarnation, Incarnation{2001});
+  const size_t asked = one.forwards.size();
+  one.on_forward = nullptr;
+  const auto show = [&](MemberState state) {
+    states_ = {{MemberId{1}, state}};
+    EverythingOn({MemberId{1}, MemberId{2}});
+    auto job = Start(8);
+    loop_->Run();
+    ExpectWhole(*job);
+  };
+  show(MemberState::kActive);  // the router has not heard yet
+  EXPECT_EQ(one.forwards.size(), asked);
+  show(MemberState::kQuarantined);
+  EXPECT_EQ(one.forwards.size(), asked);
+  show(MemberState::kActive);
+  EXPECT_GT(one.forwards.size(), asked);
+  EXPECT_TRUE(dispatcher_->bad_workers().empty());
+}
+
+// Where nobody else can be asked, what answered wrongly is asked again: three times it may be lost
+// besides.
+TEST_F(DispatchTest, AWrongAnswerIsNoAttempt) {
+  ScriptedWorker& one = AddWorker();
+  EverythingOn({MemberId{1}});
+  one.on_forward = [asked = 0](ScriptedWorker& self, const FrameView& view) mutable {
+    ++asked;
+    if (asked <= 2) return self.Reply(view, [](FrameHeader& h) { h.layer ^= 1; });
+    if (asked <= 4) return self.Nack(view, FrameReason::kCorrupt);
+    self.Reply(view);
+  };
+  auto job = Start(1);
+  loop_->Run();
+  ExpectWhole(*job);
+  EXPECT_EQ(one.forwards.size(), 5u);
+  EXPECT_EQ(one.forwards.back().attempt, limits::kAttemptsMax);
+}
+
+// One changed bit under a good CRC: `times` replies, then none.
+void FlipsABit(ScriptedWorker& worker, int times) {
+  worker.on_forward = [left = times](ScriptedWorker& self, const FrameView& view) mutable {
+    FrameBuffer frame = self.MakeReply(view);
+    if (left-- > 0) frame.data()[sizeof(FrameHeader)] ^= std::byte{1};
+    SealFrame(AnswerTo(view.header, FrameKind::kReply, FrameReason::kNone),
+              {frame.data(), frame.size()});
+    self.Post(std::move(frame));
+  };
+}
+
+TEST_F(DispatchTest, DoubleExecutionFindsAFlippedBitAndAThirdReplicaSaysWhose) {
+  VerifyEvery(2);
+  ScriptedWorker& one = AddWorker();
+  AddWorker();
+  AddWorker();
+  EverythingOn({MemberId{1}, MemberId{2}, MemberId{3}});
+  dispatcher_->UpdateCost(MemberId{2}, {.base_us = 1e5, .row_us = 1e4});
+  dispatcher_->UpdateCost(MemberId{3}, {.base_us = 1e6, .row_us = 1e5});
+  auto job = Start(8);
+  loop_->Run();
+  EXPECT_EQ(stats().verified, 0u);
+  FlipsABit(one, 1);
+  job = Start(8);
+  loop_->Run();
+  ExpectWhole(*job);
+  EXPECT_EQ(stats().verified, 1u);
+  EXPECT_EQ(stats().verified_mismatches, 1u);
+  EXPECT_EQ(stats().verified_unresolved, 0u);
+  EXPECT_EQ(stats().quarantined_mismatch, 1u);
+  EXPECT_EQ(dispatcher_->bad_workers()[0].incarnation, Incarnation{2001});
+  EXPECT_EQ(stats().dispatches, 2u);
+}
+
+// With two replicas the first is asked again: what it does not say twice was wrong.
+TEST_F(DispatchTest, OfTwoReplicasTheOneThatContradictsItselfIsWrong) {
+  VerifyEvery(1);
+  ScriptedWorker& one = AddWorker();
+  AddWorker();
+  EverythingOn({MemberId{1}, MemberId{2}});
+  dispatcher_->UpdateCost(MemberId{2}, {.base_us = 1e5, .row_us = 1e4});
+  FlipsABit(one, 1);
+  auto job = Start(8);
+  loop_->Run();
+  ExpectWhole(*job);
+  EXPECT_EQ(stats().quarantined_mismatch, 1u);
+}
+
+TEST_F(DispatchTest, OfTwoReplicasTheSecondMayBeTheOne) {
+  VerifyEvery(1);
+  AddWorker();
+  ScriptedWorker& two = AddWorker();
+  EverythingOn({MemberId{1}, MemberId{2}});
+  dispatcher_->UpdateCost(MemberId{2}, {.base_us = 1e5, .row_us = 1e4});
+  FlipsABit(two, 1);
+  auto job = Start(8);
+  loop_->Run();
+  ExpectWhole(*job);
+  EXPECT_EQ(stats().quarantined_mismatch, 1u);
+  EXPECT_EQ(dispatcher_->bad_workers()[0].incarnation, Incarnation{2002});
+}
+
+TEST_F(DispatchTest, WhereNobodyCanSayWhoIsRightTheTokenFails) {
+  VerifyEvery(1);
+  ScriptedWorker& one = AddWorker();
+  AddWorker();
+  EverythingOn({MemberId{1}, MemberId{2}});
+  dispatcher_->UpdateCost(MemberId{2}, {.base_us = 1e5, .row_us = 1e4});
+  FlipsABit(one, 1000);
+  auto job = Start(8);
+  loop_->Run();
+  ASSERT_TRUE(job->result.ok());
+  EXPECT_EQ(job->result->failed_tokens.size(), 1u);
+  EXPECT_EQ(stats().verified_unresolved, 1u);
+  EXPECT_TRUE(dispatcher_->bad_workers().empty());
+}
+
+// Token 3 kills every worker that computes it. The third time it is alone: its neighbours get
+// their rows, and only it fails.
+TEST_F(DispatchTest, ARowThatKillsItsWorkersFailsAlone) {
+  for (int i = 0; i < 4; ++i) AddWorker();
+  EverythingOn({MemberId{1}, MemberId{2}, MemberId{3}, MemberId{4}});
+  auto job = Start(8);
+  const std::byte* poison = job->rows.data() + 3 * kShape.row_bytes();
+  int dead = 0;
+  for (uint32_t id = 1; id <= 4; ++id) {
+    worker(id).on_forward = [&, id, gone = false](ScriptedWorker& self,
+                                                  const FrameView& view) mutable {
+      for (uint32_t t = 0; t < view.header.tokens; ++t) {
+        if (std::memcmp(view.rows + t * kShape.row_bytes(), poison, kShape.row_bytes()) != 0) {
+          continue;
+        }
+        if (!std::exchange(gone, true)) {
+          ++dead;
+          Later(1ms, [this, id] {
+            dispatcher_->RemovePeer(MemberId{id}, absl::UnavailableError("killed"));
+          });
+        }
+      }
+      if (!gone) self.Reply(view);
+    };
+  }
+  loop_->Run();
+  ASSERT_TRUE(job->result.ok());
+  EXPECT_THAT(job->result->failed_tokens, ElementsAre(3));
+  EXPECT_THAT(job->result->poison_tokens, ElementsAre(3));
+  EXPECT_LE(dead, 3);
+  const size_t row_bytes = kShape.top_k * kShape.row_bytes();
+  for (size_t token : {0, 1, 2, 4, 5, 6, 7}) {
+    EXPECT_EQ(std::memcmp(job->replies.data() + token * row_bytes,
+                          job->expected.data() + token * row_bytes, row_bytes),
+              0)
+        << token;
+  }
+}
+
+// What others have queued at a worker counts, as its last answer told, and is worked off meanwhile.
+TEST_F(DispatchTest, WorkGoesWhereOthersHaveLessQueued) {
+  ScriptedWorker& one = AddWorker();
+  ScriptedWorker& two = AddWorker();
+  EverythingOn({MemberId{1}, MemberId{2}});
+  dispatcher_->UpdateCost(MemberId{1}, {.base_us = 10, .row_us = 1});
+  dispatcher_->UpdateCost(MemberId{2}, {.base_us = 10, .row_us = 2});
+  one.on_forward = [](ScriptedWorker& self, const FrameView& view) {
+    self.Reply(view, [](FrameHeader& h) { h.remaining_us = 50'000; });
+  };
+  auto job = Start(1);
+  loop_->Run();
+  EXPECT_EQ(one.forwards.size(), 1u);
+  job = Start(1);
+  loop_->Run();
+  EXPECT_EQ(one.forwards.size(), 1u);
+  EXPECT_EQ(two.forwards.size(), 1u);
+  loop_->RunUntil(loop_->Now() + 60ms);
+  job = Start(1);
+  loop_->Run();
+  EXPECT_EQ(one.forwards.size(), 2u);
+}
+
+TEST_F(DispatchTest, ABacklogBeyondBeliefIsWorkedOffInASecond) {
+  ScriptedWorker& one = AddWorker();
+  ScriptedWorker& two = AddWorker();
+  EverythingOn({MemberId{1}, MemberId{2}});
+  dispatcher_->UpdateCost(MemberId{2}, {.base_us = 100, .row_us = 1});
+  one.on_forward = [](ScriptedWorker& self, const FrameView& view) {
+    self.Reply(view, [](FrameHeader& h) { h.remaining_us = UINT32_MAX; });
+  };
+  auto job = Start(1);
+  loop_->Run();
+  job = Start(1);
+  loop_->Run();
+  EXPECT_EQ(one.forwards.size(), 1u);
+  EXPECT_EQ(two.forwards.size(), 1u);
+  loop_->RunUntil(loop_->Now() + 1s);
+  job = Start(1);
+  loop_->Run();
+  EXPECT_EQ(one.forwards.size(), 2u);
 }
 
 TEST_F(DispatchTest, AKilledDispatchLeavesNothing) {
