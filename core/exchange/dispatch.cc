@@ -90,6 +90,7 @@ ActiveDispatch* Dispatcher::Impl::Begin(const DispatchRequest& request, std::byt
   active->open = active->waiting = static_cast<uint32_t>(entries);
   active->state.assign(entries, EntryState::kWaiting);
   active->attempts.assign(entries, 0);
+  active->damages.assign(entries, 0);
   active->outstanding.assign(entries, 0);
   active->deaths.assign(entries, 0);
   active->poisonous.clear();
@@ -167,8 +168,7 @@ void Dispatcher::Impl::Advance(ActiveDispatch& active) {
     std::vector<uint32_t>& entries = entries_;
     entries.clear();
     for (uint32_t e : flight->entries) {
-      if (active.state[e] == EntryState::kOut && active.outstanding[e] == 1 &&
-          active.attempts[e] < limits::kAttemptsMax) {
+      if (active.state[e] == EntryState::kOut && active.outstanding[e] == 1 && MayTry(active, e)) {
         entries.push_back(e);
       }
     }
@@ -257,7 +257,7 @@ void Dispatcher::Impl::Post(ActiveDispatch& active, const std::vector<uint32_t>&
   for (auto& list : by_member_) list.clear();
   for (uint32_t e : entries) {
     const int32_t m = routing_.member_of[slot_of_expert_[active.request.experts[e]]];
-    if (m >= 0 && active.attempts[e] < limits::kAttemptsMax) by_member_[m].push_back(e);
+    if (m >= 0 && MayTry(active, e)) by_member_[m].push_back(e);
   }
   const EntryOf of{active.request, options_.shape.top_k};
   for (size_t m = 0; m < routed_to_.size(); ++m) {
@@ -346,11 +346,15 @@ bool Dispatcher::Impl::PostShare(ActiveDispatch& active, Peer& peer,
 }
 
 // Waiting is only for what may still come.
+bool Dispatcher::Impl::MayTry(const ActiveDispatch& active, uint32_t entry) {
+  return active.attempts[entry] < limits::kAttemptsMax &&
+         active.damages[entry] < limits::kDamagesMax;
+}
+
 void Dispatcher::Impl::FailHopeless(ActiveDispatch& active) {
   for (uint32_t e = 0; e < active.state.size(); ++e) {
     if (active.state[e] != EntryState::kWaiting) continue;
-    if (active.attempts[e] >= limits::kAttemptsMax ||
-        NobodyLeftFor(active, ExpertId{active.request.experts[e]})) {
+    if (!MayTry(active, e) || NobodyLeftFor(active, ExpertId{active.request.experts[e]})) {
       Fail(active, e);
     }
   }

@@ -306,8 +306,12 @@ void Dispatcher::Impl::Lose(uint64_t sequence, Loss loss) {
   bool again = false;
   for (uint32_t e : flight.entries) {
     --active.outstanding[e];
-    // Refused is not tried; a wrong answer is held against its worker, which has few of them.
-    if (loss == Loss::kBusy || loss == Loss::kMismatch) --active.attempts[e];
+    // Refused or damaged is not tried; a wrong answer is held against its worker, which has few of
+    // them.
+    if (loss == Loss::kBusy || loss == Loss::kMismatch || loss == Loss::kCorrupt) {
+      --active.attempts[e];
+    }
+    if (loss == Loss::kCorrupt) ++active.damages[e];
     if (active.state[e] != EntryState::kOut || active.outstanding[e] > 0) continue;
     if (kPlantedBug == PlantedBug::kDroppedRetry && loss == Loss::kLost) continue;
     active.state[e] = EntryState::kWaiting;
@@ -395,6 +399,7 @@ void Dispatcher::Impl::Refuse(ActiveDispatch& active, MemberId member, ExpertId 
 void Dispatcher::Impl::NotFinite(ActiveDispatch& active, uint32_t entry, MemberId member) {
   active.not_finite.push_back({entry, member});
   Refuse(active, member, ExpertId{active.request.experts[entry]}, Why::kNotFinite);
+  --active.attempts[entry];  // each replica is asked but once, and held to its answer
   if (active.outstanding[entry] > 0) return;
   active.state[entry] = EntryState::kWaiting;
   ++active.waiting;

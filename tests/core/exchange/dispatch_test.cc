@@ -525,11 +525,31 @@ TEST_F(DispatchTest, TheDeadlineEndsIt) {
   EXPECT_EQ(job->finished.time_since_epoch(), 70ms);
 }
 
+TEST_F(DispatchTest, ADamagedFrameIsNoAttemptButNotForEver) {
+  ScriptedWorker& one = AddWorker();
+  EverythingOn({MemberId{1}});
+  int damaged = limits::kDamagesMax - 1;
+  one.on_forward = [&damaged](ScriptedWorker& self, const FrameView& view) {
+    EXPECT_EQ(view.header.attempt, 1);
+    damaged-- > 0 ? self.Nack(view, FrameReason::kCorrupt) : self.Reply(view);
+  };
+  auto job = Start(3);
+  loop_->Run();
+  ExpectWhole(*job);
+
+  damaged = 1000;
+  one.forwards.clear();
+  job = Start(3);
+  loop_->Run();
+  EXPECT_EQ(one.forwards.size(), static_cast<size_t>(limits::kDamagesMax));
+  EXPECT_THAT(job->result->failed_tokens, ElementsAre(0, 1, 2));
+}
+
 TEST_F(DispatchTest, AtMostThreeAttempts) {
   ScriptedWorker& one = AddWorker();
   EverythingOn({MemberId{1}});
   one.on_forward = [](ScriptedWorker& self, const FrameView& view) {
-    self.Nack(view, FrameReason::kCorrupt);
+    self.Nack(view, FrameReason::kExpired);
   };
   auto job = Start(3);
   loop_->Run();
