@@ -713,7 +713,7 @@ TEST_F(DispatchTest, AWrongAnswerIsNoAttempt) {
   one.on_forward = [asked = 0](ScriptedWorker& self, const FrameView& view) mutable {
     ++asked;
     if (asked <= 2) return self.Reply(view, [](FrameHeader& h) { h.layer ^= 1; });
-    if (asked <= 4) return self.Nack(view, FrameReason::kCorrupt);
+    if (asked <= 4) return self.Nack(view, FrameReason::kExpired);
     self.Reply(view);
   };
   auto job = Start(1);
