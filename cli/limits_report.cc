@@ -81,7 +81,7 @@ void AddClusterRows(std::vector<LimitRow>& rows) {
   rows.push_back({"credits of a pair", fmt::format("{} rows", limits::kCreditRows), "NACK(BUSY)"});
   rows.push_back({"attempts of a share", std::to_string(limits::kAttemptsMax),
                   "those requests fail: experts_unavailable"});
-  rows.push_back({"damaged frames of a share", std::to_string(limits::kDamagesMax),
+  rows.push_back({"damaged or lost frames of a share", std::to_string(limits::kDamagesMax),
                   "those requests fail: experts_unavailable"});
   rows.push_back({"control message", Bytes(limits::kControlMessageBytesMax), "refused"});
   rows.push_back({"unread messages of a stream", std::to_string(limits::kStreamMessagesMax),

@@ -73,7 +73,7 @@ inline constexpr size_t kPartBytesMax = 256u << 10;
 inline constexpr size_t kPartsMax = 1024;
 inline constexpr size_t kCreditRows = 512;  // rows in flight per attention-expert pair
 inline constexpr int kAttemptsMax = 3;
-// Frames of a share that arrived damaged: the wire's doing, so no attempt of the three.
+// Frames of a share that were damaged or lost: the wire's doing, so no attempt of the three.
 inline constexpr int kDamagesMax = 16;
 
 // Control streams (core/service) and the cluster table.

@@ -306,12 +306,11 @@ void Dispatcher::Impl::Lose(uint64_t sequence, Loss loss) {
   bool again = false;
   for (uint32_t e : flight.entries) {
     --active.outstanding[e];
-    // Refused or damaged is not tried; a wrong answer is held against its worker, which has few of
-    // them.
-    if (loss == Loss::kBusy || loss == Loss::kMismatch || loss == Loss::kCorrupt) {
-      --active.attempts[e];
-    }
-    if (loss == Loss::kCorrupt) ++active.damages[e];
+    // Refused, damaged or lost on the way is not tried; a wrong answer is held against its worker,
+    // which has few of them.
+    const bool damaged = loss == Loss::kCorrupt || loss == Loss::kLost;
+    if (damaged) ++active.damages[e];
+    if (damaged || loss == Loss::kBusy || loss == Loss::kMismatch) --active.attempts[e];
     if (active.state[e] != EntryState::kOut || active.outstanding[e] > 0) continue;
     if (kPlantedBug == PlantedBug::kDroppedRetry && loss == Loss::kLost) continue;
     active.state[e] = EntryState::kWaiting;

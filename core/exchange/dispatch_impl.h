@@ -34,7 +34,7 @@ struct ActiveDispatch {
   uint32_t waiting = 0;              // entries in kWaiting
   std::vector<EntryState> state;     // [tokens * top_k]
   std::vector<uint8_t> attempts;     // [tokens * top_k] frames posted
-  std::vector<uint8_t> damages;      // [tokens * top_k] frames of these that arrived damaged
+  std::vector<uint8_t> damages;      // [tokens * top_k] frames that the wire damaged or lost
   std::vector<uint8_t> outstanding;  // [tokens * top_k] frames not answered
   std::vector<uint8_t> deaths;       // [tokens * top_k] peers lost under its owner's rows
   std::vector<MemberId> by;          // [tokens * top_k] whose row is in place
