@@ -72,12 +72,17 @@ bool ExpertLinks::connected(MemberId member) const {
 
 Task<void> ExpertLinks::Run(std::shared_ptr<Link> link) {
   Duration backoff = kBackoffMin;
+  bool told = false;  // once an absence
   while (link->wanted) {
     absl::Status ended = co_await Pair(link);
     link->stream.reset();
     if (link->connected) {
       backoff = kBackoffMin;
       OnEnd(*link, ended);
+      told = false;
+    } else if (link->wanted && !std::exchange(told, true)) {
+      context_.log.Warning(fmt::format("expert worker {} is not reached: {}", link->address,
+                                       std::string(ended.message())));
     }
     if (!link->wanted) break;
     absl::Status woken = co_await link->retry.Wait(context_.loop.Now() + backoff);
@@ -90,14 +95,21 @@ void ExpertLinks::OnEnd(Link& link, const absl::Status& ended) {
   const bool reached = dispatcher_.Reached(link.member);
   dispatcher_.RemovePeer(link.member, ended);
   if (!link.wanted) return;
-  if (link.shared_memory && !reached && hello_.offer().kinds_size() > 1) {
-    link.no_shared_memory = true;
-    context_.log.Warning(fmt::format(
-        "expert worker {}: no frame came through over shared memory, trying the network",
-        link.address));
+  if (link.shared_memory && !reached &&
+      TryNetwork(link, absl::UnavailableError("no frame came through"))) {
     return;
   }
   context_.log.Warning(fmt::format("expert worker {} is gone: {}", link.address, ended.ToString()));
+}
+
+// False if shared memory is all there is.
+bool ExpertLinks::TryNetwork(Link& link, const absl::Status& why) {
+  if (hello_.offer().kinds_size() < 2) return false;
+  link.no_shared_memory = true;
+  context_.log.Warning(
+      fmt::format("expert worker {}: not over shared memory ({}), over the network", link.address,
+                  std::string(why.message())));
+  return true;
 }
 
 internal::v1::PairFromAttention ExpertLinks::Hello(const Link& link) const {
@@ -154,6 +166,7 @@ Task<absl::Status> ExpertLinks::Pair(std::shared_ptr<Link> link) {
     co_return absl::UnavailableError("another incarnation answers at this address");
   }
   const absl::StatusOr<PeerInfo> info = OpenEndpoint(welcome, *link, *stream);
+  if (!info.ok() && welcome.transport().kind() == "shm") TryNetwork(*link, info.status());
   CO_RETURN_IF_ERROR(info.status());
   dispatcher_.AddPeer(link->member, *info);
   link->shared_memory = info->transport == "shm";

@@ -53,6 +53,7 @@ class ExpertLinks {
   absl::StatusOr<PeerInfo> OpenEndpoint(const internal::v1::PairWelcome& welcome, const Link& link,
                                         Stream& stream);
   void OnEnd(Link& link, const absl::Status& ended);
+  bool TryNetwork(Link& link, const absl::Status& why);
   void Drop(Link& link);
 
   const ServiceContext& context_;

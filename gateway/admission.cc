@@ -55,7 +55,6 @@ absl::StatusOr<Admission::Entry> Admission::Enter() {
 }
 
 Admission::Place Admission::Ask(Wish wish, bool at_head) {
-  wish.since = context_.loop.Now();
   Place place;
   place.admission_ = this;
   place.id_ = next_id_++;
@@ -72,10 +71,16 @@ void Admission::Place::Leave() {
 }
 
 Task<void> Admission::Run() {
+  Time look = kNever;
   while (true) {
-    const Time look = queue_.empty() ? kNever : context_.loop.Now() + kLook;
-    absl::Status woken = co_await changed_.Wait(look);
-    if (!woken.ok()) RefuseOld();
+    // Workers' messages may come faster than the looks: those are due all the same.
+    if (queue_.empty()) look = kNever;
+    if (!queue_.empty() && look == kNever) look = context_.loop.Now() + kLook;
+    (void)co_await changed_.Wait(look);
+    if (context_.loop.Now() >= look) {
+      RefuseOld();
+      look = kNever;
+    }
     while (PlaceOne()) {
     }
   }

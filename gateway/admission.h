@@ -44,7 +44,7 @@ class Admission {
     std::function<void(MemberId)> place;
     // No place will come. Called from Run.
     std::function<void(absl::Status)> refuse;
-    Time since{};
+    Time since{};  // when it began to wait
   };
   // Leaves the queue when destroyed.
   class Place {

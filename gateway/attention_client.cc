@@ -234,7 +234,7 @@ void AttentionClients::Lose(const std::shared_ptr<Worker>& worker, const absl::S
     event.sequence = live.sequence;
     event.worker = worker->member.id;
     event.status = why;
-    event.drained = worker->drained;
+    event.drained = worker->drained || worker->member.state == MemberState::kDraining;
     if (!live.events->Push(std::move(event))) {
       live.events->Close(absl::InternalError("events not read"));
     }
@@ -315,13 +315,12 @@ absl::Status AttentionClients::Submit(MemberId id, const internal::v1::Submit& s
   return absl::OkStatus();
 }
 
-void AttentionClients::StartTrial(uint64_t request_key) {
+bool AttentionClients::StartTrial(uint64_t request_key) {
   auto found = live_.find(request_key);
-  if (found == live_.end() || found->second.worker->stream == nullptr) return;
+  if (found == live_.end() || found->second.worker->stream == nullptr) return false;
   GatewayMessage message;
   message.mutable_start_trial()->set_request_key(request_key);
-  // If it cannot be sent the stream is about to end, and the trial with it.
-  (void)found->second.worker->stream->Send(message);
+  return found->second.worker->stream->Send(message).ok();
 }
 
 std::optional<Incarnation> AttentionClients::IncarnationOf(MemberId worker) const {

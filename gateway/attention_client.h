@@ -64,7 +64,7 @@ class AttentionClients {
   absl::Status Submit(MemberId worker, const internal::v1::Submit& submit, RequestEvents* events,
                       int sequence);
   // The suspect may run: if its worker dies now, it is the cause.
-  void StartTrial(uint64_t request_key);
+  bool StartTrial(uint64_t request_key);
   // A kFate event comes once it is known whether the process that `worker` was has died: the router
   // says so or another incarnation answers, against that it speaks again or kFateMax has passed.
   // One for a request; Forget ends it.

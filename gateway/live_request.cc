@@ -181,6 +181,8 @@ void LiveRequest::Route(int index, bool at_head) {
   Admission::Wish wish;
   wish.tokens = prepared_.prompts[sequence.prompt].size() + sequence.choice->log().size();
   wish.pinned = pinned_;
+  if (sequence.waiting_since == kNever) sequence.waiting_since = gateway_.context().loop.Now();
+  wish.since = sequence.waiting_since;
   wish.place = [this, index](MemberId worker) { Submit(index, worker); };
   wish.refuse = [this, index](absl::Status why) {
     RequestEvent event{.kind = RequestEvent::Kind::kRefused};

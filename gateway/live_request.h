@@ -44,6 +44,7 @@ class LiveRequest {
     uint32_t choice_of_prompt = 0;
     std::unique_ptr<Choice> choice;
     Admission::Place place;
+    Time waiting_since = kNever;  // for a place, refusals of workers included; kNever: it runs
     int migrations = 0;
     bool replayed = false;  // after an internal error of a worker
     bool running = false;
@@ -62,12 +63,13 @@ class LiveRequest {
   void Route(int sequence, bool at_head);
   void Submit(int sequence, MemberId worker);
   internal::v1::Submit SubmitOf(const Sequence& sequence) const;
-  absl::Status OnToken(Sequence& sequence, const internal::v1::GeneratedToken& token);
+  absl::Status OnToken(int sequence, const RequestEvent& event);
   absl::Status OnEnded(int sequence, const RequestEvent& event);
   absl::Status OnLost(int sequence, const RequestEvent& event);
   absl::Status OnFate(int sequence, bool died);
   void OnTrial(int sequence, const RequestEvent& event);
   absl::Status Migrate(int sequence, const absl::Status& why);
+  absl::Status GoOn(int sequence, const absl::Status& why);
   absl::Status QuarantineThis();
   void Deliver(const ChoiceDelta& delta);
   void ObserveToken(Sequence& sequence);

@@ -55,7 +55,7 @@ absl::Status LiveRequest::Handle(const RequestEvent& event) {
   }
   switch (event.kind) {
     case RequestEvent::Kind::kToken:
-      return OnToken(sequences_[event.sequence], event.token);
+      return OnToken(event.sequence, event);
     case RequestEvent::Kind::kEnded:
       return OnEnded(event.sequence, event);
     case RequestEvent::Kind::kLost:
@@ -73,8 +73,9 @@ absl::Status LiveRequest::Handle(const RequestEvent& event) {
   return ClientGone();
 }
 
-absl::Status LiveRequest::OnToken(Sequence& sequence, const GeneratedToken& token) {
-  const int index = static_cast<int>(&sequence - sequences_.data());
+absl::Status LiveRequest::OnToken(int index, const RequestEvent& event) {
+  Sequence& sequence = sequences_[index];
+  const GeneratedToken& token = event.token;
   const TokenLog& log = sequence.choice->log();
   if (sequence.choice->ended() || token.owner_epoch() != log.owner_epoch()) {
     return absl::OkStatus();
@@ -82,6 +83,8 @@ absl::Status LiveRequest::OnToken(Sequence& sequence, const GeneratedToken& toke
   if (token.finish() == internal::v1::FINISH_REASON_ERROR ||
       token.finish() == internal::v1::FINISH_REASON_BUSY || token.index() > log.size() ||
       token.id() < 0 || token.id() >= gateway_.model().vocab_size) {
+    // Its cancel there comes into force after the step: at once it would refuse the key.
+    gateway_.workers().Rest(event.worker);
     return Migrate(index, absl::InternalError("the worker broke the order of tokens"));
   }
   const Time begin = gateway_.context().loop.Now();
@@ -89,6 +92,7 @@ absl::Status LiveRequest::OnToken(Sequence& sequence, const GeneratedToken& toke
   gateway_.metrics().detokenize_seconds.Observe(Seconds(gateway_.context().loop.Now() - begin));
   if (!delta) return absl::OkStatus();  // a token that is logged already
   ObserveToken(sequence);
+  sequence.waiting_since = kNever;
   sequence.suspect = false;
   sequence.on_trial.reset();
   if (delta->end) {
@@ -162,10 +166,11 @@ absl::Status LiveRequest::OnEnded(int index, const RequestEvent& event) {
   const Reason reason = ReasonNamed(ended.reason());
   if (reason == Reason::kRequestQuarantined) return QuarantineThis();
   // A worker that empties itself: its sequences go on elsewhere.
-  if (reason == Reason::kDraining) return Migrate(index, absl::UnavailableError(ended.message()));
+  if (reason == Reason::kDraining) return GoOn(index, absl::UnavailableError(ended.message()));
   // Logits that are no numbers, say. Memory or a processor may have erred: once more, elsewhere if
   // there is an elsewhere. A request that brings it about by itself meets it again.
   if (reason == Reason::kInternalError && !std::exchange(sequence.replayed, true)) {
+    gateway_.workers().Rest(event.worker);
     return Migrate(index, absl::InternalError(ended.message()));
   }
   return MakeError(reason, ended.message().empty() ? RowOf(reason).name : ended.message());
@@ -176,8 +181,9 @@ absl::Status LiveRequest::OnEnded(int index, const RequestEvent& event) {
 absl::Status LiveRequest::OnLost(int index, const RequestEvent& event) {
   Sequence& sequence = sequences_[index];
   if (sequence.choice->ended()) return absl::OkStatus();
+  if (event.drained) return GoOn(index, event.status);
   sequence.suspect = true;
-  if (!sequence.on_trial || event.drained) return Migrate(index, event.status);
+  if (!sequence.on_trial) return Migrate(index, event.status);
   sequence.running = false;
   if (!sequence.lost_at) sequence.lost_at = gateway_.context().loop.Now();
   const Incarnation where = *sequence.on_trial;
@@ -195,8 +201,9 @@ absl::Status LiveRequest::OnFate(int index, bool died) {
 void LiveRequest::OnTrial(int index, const RequestEvent& event) {
   Sequence& sequence = sequences_[index];
   if (!sequence.running || !sequence.suspect) return;
+  // Without its message no trial begins, and the loss of the worker that follows is no verdict.
+  if (!gateway_.workers().StartTrial(sequence.key)) return;
   sequence.on_trial = gateway_.workers().IncarnationOf(event.worker);
-  gateway_.workers().StartTrial(sequence.key);
 }
 
 absl::Status LiveRequest::QuarantineThis() {
@@ -207,17 +214,23 @@ absl::Status LiveRequest::QuarantineThis() {
   return Quarantined();
 }
 
-// The request goes on at another worker from the token log; the client sees one stream.
+// A worker was lost or went wrong under it.
 absl::Status LiveRequest::Migrate(int index, const absl::Status& why) {
   Sequence& sequence = sequences_[index];
   if (sequence.choice->ended()) return absl::OkStatus();
-  if (sequence.running) gateway_.workers().Forget(sequence.key, true);
   if (++sequence.migrations > limits::kMigrationsMax) {
     gateway_.metrics().Failover("gave_up");
     return MakeError(
         Reason::kNoWorker,
         fmt::format("this request lost its attention worker {} times", sequence.migrations));
   }
+  return GoOn(index, why);
+}
+
+// The request goes on at another worker from the token log; the client sees one stream.
+absl::Status LiveRequest::GoOn(int index, const absl::Status& why) {
+  Sequence& sequence = sequences_[index];
+  if (sequence.running) gateway_.workers().Forget(sequence.key, true);
   gateway_.context().log.Warning(
       fmt::format("attention worker lost at token {}: {}", sequence.choice->log().size(),
                   std::string(why.message())),
@@ -225,6 +238,7 @@ absl::Status LiveRequest::Migrate(int index, const absl::Status& why) {
   Record(FlightKind::kLost, static_cast<uint64_t>(index), sequence.choice->log().size());
   if (!sequence.lost_at) sequence.lost_at = gateway_.context().loop.Now();
   sequence.on_trial.reset();
+  sequence.waiting_since = kNever;
   sequence.choice->log().NewOwner();
   Route(index, true);
   return absl::OkStatus();

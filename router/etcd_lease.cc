@@ -86,10 +86,11 @@ class EtcdClient {
 class EtcdStore {
  public:
   EtcdStore(std::string base, std::string key, Duration ttl, std::string name)
-      : client_(std::move(base), ttl / 3),
+      : client_(std::move(base), ttl / 5),
         key_(Base64(key)),
         term_key_(Base64(key + "/term")),
-        seconds_(std::max<int64_t>(1, ttl / std::chrono::seconds(1))),
+        // Not less than this router believes to hold it.
+        seconds_(std::chrono::ceil<std::chrono::seconds>(ttl).count()),
         name_(std::move(name)) {}
 
   absl::StatusOr<std::optional<uint64_t>> TryAcquire(uint64_t above) {

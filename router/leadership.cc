@@ -25,12 +25,14 @@ void Begin(Leadership& self, uint64_t term, Time asked) {
 // Prolongs the lease until the state ends. A store that does not answer is asked again; the lease
 // runs out by itself.
 Task<void> Hold(std::shared_ptr<Leadership> self, std::shared_ptr<RouterState> state) {
+  Duration pause = self->config.lease_ttl / 3;
   while (state->MayWrite()) {
-    const Time next = self->context.loop.Now() + self->config.lease_ttl / 3;
+    const Time next = self->context.loop.Now() + pause;
     absl::Status woken = co_await state->ended.Wait(next);
     if (woken.ok() || !state->MayWrite()) break;
     const Time asked = self->context.loop.Now();
     absl::Status renewed = co_await self->lease->Renew();
+    pause = self->config.lease_ttl / (renewed.ok() ? 3 : 10);
     if (renewed.ok()) {
       state->lease_until = asked + self->config.lease_ttl;
     } else if (absl::IsAborted(renewed)) {

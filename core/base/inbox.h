@@ -22,9 +22,12 @@ class Inbox {
     return true;
   }
 
-  // What is queued can still be received; then Receive returns `why` (not ok).
+  // What is queued can still be received; then Receive returns `why` (not ok). DeadlineExceeded is
+  // Receive's own: whoever looks at something else every so often would take an end that a peer
+  // called so for his own time, and never wait again. It becomes Unavailable.
   void Close(absl::Status why) {
     CHECK(!why.ok());
+    if (absl::IsDeadlineExceeded(why)) why = absl::UnavailableError(why.message());
     if (closed_.ok()) closed_ = std::move(why);
     slot_.Wake();
   }

@@ -25,7 +25,6 @@ void ForEachCandidate(const RouteQuery& query, ExpertId expert, const Fn& fn) {
         std::lower_bound(query.members.begin(), query.members.end(), replica,
                          [](const RouteMember& m, MemberId id) { return m.member < id; });
     if (it == query.members.end() || it->member != replica) continue;
-    if (std::find(query.avoid.begin(), query.avoid.end(), replica) != query.avoid.end()) continue;
     const bool refused = std::any_of(
         query.refused.begin(), query.refused.end(),
         [&](const RouteRefusal& r) { return r.member == replica && r.expert == expert; });

@@ -109,6 +109,7 @@ void Dispatcher::Impl::End(ActiveDispatch* active) {
   in_flight_.Disown(active);
   std::erase(active_, active);
   idle_.emplace_back(active);
+  if (!active_.empty()) active_.front()->slot.Wake();  // the timers are looked after by one
 }
 
 DispatchResult Dispatcher::Impl::ResultOf(const ActiveDispatch& active) const {

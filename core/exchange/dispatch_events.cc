@@ -94,8 +94,7 @@ void Dispatcher::Impl::OnFrame(FrameBuffer frame) {
     ++stats.dropped_unknown;
   } else if (!Answers(view->header, flight->header)) {
     ++stats.dropped_mismatch;
-    if (flight->header.receiver == view->header.sender) Lose(sequence, Loss::kMismatch);
-    Strike(Incarnation{view->header.sender});
+    OnWrong(view->header);
   } else if (view->kind() == FrameKind::kReply) {
     OnReply(sequence, *view);
   } else if (view->kind() == FrameKind::kNack) {
@@ -140,16 +139,23 @@ void Dispatcher::Impl::OnUnusable(const FrameBuffer& frame, const absl::Status& 
     }
     case absl::StatusCode::kOutOfRange: {  // the CRC was good: its sender made it so
       ++stats.dropped_malformed;
-      const FrameHeader header = UncheckedHeader(frame.bytes());
-      const Flight* flight = in_flight_.Find(header.sequence);
-      if (flight != nullptr && flight->header.receiver == header.sender) {
-        Lose(header.sequence, Loss::kMismatch);
-      }
-      return Strike(Incarnation{header.sender});
+      return OnWrong(UncheckedHeader(frame.bytes()));
     }
     default:
       ++stats.dropped_malformed;
   }
+}
+
+// Says what was not asked. A NACK of a damaged frame repeats the header as it arrived there: the
+// wire's doing, not its sender's.
+void Dispatcher::Impl::OnWrong(const FrameHeader& header) {
+  const bool of_damaged = header.kind == static_cast<uint8_t>(FrameKind::kNack) &&
+                          header.reason == static_cast<uint8_t>(FrameReason::kCorrupt);
+  const Flight* flight = in_flight_.Find(header.sequence);
+  if (flight != nullptr && flight->header.receiver == header.sender) {
+    Lose(header.sequence, of_damaged ? Loss::kCorrupt : Loss::kMismatch);
+  }
+  if (!of_damaged) Strike(Incarnation{header.sender});
 }
 
 void Dispatcher::Impl::OnReply(uint64_t sequence, const FrameView& view) {

@@ -147,6 +147,7 @@ class Dispatcher::Impl {
   // dispatch_events.cc: what the network, the clock and the pair streams bring.
   void OnFrame(FrameBuffer frame);
   void OnUnusable(const FrameBuffer& frame, const absl::Status& why);
+  void OnWrong(const FrameHeader& header);
   void OnReply(uint64_t sequence, const FrameView& view);
   void OnNack(uint64_t sequence, const FrameView& view);
   void OnAlive(uint64_t sequence, FrameReason reason);

@@ -115,7 +115,9 @@ Task<void> Dispatcher::Impl::Verify(DispatchRequest request, std::byte* rows,
 void Dispatcher::Impl::Unresolved(const DispatchRequest& request, uint32_t entry,
                                   DispatchResult* result) {
   ++stats.verified_unresolved;
-  result->missing.push_back(ExpertId{request.experts[entry]});
+  const ExpertId expert{request.experts[entry]};
+  const auto at = std::lower_bound(result->missing.begin(), result->missing.end(), expert);
+  if (at == result->missing.end() || *at != expert) result->missing.insert(at, expert);
   const auto token = static_cast<int32_t>(entry / options_.shape.top_k);
   if (result->failed_tokens.empty() || result->failed_tokens.back() != token) {
     result->failed_tokens.push_back(token);

@@ -9,6 +9,7 @@
 #include <cstdlib>
 
 #include "core/base/check.h"
+#include "core/base/sanitized.h"
 
 namespace bottega {
 namespace {
@@ -16,12 +17,6 @@ namespace {
 constexpr int kFatalSignals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
 constexpr size_t kOnStderr = 100;  // events of each ring: a person reads them between log lines
 std::atomic<const FatalDump*> the_dump = nullptr;
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kHandlesSignals = false;
-#else
-constexpr bool kHandlesSignals = true;
-#endif
 
 // Installed to act once: the signal comes again when the handler has returned, and ends the
 // process.
@@ -44,7 +39,7 @@ FatalDump::FatalDump(const FlightRecorder& recorder, const std::string& name,
     : recorder_(recorder),
       path_(dir.empty() ? "" : fmt::format("{}/{}-{}.flight", dir, name, getpid())) {
   CHECK(the_dump.exchange(this) == nullptr);
-  if (!kHandlesSignals) return;
+  if (kSanitized) return;
   UseAlternateStack();
   struct sigaction action {};
   action.sa_handler = OnFatalSignal;
@@ -55,7 +50,7 @@ FatalDump::FatalDump(const FlightRecorder& recorder, const std::string& name,
 
 FatalDump::~FatalDump() {
   the_dump = nullptr;
-  if (!kHandlesSignals) return;
+  if (kSanitized) return;
   for (int signal : kFatalSignals) ::signal(signal, SIG_DFL);
 }
 

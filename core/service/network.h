@@ -20,8 +20,8 @@ class ByteStream {
   // Queues a message. ResourceExhausted when the peer does not read (the queue is bounded), else
   // the status with which the stream ended.
   virtual absl::Status Send(std::string message) = 0;
-  // The next message; DeadlineExceeded; or the status with which the stream ended (an orderly end
-  // by the peer is Cancelled("closed")). One receiver at a time.
+  // The next message; DeadlineExceeded, which is nothing but `deadline`; or the status with which
+  // the stream ended (an orderly end by the peer is Cancelled("closed")). One receiver at a time.
   virtual Task<absl::StatusOr<std::string>> Receive(Time deadline) = 0;
   // Ends the stream after what is queued; `why` reaches the peer.
   virtual void Close(absl::Status why) = 0;

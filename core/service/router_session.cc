@@ -61,7 +61,6 @@ struct RouterSession::State : std::enable_shared_from_this<RouterSession::State>
   uint64_t random;
 
   bool stopped = false;
-  bool owner_gone = false;  // the RouterSession is destroyed: no callbacks
   std::optional<MemberId> id;
   size_t at = 0;  // in addresses: the one that wrote last, or is asked next
   TableSnapshot table;

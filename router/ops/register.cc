@@ -80,6 +80,9 @@ void GoOnAbove(RouterState& state, uint64_t term, uint64_t epoch) {
   state.epoch = std::max(state.epoch, epoch);
 }
 
+// Terms are milliseconds of the wall clock, epochs count from 1: neither comes near.
+constexpr uint64_t kNumberMax = uint64_t{1} << 62;
+
 absl::Status CheckProtocol(const Member& member) {
   if (member.protocol_min <= kProtocol && kProtocol <= member.protocol_max) return absl::OkStatus();
   return MakeError(Reason::kModelRefused,
@@ -148,11 +151,9 @@ void SayWelcome(const RouterState& state, MemberRecord& record) {
 
 absl::StatusOr<MemberId> Register(RouterState& state, const internal::v1::Register& request,
                                   std::shared_ptr<SessionStream> stream) {
-  if (request.acked_term() > state.term) {
-    state.superseded_by = request.acked_term();
-    EndTerm(state, fmt::format("a member has a table of term {}", request.acked_term()));
+  if (request.acked_term() > kNumberMax || request.acked_epoch() > kNumberMax) {
+    return MakeError(Reason::kInvalidValue, "a term or an epoch that no router has given");
   }
-  if (!state.MayWrite()) return absl::UnavailableError("this router writes no more");
   ASSIGN_OR_RETURN(Member member, DecodeMember(request.member()));
   absl::Status fits = CheckProtocol(member);
   if (fits.ok()) fits = CheckModel(state, request, member);
@@ -162,6 +163,12 @@ absl::StatusOr<MemberId> Register(RouterState& state, const internal::v1::Regist
   }
   ASSIGN_OR_RETURN(std::vector<ExpertRef> held,
                    DecodeExperts(request.held(), request.layers(), request.experts()));
+  // Of this cluster, as far as can be known: what it has seen counts.
+  if (request.acked_term() > state.term) {
+    state.superseded_by = request.acked_term();
+    EndTerm(state, fmt::format("a member has a table of term {}", request.acked_term()));
+  }
+  if (!state.MayWrite()) return absl::UnavailableError("this router writes no more");
   if (state.members.size() >= limits::kMembersMax) {
     return absl::ResourceExhaustedError("kMembersMax is reached");
   }

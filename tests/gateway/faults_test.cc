@@ -274,6 +274,16 @@ TEST_F(FaultsTest, BusyIsAskedAgain) {
   h.OnLoop([&] { EXPECT_EQ(worker.submits.size(), 4u); });
 }
 
+// It is refused by its age, however often a worker was asked in between.
+TEST_F(FaultsTest, BusyIsNotAskedForEver) {
+  FakeAttentionWorker& worker = h.AddWorker(Saying("ok"));
+  worker.busy = 1'000'000;
+  h.config.queue_age_max = 100ms;
+  h.Start();
+  EXPECT_EQ(h.Chat({}).status, 429);
+  h.OnLoop([&] { EXPECT_GT(worker.submits.size(), 1u); });
+}
+
 TEST_F(FaultsTest, RequestsWaitForSlotsInOrder) {
   FakeAttentionWorker& worker = h.AddWorker(Saying("ok"), {.slots = 2});
   worker.hold_at = 1;

@@ -137,6 +137,17 @@ TEST_P(LoopTest, InboxRefusesPastItsLimit) {
   EXPECT_FALSE(inbox.Push(3));
 }
 
+// An end with the code of a receiver's own time would be taken for that for ever.
+TEST_P(LoopTest, InboxNeverEndsAsADeadline) {
+  Inbox<std::string> inbox(loop(), 2);
+  std::string out;
+  absl::Status end;
+  inbox.Close(absl::DeadlineExceededError("says the peer"));
+  loop().Spawn(kNode, Consume(loop(), inbox, &out, &end));
+  loop().Run();
+  EXPECT_EQ(end, absl::UnavailableError("says the peer"));
+}
+
 struct Flag {
   bool* dead;
   ~Flag() { *dead = true; }

@@ -129,20 +129,17 @@ TEST(RouteTest, WhoHasOneReplicaIsPlacedFirst) {
   EXPECT_EQ(routing.member_of[1], 1);
 }
 
-TEST(RouteTest, AvoidedRefusedAndAbsentMembersGetNothing) {
+TEST(RouteTest, RefusedAndAbsentMembersGetNothing) {
   const ClusterTable table = TwoCopies();
   const auto members = Members(3);  // 4 is in the table but not connected
   const auto need = AllExperts();
-  const MemberId avoid[] = {MemberId{2}};
   std::vector<RouteRefusal> refused;
-  for (uint16_t e = 0; e < kExperts; ++e) refused.push_back({MemberId{3}, ExpertId{e}});
+  for (uint16_t e = 0; e < kExperts; ++e) {
+    for (const MemberId member : {MemberId{2}, MemberId{3}})
+      refused.push_back({member, ExpertId{e}});
+  }
   Routing routing;
-  Route({.table = table,
-         .layer = kLayer,
-         .need = need,
-         .members = members,
-         .avoid = avoid,
-         .refused = refused},
+  Route({.table = table, .layer = kLayer, .need = need, .members = members, .refused = refused},
         &routing);
   for (size_t n = 0; n < need.size(); ++n) {
     const uint32_t e = need[n].expert.value;

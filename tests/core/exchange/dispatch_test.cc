@@ -545,6 +545,27 @@ TEST_F(DispatchTest, ADamagedFrameIsNoAttemptButNotForEver) {
   EXPECT_THAT(job->result->failed_tokens, ElementsAre(0, 1, 2));
 }
 
+// A NACK repeats the header as it arrived: the worker is not to blame for what is wrong in it.
+TEST_F(DispatchTest, AHeaderDamagedOnTheWayIsNotHeldAgainstTheWorker) {
+  ScriptedWorker& one = AddWorker();
+  EverythingOn({MemberId{1}});
+  int damaged = 6;
+  one.on_forward = [&damaged](ScriptedWorker& self, const FrameView& view) {
+    if (damaged-- <= 0) return self.Reply(view);
+    FrameHeader header = AnswerTo(view.header, FrameKind::kNack, FrameReason::kCorrupt);
+    if (damaged % 2 == 0) {
+      header.layer ^= 1;  // fits, but is not what was asked
+    } else {
+      header.hidden ^= 1;  // fits no model
+    }
+    self.Send(header);
+  };
+  auto job = Start(3);
+  loop_->Run();
+  ExpectWhole(*job);
+  EXPECT_TRUE(dispatcher_->bad_workers().empty());
+}
+
 TEST_F(DispatchTest, AtMostThreeAttempts) {
   ScriptedWorker& one = AddWorker();
   EverythingOn({MemberId{1}});

@@ -11,17 +11,12 @@
 #include <iterator>
 
 #include "core/base/check.h"
+#include "core/base/sanitized.h"
 
 namespace bottega {
 namespace {
 
 using testing::HasSubstr;
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;  // the sanitizer's handlers stay
-#else
-constexpr bool kSanitized = false;
-#endif
 
 struct FatalDumpTest : testing::Test {
   FatalDumpTest() {
