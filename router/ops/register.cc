@@ -151,6 +151,8 @@ void SayWelcome(const RouterState& state, MemberRecord& record) {
 
 absl::StatusOr<MemberId> Register(RouterState& state, const internal::v1::Register& request,
                                   std::shared_ptr<SessionStream> stream) {
+  const absl::Status no_writer = absl::UnavailableError("this router writes no more");
+  if (!state.MayWrite()) return no_writer;
   if (request.acked_term() > kNumberMax || request.acked_epoch() > kNumberMax) {
     return MakeError(Reason::kInvalidValue, "a term or an epoch that no router has given");
   }
@@ -163,12 +165,12 @@ absl::StatusOr<MemberId> Register(RouterState& state, const internal::v1::Regist
   }
   ASSIGN_OR_RETURN(std::vector<ExpertRef> held,
                    DecodeExperts(request.held(), request.layers(), request.experts()));
-  // Of this cluster, as far as can be known: what it has seen counts.
+  // Of this cluster, as far as can be known: the term that it has seen counts.
   if (request.acked_term() > state.term) {
     state.superseded_by = request.acked_term();
     EndTerm(state, fmt::format("a member has a table of term {}", request.acked_term()));
   }
-  if (!state.MayWrite()) return absl::UnavailableError("this router writes no more");
+  if (!state.MayWrite()) return no_writer;
   if (state.members.size() >= limits::kMembersMax) {
     return absl::ResourceExhaustedError("kMembersMax is reached");
   }
