@@ -149,13 +149,17 @@ void Engine::Record(FlightKind kind, const Sequence& sequence, uint64_t a, uint6
   Note(options_.flight, {.kind = kind, .key = sequence.spec.trace_key, .a = a, .b = b});
 }
 
+bool Engine::Drop(const SequenceKey& key) {
+  if (const Sequence* sequence = scheduler_.Find(key)) {
+    Record(FlightKind::kCancelled, *sequence, step_key_, sequence->generated());
+  }
+  return scheduler_.Remove(key);
+}
+
 bool Engine::ApplyCancels() {
   bool freed = false;
   for (const SequenceKey& key : cancelled_) {
-    if (const Sequence* sequence = scheduler_.Find(key)) {
-      Record(FlightKind::kCancelled, *sequence, step_key_, sequence->generated());
-    }
-    if (!scheduler_.Remove(key)) continue;
+    if (!Drop(key)) continue;
     metrics_.Abort("cancelled");
     freed = true;
   }
@@ -185,10 +189,7 @@ Time Engine::NextDeadline() const {
 }
 
 void Engine::End(SequenceKey key, uint32_t owner_epoch, absl::Status why) {
-  if (const Sequence* sequence = scheduler_.Find(key)) {
-    Record(FlightKind::kCancelled, *sequence, step_key_, sequence->generated());
-  }
-  if (!scheduler_.Remove(key)) return;
+  if (!Drop(key)) return;
   metrics_.Abort(RowOf(ReasonOf(why)).name);
   events_.ended.push_back(
       {.key = key, .owner_epoch = owner_epoch, .finish = Finish::kError, .why = std::move(why)});

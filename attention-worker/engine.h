@@ -91,6 +91,8 @@ class Engine {
   void TraceRows(const Shares& shares, int layer, std::string_view stage, const void* rows,
                  size_t row_bytes) const;
 
+  // Ends it early; false: there is no such sequence.
+  bool Drop(const SequenceKey& key);
   bool ApplyCancels();
   void OfferTrial();
   void ExpireDeadlines();

@@ -74,8 +74,11 @@ Task<void> Admission::Run() {
   Time look = kNever;
   while (true) {
     // Workers' messages may come faster than the looks: those are due all the same.
-    if (queue_.empty()) look = kNever;
-    if (!queue_.empty() && look == kNever) look = context_.loop.Now() + kLook;
+    if (queue_.empty()) {
+      look = kNever;
+    } else if (look == kNever) {
+      look = context_.loop.Now() + kLook;
+    }
     (void)co_await changed_.Wait(look);
     if (context_.loop.Now() >= look) {
       RefuseOld();

@@ -52,8 +52,7 @@ struct AttentionClients::Worker {
   std::deque<uint32_t> unseen;  // KV blocks of each submit that it had not seen then
   uint32_t blocks_most = 0;     // most free blocks ever seen: its pool
   size_t live = 0;
-  Time heard{};          // last, or when it was first given something to say
-  bool drained = false;  // it left the table as it should, and was not dropped from it
+  Time heard{};  // last, or when it was first given something to say
   Time rest_until{};
 };
 
@@ -84,7 +83,6 @@ void AttentionClients::UpdateTable(const TableSnapshot& table) {
   }
   for (auto& [id, worker] : workers_) {  // those that left
     worker->wanted = false;
-    worker->drained = worker->member.state == MemberState::kDraining;
     worker->changed.Wake();
     if (worker->stream != nullptr) worker->stream->Close(absl::CancelledError("left the table"));
   }
@@ -234,7 +232,7 @@ void AttentionClients::Lose(const std::shared_ptr<Worker>& worker, const absl::S
     event.sequence = live.sequence;
     event.worker = worker->member.id;
     event.status = why;
-    event.drained = worker->drained || worker->member.state == MemberState::kDraining;
+    event.drained = worker->member.state == MemberState::kDraining;  // also if it left since
     if (!live.events->Push(std::move(event))) {
       live.events->Close(absl::InternalError("events not read"));
     }

@@ -52,8 +52,7 @@ Metrics::Metrics(prometheus::Registry& registry)
   for (const char* change : {"quarantined", "readmitted"}) Changes(Role::kExpert, change);
   for (int role = 0; role < 4; ++role) {
     for (const char* change : {"joined", "suspected", "recovered", "left", "died"}) {
-      member_changes_.Add(
-          {{"role", std::string(Name(static_cast<Role>(role)))}, {"change", change}});
+      Changes(static_cast<Role>(role), change);
     }
     const std::string name(Name(static_cast<Role>(role)));
     for (int state = 0; state < kMemberStates; ++state) {

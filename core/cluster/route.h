@@ -31,8 +31,8 @@ struct RouteRefusal {
 struct RouteQuery {
   const ClusterTable& table;
   LayerId layer;
-  absl::Span<const RouteNeed> need;  // ascending, distinct
-  absl::Span<const RouteMember> members;
+  absl::Span<const RouteNeed> need;        // ascending, distinct
+  absl::Span<const RouteMember> members;   // ascending, distinct
   absl::Span<const RouteRefusal> refused;  // (member, expert) pairs to avoid
 };
 

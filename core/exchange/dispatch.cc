@@ -346,12 +346,12 @@ bool Dispatcher::Impl::PostShare(ActiveDispatch& active, Peer& peer,
   return true;
 }
 
-// Waiting is only for what may still come.
 bool Dispatcher::Impl::MayTry(const ActiveDispatch& active, uint32_t entry) {
   return active.attempts[entry] < limits::kAttemptsMax &&
          active.damages[entry] < limits::kDamagesMax;
 }
 
+// Waiting is only for what may still come.
 void Dispatcher::Impl::FailHopeless(ActiveDispatch& active) {
   for (uint32_t e = 0; e < active.state.size(); ++e) {
     if (active.state[e] != EntryState::kWaiting) continue;

@@ -185,18 +185,15 @@ Answer AdminHttp::Server::RouteFaults(std::string_view method, std::string_view 
 #endif
 
 Answer AdminHttp::Server::Route(std::string_view method, std::string_view target) const {
+  const size_t mark = std::min(target.find('?'), target.size());
+  const std::string_view query = target.substr(std::min(mark + 1, target.size()));
+  target = target.substr(0, mark);
 #ifdef BOTTEGA_FAULT_POINTS
-  if (options.faults != nullptr && target.substr(0, target.find('?')) == "/faults") {
-    const size_t question = target.find('?');
-    return RouteFaults(method, question == target.npos ? "" : target.substr(question + 1));
-  }
+  if (options.faults != nullptr && target == "/faults") return RouteFaults(method, query);
 #endif
   if (method != "GET" && method != "HEAD") {
     return {http::status::method_not_allowed, "text/plain", "only GET\n"};
   }
-  const size_t mark = std::min(target.find('?'), target.size());
-  const std::string_view query = target.substr(std::min(mark + 1, target.size()));
-  target = target.substr(0, mark);
   if (target == "/metrics") {
     return {http::status::ok, "text/plain; version=0.0.4; charset=utf-8", Scrape(metrics)};
   }

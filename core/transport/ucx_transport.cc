@@ -142,8 +142,7 @@ bool UcxTransport::Progress() {
 bool UcxTransport::ProgressOne(EndpointId id, Time now) {
   auto it = endpoints_.find(id);
   if (it == endpoints_.end()) return false;  // closed by an event of this round
-  const bool any = it->second.channel->Progress(now);
-  if (!any) return false;
+  if (!it->second.channel->Progress(now)) return false;
   std::vector<FrameBuffer> arrived = it->second.channel->TakeArrived();
   if (it->second.channel->state() == UcxChannel::State::kUp &&
       !std::exchange(it->second.told_up, true) && events_.on_up) {
@@ -153,11 +152,12 @@ bool UcxTransport::ProgressOne(EndpointId id, Time now) {
     if (events_.on_frame) events_.on_frame(std::move(frame));
   }
   it = endpoints_.find(id);
-  if (it == endpoints_.end() || it->second.channel->state() != UcxChannel::State::kDown) return any;
+  if (it == endpoints_.end() || it->second.channel->state() != UcxChannel::State::kDown)
+    return true;
   const absl::Status why = it->second.channel->why_down();
   Close(id);
   if (events_.on_down) events_.on_down(id, why);
-  return any;
+  return true;
 }
 
 bool UcxTransport::Arm() {
