@@ -139,7 +139,7 @@ Task<absl::Status> AttentionClients::Session(AttentionClients* self,
   if (!sent.ok()) co_return sent;
   Time deadline = loop.Now() + kHelloTimeout;
   while (true) {
-    const Time look = std::min(deadline, loop.Now() + kSilenceLook);
+    const Time look = std::min(deadline, self->NextLook(*worker));
     absl::StatusOr<AttentionMessage> message = co_await worker->stream->Receive(look);
     if (absl::IsDeadlineExceeded(message.status()) && look < deadline) {
       absl::Status silence = self->Silence(*worker);
@@ -325,6 +325,13 @@ std::optional<Incarnation> AttentionClients::IncarnationOf(MemberId worker) cons
   auto found = workers_.find(worker);
   if (found == workers_.end()) return std::nullopt;
   return found->second->member.incarnation;
+}
+
+// Not before a silence that began now, or with the next submit, could count.
+Time AttentionClients::NextLook(const Worker& worker) const {
+  const Time now = context_.loop.Now();
+  const Time heard = worker.live == 0 ? now : worker.heard;
+  return std::max(now + kSilenceLook, heard + silence_max_ / 2);
 }
 
 absl::Status AttentionClients::Silence(const Worker& worker) const {

@@ -109,6 +109,7 @@ class AttentionClients {
   Task<void> ExpireFates();
   // Why a worker that has our sequences is taken for dead; Ok while it is not.
   absl::Status Silence(const Worker& worker) const;
+  Time NextLook(const Worker& worker) const;
   void TakeGrants(Worker& worker, const internal::v1::Grants& grants);
 
   const ServiceContext& context_;

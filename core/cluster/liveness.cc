@@ -6,12 +6,12 @@ namespace bottega {
 namespace {
 
 Time SuspectAt(const LifeSigns& signs, const LivenessOptions& options) {
-  const Time silent = signs.last_heartbeat + options.suspect_after;
+  const Time silent = signs.last_heartbeat + std::max(options.suspect_after, 3 * signs.interval);
   return signs.stream_ended ? std::min(silent, *signs.stream_ended) : silent;
 }
 
 Time DeadAt(const LifeSigns& signs, const LivenessOptions& options) {
-  const Time silent = signs.last_heartbeat + options.dead_after;
+  const Time silent = signs.last_heartbeat + std::max(options.dead_after, 4 * signs.interval);
   return signs.stream_ended ? std::min(silent, *signs.stream_ended + options.dead_after_stream_end)
                             : silent;
 }

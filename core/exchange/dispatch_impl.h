@@ -60,7 +60,7 @@ struct Opinion {
 };
 
 // An expert worker found bad. A table that shows it quarantined confirms that the router knows; the
-// next one of that router that does not is its word that the worker is good again.
+// next one of that router that shows it joining or active is its word that it is good again.
 struct Quarantined {
   BadWorker worker;
   uint64_t confirmed_term = 0;  // 0: not yet

@@ -70,7 +70,8 @@ void Dispatcher::Impl::ReviewQuarantine() {
     if (member == table->members.end()) continue;
     if (member->state == MemberState::kQuarantined) {
       bad.confirmed_term = table->term;
-    } else if (member->state == MemberState::kActive && bad.confirmed_term == table->term) {
+    } else if (bad.confirmed_term == table->term &&
+               (member->state == MemberState::kActive || member->state == MemberState::kJoining)) {
       if (Peer* peer = peers.FindIncarnation(bad.worker.incarnation); peer != nullptr) {
         peer->quarantined = false;
         peer->strikes = 0;

@@ -16,7 +16,7 @@ namespace wire = internal::v1;
 constexpr char kSessionMethod[] = "/bottega.internal.v1.Router/Session";
 using SessionStream = MessageStream<wire::MemberMessage, wire::RouterMessage>;
 
-constexpr uint64_t kExpertLoadEvery = 20;  // heartbeats
+constexpr Duration kExpertLoadInterval = std::chrono::seconds(2);
 constexpr Duration kNewsInterval = std::chrono::milliseconds(10);
 
 // splitmix64 (Steele, Lea, Flood 2014); spreads reconnects, decides nothing else.
@@ -64,10 +64,9 @@ struct RouterSession::State : std::enable_shared_from_this<RouterSession::State>
   std::optional<MemberId> id;
   size_t at = 0;  // in addresses: the one that wrote last, or is asked next
   TableSnapshot table;
-  uint64_t acked_term = 0, acked_epoch = 0;
   std::vector<ExpertRef> held;
   bool held_changed = false;
-  uint64_t heartbeats = 0;
+  Time next_expert_load{};
   std::optional<uint64_t> last_progress;  // at the last heartbeat
   bool drain_wanted = false, drain_sent = false, left = false;
   std::shared_ptr<SessionStream> stream;  // set while registered
@@ -76,6 +75,8 @@ struct RouterSession::State : std::enable_shared_from_this<RouterSession::State>
 
   uint64_t Progress() const { return callbacks.progress ? callbacks.progress() : loop.turns(); }
   wire::MemberMessage RegisterMessage() const;
+  // Until the next heartbeat.
+  Duration Interval() const;
   absl::Status SendHeartbeat();
   absl::Status Handle(const wire::RouterMessage& message);
   absl::Status TakeTable(const wire::ClusterTable& wire_table);
@@ -109,10 +110,15 @@ wire::MemberMessage RouterSession::State::RegisterMessage() const {
   }
   EncodeExperts(held, reg->mutable_held());
   if (table != nullptr) {
-    reg->set_acked_term(acked_term);
-    reg->set_acked_epoch(acked_epoch);
+    reg->set_acked_term(table->term);
+    reg->set_acked_epoch(table->epoch);
   }
   return message;
+}
+
+Duration RouterSession::State::Interval() const {
+  const bool works = callbacks.load && callbacks.load() >= 1;
+  return works ? options.heartbeat_interval : options.idle_interval;
 }
 
 absl::Status RouterSession::State::SendHeartbeat() {
@@ -120,8 +126,12 @@ absl::Status RouterSession::State::SendHeartbeat() {
   wire::Heartbeat* heartbeat = message.mutable_heartbeat();
   heartbeat->set_incarnation(context.incarnation.value);
   heartbeat->set_progress(Progress());
-  heartbeat->set_acked_term(acked_term);
-  heartbeat->set_acked_epoch(acked_epoch);
+  if (table != nullptr) {
+    heartbeat->set_acked_term(table->term);
+    heartbeat->set_acked_epoch(table->epoch);
+  }
+  heartbeat->set_next_ms(
+      static_cast<uint32_t>(std::chrono::ceil<std::chrono::milliseconds>(Interval()).count()));
   if (callbacks.load) heartbeat->set_load(callbacks.load());
   if (callbacks.endpoints) {
     for (const auto& [kind, up] : callbacks.endpoints())
@@ -131,7 +141,8 @@ absl::Status RouterSession::State::SendHeartbeat() {
     heartbeat->set_held_changed(true);
     EncodeExperts(held, heartbeat->mutable_held());
   }
-  if (callbacks.expert_load && ++heartbeats % kExpertLoadEvery == 0) {
+  if (callbacks.expert_load && loop.Now() >= next_expert_load) {
+    next_expert_load = loop.Now() + kExpertLoadInterval;
     for (float rows : callbacks.expert_load(held)) heartbeat->add_expert_load(rows);
   }
   if (callbacks.bad_workers) {
@@ -168,7 +179,7 @@ Task<void> RouterSession::State::Heartbeats(std::shared_ptr<State> state,
       state->drain_sent = state->stream->Send(message).ok();
     }
     const Time sent = state->loop.Now();
-    absl::Status woken = co_await news->Wait(sent + state->options.heartbeat_interval);
+    absl::Status woken = co_await news->Wait(sent + state->Interval());
     if (woken.ok()) {
       const Time soonest = std::max(state->loop.Now(), sent + kNewsInterval);
       co_await state->loop.SleepUntil(soonest);
@@ -187,10 +198,7 @@ absl::Status RouterSession::State::TakeTable(const wire::ClusterTable& wire_tabl
   table = std::make_shared<const ClusterTable>(*std::move(decoded));
   context.log.SetEpoch(table->epoch);
   if (callbacks.on_table) callbacks.on_table(table);
-  if (std::pair(table->term, table->epoch) > std::pair(acked_term, acked_epoch)) {
-    acked_term = table->term;
-    acked_epoch = table->epoch;
-  }
+  Tell();  // somebody's leave may wait for this reader
   table_changed.Wake();
   return absl::OkStatus();
 }
@@ -342,11 +350,6 @@ void RouterSession::SetHeld(std::vector<ExpertRef> held) {
 }
 
 void RouterSession::Tell() { state_->Tell(); }
-
-void RouterSession::AckEpoch(uint64_t term, uint64_t epoch) {
-  state_->acked_term = term;
-  state_->acked_epoch = epoch;
-}
 
 Task<absl::Status> RouterSession::Drain(Time deadline) {
   std::shared_ptr<State> state = state_;

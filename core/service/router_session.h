@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/cluster/liveness.h"
 #include "core/cluster/table.h"
 #include "core/service/context.h"
 
@@ -26,25 +27,28 @@ struct MemberSelf {
 std::vector<std::string> RouterAddresses(const std::string& list);
 
 struct RouterSessionOptions {
-  std::string router_address;  // host:port; of several routers all, by commas
-  Duration heartbeat_interval = std::chrono::milliseconds(100);
+  std::string router_address;                        // host:port; of several routers all, by commas
+  Duration heartbeat_interval = kHeartbeatInterval;  // while its load is 1 or more
+  Duration idle_interval = kIdleHeartbeatInterval;
   Duration connect_timeout = std::chrono::seconds(1);
   Duration backoff_min = std::chrono::milliseconds(50);
   Duration backoff_max = std::chrono::seconds(1);
-  // A router tells five times a second that it turns; one that is silent so long is given up.
-  Duration silence_max = std::chrono::seconds(1);
+  // A router tells each 400 ms that it turns; one that is silent for so long is given up. By then
+  // its lease (RouterConfig::lease_ttl) has run out too.
+  Duration silence_max = std::chrono::seconds(2);
 };
 
 // The member's side of `Router.Session`: keeps one stream to the router for as long as the process
 // lives; of several routers to the one that writes, which it finds by asking round. Takes nothing
 // from a router of an earlier term than its table's. Registers, sends a heartbeat each interval if
-// the progress counter moved, reconnects with backoff and jitter, publishes each newer table and
-// acknowledges it, hands over assignments. While the router is away the last table stays in use.
-// Loop thread only.
+// the progress counter moved (and says in it when to expect the next), reconnects with backoff and
+// jitter, publishes each newer table and acknowledges it, hands over assignments. While the router
+// is away the last table stays in use. Loop thread only.
 class RouterSession {
  public:
   struct Callbacks {
-    // A newer table; (term, epoch) only grows. May be empty: table() has it too.
+    // A newer table; (term, epoch) only grows. In use once this has returned, and acknowledged. May
+    // be empty: table() has it too.
     std::function<void(TableSnapshot)> on_table;
     // All that this expert worker should hold, ascending.
     std::function<void(std::vector<ExpertRef>)> on_assignment;
@@ -80,9 +84,6 @@ class RouterSession {
   void SetHeld(std::vector<ExpertRef> held);
   // Something of the callbacks' has changed that the router should know before the next beat.
   void Tell();
-  // Epoch in use by this process' readers. Without a call, a table counts as in use once on_table
-  // returned.
-  void AckEpoch(uint64_t term, uint64_t epoch);
 
   // Asks to leave; Ok when nothing points here any more. Unavailable if the router is away at the
   // deadline.

@@ -1,5 +1,6 @@
 #include "core/service/service_process.h"
 
+#include <absl/synchronization/mutex.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -75,6 +76,8 @@ absl::StatusOr<std::unique_ptr<ServiceProcess>> ServiceProcess::Start(Role role,
 
 absl::Status ServiceProcess::Open(Role role) {
   LeaveNoCoreFile();
+  // Debian builds Abseil with its search for deadlocks on; each lock that gRPC takes would pay.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   if (options_.die_with_parent && !DieWithParent()) {
     return absl::CancelledError("the parent process is gone");
   }

@@ -6,6 +6,7 @@ namespace bottega::router {
 namespace {
 
 constexpr Duration kInterval = std::chrono::milliseconds(200);
+constexpr int kTurnsPerPulse = 2;  // a pulse well within RouterSessionOptions::silence_max
 
 }  // namespace
 
@@ -13,13 +14,15 @@ Task<void> RunPulse(std::shared_ptr<RouterState> state) {
   internal::v1::RouterMessage pulse;
   pulse.mutable_pulse();
   Loop& loop = state->context.loop;
-  while (!state->stopping) {
+  for (int turn = 0; !state->stopping; ++turn) {
     if (!state->MayWrite()) {
       EndTerm(*state, "this router stood still");
       co_return;
     }
     state->awake_until = loop.Now() + state->config.liveness.dead_after / 2;
-    for (auto& [id, record] : state->members) SendOrEnd(record, pulse);
+    if (turn % kTurnsPerPulse == 0) {
+      for (auto& [id, record] : state->members) SendOrEnd(record, pulse);
+    }
     co_await loop.Sleep(kInterval);
   }
 }

@@ -24,6 +24,12 @@ void TakeEndpoints(MemberRecord& record, const internal::v1::Heartbeat& heartbea
   }
 }
 
+Duration IntervalOf(const internal::v1::Heartbeat& heartbeat) {
+  if (heartbeat.next_ms() == 0) return kHeartbeatInterval;
+  return std::clamp<Duration>(std::chrono::milliseconds(heartbeat.next_ms()), kHeartbeatInterval,
+                              kIdleHeartbeatInterval);
+}
+
 absl::Status TakeHeld(RouterState& state, MemberRecord& record,
                       const internal::v1::Heartbeat& heartbeat) {
   ASSIGN_OR_RETURN(std::vector<ExpertRef> experts,
@@ -64,6 +70,7 @@ absl::Status TakeHeartbeat(RouterState& state, MemberId id,
   state.metrics.HeartbeatGap(record->member.role)
       .Observe(std::chrono::duration<double>(now - record->signs.last_heartbeat).count());
   record->signs.last_heartbeat = now;
+  record->signs.interval = IntervalOf(heartbeat);
   if (record->member.state == MemberState::kSuspect) {
     state.metrics.MemberChanged(record->member.role, "recovered");
     record->member.state = MemberState::kJoining;  // the table writer says what it is

@@ -15,9 +15,6 @@ bool Trusted(const MemberRecord& record) {
 
 void Quarantine(RouterState& state, MemberRecord& record, const std::string& reporter,
                 const std::string& fault) {
-  const auto trusted = std::count_if(state.members.begin(), state.members.end(),
-                                     [](const auto& entry) { return Trusted(entry.second); });
-  if (trusted < 2) return;
   const RouterConfig& config = state.config;
   const int doublings = std::min(record.quarantines++, 20);
   const Duration time = std::min(config.quarantine_max, config.quarantine_min * (1 << doublings));
