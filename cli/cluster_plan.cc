@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "core/base/status.h"
+#include "core/service/option_value.h"
 
 namespace bottega {
 namespace {
@@ -103,6 +104,7 @@ class Planner {
 
   std::vector<std::string> Gateway() const {
     const GatewayOptions& g = o_.gateway;
+    Duration interrupt_timeout = o_.drain_timeout;
     std::vector<std::string> arguments = {Program("bottega-gateway"),
                                           packed_,
                                           "--router",
@@ -118,6 +120,8 @@ class Planner {
                                           g.reasoning_field,
                                           "--max-num-queued-reqs",
                                           std::to_string(g.max_num_queued_reqs),
+                                          "--interrupt-timeout",
+                                          FormatTarget(&interrupt_timeout),
                                           "--overload-status",
                                           std::to_string(g.overload_status)};
     for (const std::string& key : g.api_keys) Append(arguments, {"--api-key", key});

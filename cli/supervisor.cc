@@ -138,13 +138,13 @@ Task<void> Supervisor::Stop(std::string first, Duration patience) {
   const Time deadline = loop_.Now() + patience;
   for (const auto& entry : entries_) {
     if (entry->child != nullptr && BeginsWith(entry->plan.name, first)) {
-      entry->child->Signal(SIGTERM);
+      entry->child->Signal(SIGINT);
     }
   }
   co_await WaitFor(first, deadline);
   // Nothing is being answered any more, so the rest need not drain: a second signal ends them at
   // once.
-  for (int signal : {SIGTERM, SIGINT}) {
+  for (int signal : {SIGINT, SIGTERM}) {
     for (const auto& entry : entries_) {
       if (entry->child != nullptr) entry->child->Signal(signal);
     }

@@ -51,8 +51,8 @@ class Supervisor {
   void Restart(Id id);
   void Remove(Id id);  // of an empty place
 
-  // Ends `first` (names beginning so) and waits for it, then all others at once. Whatever is left
-  // at the deadline is killed.
+  // Interrupts `first` (names beginning so; SIGINT) and waits for it, then ends all others at once.
+  // Whatever is left at the deadline is killed.
   Task<void> Stop(std::string first, Duration patience);
   void KillAll();
 

@@ -242,7 +242,7 @@ void LocalCluster::Interrupt() {
 }
 
 Task<void> LocalCluster::StopAll() {
-  co_await supervisor_->Stop("gateway", o_.drain_timeout + std::chrono::seconds(1));
+  co_await supervisor_->Stop("gateway", o_.drain_timeout + std::chrono::seconds(3));
   loop_.Stop();
 }
 

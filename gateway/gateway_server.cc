@@ -7,6 +7,13 @@ namespace bottega {
 
 using gateway::GatewayService;
 
+namespace {
+
+// Answers that were ended at a drain's deadline leave within so long.
+constexpr Duration kLastWords = std::chrono::milliseconds(500);
+
+}  // namespace
+
 GatewayServer::GatewayServer(const ServiceContext& context, GatewayConfig config, ModelText model)
     : context_(context),
       service_(std::make_shared<GatewayService>(context, std::move(config), std::move(model))) {}
@@ -40,6 +47,10 @@ Task<absl::Status> GatewayServer::Drain(Time deadline) {
     co_await context_.loop.Sleep(std::chrono::milliseconds(10));
   }
   absl::Status drained = co_await service_->Drain(deadline);
+  const Time last = context_.loop.Now() + kLastWords;
+  while (http_->connections() > 0 && context_.loop.Now() < last) {
+    co_await context_.loop.Sleep(std::chrono::milliseconds(10));
+  }
   co_return drained;
 }
 

@@ -35,7 +35,7 @@ class GatewayServer {
   absl::StatusOr<int> Start();
   void UpdateTable(TableSnapshot table);
   // Stops listening, lets the open connections finish what they asked, refuses the rest (503
-  // draining).
+  // draining). What is not finished at the deadline is told so and ended.
   Task<absl::Status> Drain(Time deadline);
   // Ends everything: connections, streams, the node's tasks, threads.
   void Stop();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <random>
 
+#include "core/base/reason.h"
 #include "gateway/stream.h"
 
 namespace bottega::gateway {
@@ -11,8 +12,14 @@ namespace {
 // Bodies waiting for the text pool: what is queued, and as many of the routes that only tokenize.
 constexpr size_t kPoolQueueMax = 2 * limits::kQueuedRequestsMax;
 constexpr Duration kStatusPeriod = std::chrono::milliseconds(100);
+// What is ended at a drain's deadline has so long to tell its client.
+constexpr Duration kLastWords = std::chrono::milliseconds(500);
 
 }  // namespace
+
+absl::Status ShuttingDown() {
+  return MakeError(Reason::kDraining, "this gateway is shutting down");
+}
 
 GatewayService::GatewayService(const ServiceContext& context, GatewayConfig config, ModelText model)
     : context_(context),
@@ -43,7 +50,11 @@ void GatewayService::Generate(Api api, HttpRequest request, std::shared_ptr<Repl
 
 Task<absl::Status> GatewayService::Drain(Time deadline) {
   absl::Status drained = co_await gate_.Close(deadline);
-  co_return drained;
+  if (drained.ok()) co_return drained;
+  for (RequestEvents* events : live_events_) events->Close(ShuttingDown());
+  const Time last = context_.loop.Now() + kLastWords;
+  absl::Status told = co_await gate_.Close(last);
+  co_return told;
 }
 
 void GatewayService::Close() { workers_.Close(); }

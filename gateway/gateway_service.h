@@ -19,6 +19,9 @@
 
 namespace bottega::gateway {
 
+// Of requests that come, or are not finished, when a gateway ends.
+absl::Status ShuttingDown();
+
 // What the live requests of one gateway share. Loop thread only, except where a member says
 // otherwise. HTTP is one way in; the fabric calls Generate itself.
 class GatewayService {
@@ -32,7 +35,8 @@ class GatewayService {
   // Serves one body of a generating route; the answer goes to `reply`.
   void Generate(Api api, HttpRequest request, std::shared_ptr<Reply> reply);
 
-  // New requests are refused; returns when the live ones have ended.
+  // New requests are refused; returns when the live ones have ended, which they do at the deadline:
+  // with an error.
   Task<absl::Status> Drain(Time deadline);
   // Ends the streams to the workers. After it the node's tasks may be killed.
   void Close();
@@ -59,6 +63,9 @@ class GatewayService {
   // False: a live request has this id already.
   bool TakeId(const std::string& id) { return live_ids_.insert(id).second; }
   void ReturnId(const std::string& id) { live_ids_.erase(id); }
+  // Each live request's, for as long as it lives.
+  void AddEvents(RequestEvents* events) { live_events_.insert(events); }
+  void RemoveEvents(RequestEvents* events) { live_events_.erase(events); }
 
  private:
   void WorkersChanged();
@@ -75,6 +82,7 @@ class GatewayService {
   Quarantine quarantine_;
   TableSnapshot table_;
   std::set<std::string> live_ids_;
+  std::set<RequestEvents*> live_events_;
   uint64_t last_request_key_ = 0;
   std::atomic<const char*> status_ = "loading";
   std::atomic<int64_t> context_tokens_;

@@ -30,6 +30,7 @@ LiveRequest::LiveRequest(GatewayService& gateway, Api api, HttpRequest http,
       alive_(std::make_shared<Alive>(Alive{this})),
       events_(gateway.context().loop, limits::kRequestEventsMax),
       last_shown_(arrived_) {
+  gateway_.AddEvents(&events_);
   Duration time = gateway_.config().request_deadline;
   if (http_.timeout_ms > 0) {
     const int64_t most_ms = std::chrono::duration_cast<std::chrono::milliseconds>(time).count();
@@ -46,6 +47,7 @@ LiveRequest::LiveRequest(GatewayService& gateway, Api api, HttpRequest http,
 }
 
 LiveRequest::~LiveRequest() {
+  gateway_.RemoveEvents(&events_);
   for (Sequence& sequence : sequences_) {
     gateway_.workers().Forget(sequence.key, false);
     gateway_.metrics().token_log_bytes.Decrement(
@@ -58,7 +60,7 @@ LiveRequest::~LiveRequest() {
 
 absl::Status LiveRequest::Admit() {
   std::optional<Gate::Pass> pass = gateway_.gate().Enter();
-  if (!pass) return MakeError(Reason::kDraining, "this gateway is shutting down");
+  if (!pass) return ShuttingDown();
   pass_.emplace(*std::move(pass));
   absl::StatusOr<Admission::Entry> entry = gateway_.admission().Enter();
   if (!entry.ok()) return entry.status();

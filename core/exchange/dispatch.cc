@@ -11,10 +11,6 @@ namespace bottega {
 
 using namespace std::chrono_literals;
 
-namespace {
-constexpr uint8_t kDeathsTogetherMax = 2;
-}  // namespace
-
 Task<absl::StatusOr<DispatchResult>> Dispatcher::Impl::Dispatch(DispatchRequest request,
                                                                 std::byte* reply_rows) {
   if (absl::Status status = Validate(request); !status.ok()) co_return status;
@@ -93,6 +89,7 @@ ActiveDispatch* Dispatcher::Impl::Begin(const DispatchRequest& request, std::byt
   active->damages.assign(entries, 0);
   active->outstanding.assign(entries, 0);
   active->deaths.assign(entries, 0);
+  active->blames.clear();
   active->poisonous.clear();
   active->alone_at = Time::min();
   active->by.assign(entries, MemberId{0});
@@ -155,6 +152,7 @@ void Dispatcher::Impl::Pump() {
 }
 
 void Dispatcher::Impl::Advance(ActiveDispatch& active) {
+  ConvictDead(active);
   // 1. What nobody is working on.
   if (active.waiting > 0) {
     PostWaiting(active);
@@ -175,38 +173,6 @@ void Dispatcher::Impl::Advance(ActiveDispatch& active) {
     }
     if (!entries.empty()) Post(active, entries, Mode::kHedge);
   }
-}
-
-// A worker was lost under a request's rows: the lost ones go again when its other rows have come
-// back, for if they are the cause, those at other workers bring these down in the same moment. Two
-// were lost: chance, or their doing. They go once more, but one request at a time, to one worker,
-// when nothing else of this dispatch is out: a third death is then theirs, and takes nobody else's
-// rows along.
-void Dispatcher::Impl::PostWaiting(ActiveDispatch& active) {
-  entries_.clear();
-  alone_.clear();
-  owners_out_.clear();  // ascending, as the rows of a request lie together
-  for (uint32_t e = 0; e < active.state.size(); ++e) {
-    if (active.state[e] == EntryState::kOut) owners_out_.push_back(OwnerOf(active, e));
-  }
-  bool held = false;
-  for (uint32_t e = 0; e < active.state.size(); ++e) {
-    if (active.state[e] != EntryState::kWaiting) continue;
-    if (active.deaths[e] >= kDeathsTogetherMax) {
-      alone_.push_back(e);
-    } else if (active.deaths[e] > 0 &&
-               std::ranges::binary_search(owners_out_, OwnerOf(active, e))) {
-      held = true;
-    } else {
-      entries_.push_back(e);
-    }
-  }
-  Post(active, entries_, Mode::kPlain);
-  const bool others = held || !entries_.empty() || !owners_out_.empty();
-  if (alone_.empty() || others || loop_.Now() < active.alone_at) return;
-  const int32_t owner = OwnerOf(active, alone_.front());
-  std::erase_if(alone_, [&](uint32_t e) { return OwnerOf(active, e) != owner; });
-  Post(active, alone_, Mode::kAlone);
 }
 
 int32_t Dispatcher::Impl::OwnerOf(const ActiveDispatch& active, uint32_t entry) const {
@@ -386,7 +352,10 @@ void Dispatcher::Impl::Fail(ActiveDispatch& active, uint32_t entry) {
 }
 
 Time Dispatcher::Impl::NextTimer(const ActiveDispatch& active) const {
-  return active.alone_at > loop_.Now() ? std::min(active.alone_at, NextTimer()) : NextTimer();
+  Time next = NextTimer();
+  if (active.alone_at > loop_.Now()) next = std::min(next, active.alone_at);
+  for (const ActiveDispatch::Blame& blame : active.blames) next = std::min(next, blame.until);
+  return next;
 }
 
 Time Dispatcher::Impl::NextTimer() const {

@@ -13,8 +13,6 @@ using Why = ActiveDispatch::Why;
 namespace {
 constexpr Duration kPatienceMax = 1s;
 constexpr Duration kBusyPause = 1ms;
-// Workers that die together are known to be dead by then.
-constexpr Duration kDeathsSettle = 100ms;
 }  // namespace
 
 Dispatcher::Impl::Impl(Loop& loop, Transport& transport, Incarnation self,
@@ -55,6 +53,7 @@ void Dispatcher::Impl::AddPeer(MemberId member, const PeerInfo& info) {
   Peer& peer = peers.Add(member, info, stats.kinds[info.transport]);
   peer.SetCost(info.cost, loop_.Now());
   peer.quarantined = IsBad(info.incarnation);
+  Forgive(info.incarnation);
 }
 
 void Dispatcher::Impl::OnUp(EndpointId endpoint) {
@@ -354,34 +353,13 @@ void Dispatcher::Impl::Lose(uint64_t sequence, Loss loss) {
   }
 }
 
-void Dispatcher::Impl::NoteDeath(ActiveDispatch& active, MemberId member) {
-  std::vector<int32_t> owners;
-  bool alone = false;
-  for (uint64_t sequence : in_flight_.Select([&](const Flight& flight) {
-         return flight.dispatch == &active && flight.member == member;
-       })) {
-    const Flight& flight = *in_flight_.Find(sequence);
-    alone |= flight.alone;
-    for (uint32_t e : flight.entries) owners.push_back(OwnerOf(active, e));
-  }
-  if (owners.empty()) return;
-  std::sort(owners.begin(), owners.end());
-  active.alone_at = loop_.Now() + kDeathsSettle;
-  if (alone) active.poisonous.push_back(owners.front());
-  for (uint32_t e = 0; e < active.state.size(); ++e) {
-    if (!std::binary_search(owners.begin(), owners.end(), OwnerOf(active, e))) continue;
-    ++active.deaths[e];
-    if (alone) Fail(active, e);
-  }
-}
-
 void Dispatcher::Impl::LosePeer(Peer& peer, Loss loss, const absl::Status& why) {
   peer.down = true;
   Note(
       options_.flight,
       {.kind = FlightKind::kPeerDown, .peer = peer.member.value, .a = static_cast<uint64_t>(loss)});
   peer.suspect = false;
-  for (ActiveDispatch* active : active_) NoteDeath(*active, peer.member);
+  for (ActiveDispatch* active : active_) NoteDeath(*active, peer);
   for (uint64_t sequence :
        in_flight_.Select([&](const Flight& flight) { return flight.member == peer.member; })) {
     Lose(sequence, loss);

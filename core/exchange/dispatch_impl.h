@@ -26,6 +26,15 @@ struct ActiveDispatch {
     MemberId member;
   };
 
+  // A worker was lost under these rows. Whether it died is not known yet.
+  struct Blame {
+    Incarnation worker;
+    std::vector<int32_t> owners;    // ascending
+    std::vector<uint32_t> entries;  // what it had
+    bool alone = false;             // nothing else of this dispatch was out
+    Time until{};                   // then it counts as dead
+  };
+
   DispatchRequest request;
   std::byte* reply_rows = nullptr;
   Time end{};
@@ -41,8 +50,9 @@ struct ActiveDispatch {
   std::vector<RouteRefusal> refused;
   std::vector<Why> refused_why;  // [refused]
   std::vector<Suspicion> not_finite;
-  std::vector<int32_t> poisonous;  // owners: a peer was lost under their rows alone
-  Time alone_at{};                 // no rows go alone before
+  std::vector<Blame> blames;
+  std::vector<int32_t> poisonous;  // owners: a worker died under their rows alone
+  Time alone_at{};                 // no rows go alone before; Time::min(): no worker was lost
   bool verifies = false;           // another dispatch: is none itself
   std::optional<Time> first_reply;
   Time wakes_at{};  // asleep until then; Time::min() while it runs
@@ -108,7 +118,6 @@ class Dispatcher::Impl {
   DispatchResult ResultOf(const ActiveDispatch& active) const;
   void Pump();
   void Advance(ActiveDispatch& active);
-  void PostWaiting(ActiveDispatch& active);
   int32_t OwnerOf(const ActiveDispatch& active, uint32_t entry) const;
   // How a share is sent: for the first time or again; beside a copy that is late; as the only one
   // of its dispatch, to one peer.
@@ -138,6 +147,13 @@ class Dispatcher::Impl {
   bool AnotherReplica(const ActiveDispatch& active, uint32_t entry) const;
   void Unresolved(const DispatchRequest& request, uint32_t entry, DispatchResult* result);
 
+  // blame.cc: workers that die, and under whose rows.
+  void PostWaiting(ActiveDispatch& active);
+  void NoteDeath(ActiveDispatch& active, const Peer& peer);
+  void CountDeath(ActiveDispatch& active, const ActiveDispatch::Blame& blame, int by) const;
+  void Forgive(Incarnation worker);
+  void ConvictDead(ActiveDispatch& active);
+
   // quarantine.cc: workers that answer wrongly.
   void Strike(Incarnation sender);
   void Quarantine(MemberId member, WorkerFault fault);
@@ -159,7 +175,6 @@ class Dispatcher::Impl {
   void SendProbe(Flight& flight, Peer& peer);
   // Takes the flight out and gives its entries back to be sent again.
   void Lose(uint64_t sequence, Loss loss);
-  void NoteDeath(ActiveDispatch& active, MemberId member);
   void LosePeer(Peer& peer, Loss loss, const absl::Status& why);
   void NotFinite(ActiveDispatch& active, uint32_t entry, MemberId member);
   void Finite(ActiveDispatch& active, uint32_t entry);

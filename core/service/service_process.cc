@@ -2,8 +2,10 @@
 
 #include <absl/synchronization/mutex.h>
 #include <fmt/format.h>
+#include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "core/base/status.h"
@@ -48,7 +50,8 @@ void AddProcessOptions(OptionTable& table, ProcessOptions* o, const std::string&
       .Add("log-format", &o->log_format, "form of log lines; auto: text on a terminal, else json")
       .OneOf({"auto", "text", "json"})
       .Add("die-with-parent", &o->die_with_parent, "end when the parent process ends")
-      .Add("drain-timeout", &o->drain_timeout, "how long a drain may take");
+      .Add("drain-timeout", &o->drain_timeout, "how long a drain may take")
+      .Add("interrupt-timeout", &o->interrupt_timeout, "how long it may after Ctrl-C (SIGINT)");
 }
 
 std::optional<int> ParseOrExit(OptionTable& table, int argc, const char* const* argv,
@@ -91,12 +94,14 @@ absl::Status ServiceProcess::Open(Role role) {
   loop_ = Loop::Real();
   started_ = loop_->Now();
   scrape_.emplace(*loop_);
-  signals_ = std::make_unique<ProcessSignals>(*loop_, [this](int) {
+  signals_ = std::make_unique<ProcessSignals>(*loop_, [this](int signal) {
     draining_ = true;
     flight_.Record({.kind = FlightKind::kDraining});
     health_.SetNotReady("draining");
     if (drain_ == nullptr) return Fail(absl::OkStatus());
-    loop_->Spawn(kSelf, DrainThenStop());
+    loop_->Spawn(kSelf, DrainThenStop(signal == SIGINT ? std::min(options_.interrupt_timeout,
+                                                                  options_.drain_timeout)
+                                                       : options_.drain_timeout));
   });
   health_.SetNotReady("loading");
   const AdminHttpOptions admin{.host = options_.host,
@@ -153,8 +158,8 @@ absl::Status ServiceProcess::Run(std::function<Task<absl::Status>(Time)> drain,
   return end_;
 }
 
-Task<void> ServiceProcess::DrainThenStop() {
-  const Time deadline = loop_->Now() + options_.drain_timeout;
+Task<void> ServiceProcess::DrainThenStop(Duration timeout) {
+  const Time deadline = loop_->Now() + timeout;
   absl::Status drained = co_await drain_(deadline);
   if (!drained.ok()) context_->log.Warning("drain: " + drained.ToString());
   Fail(absl::OkStatus());

@@ -32,6 +32,7 @@ struct ProcessOptions {
   std::string flight_dir;
   std::string log_format = "auto";
   Duration drain_timeout = std::chrono::seconds(30);
+  Duration interrupt_timeout = std::chrono::seconds(5);  // SIGINT: somebody waits at a terminal
 };
 // `port_help` says what listens there. The options' values at this moment are the defaults.
 void AddProcessOptions(OptionTable& table, ProcessOptions* options, const std::string& port_help);
@@ -69,7 +70,7 @@ class ServiceProcess {
  private:
   explicit ServiceProcess(ProcessOptions options) : options_(std::move(options)) {}
   absl::Status Open(Role role);
-  Task<void> DrainThenStop();
+  Task<void> DrainThenStop(Duration timeout);
   Task<void> WatchStatus();
   Task<void> Report();
 

@@ -335,6 +335,24 @@ class Clients(unittest.TestCase):
         return data
 
 
+class AtTheEnd(unittest.TestCase):
+    def test_ctrl_c_ends_an_answer_with_a_word(self):
+        """Longer than the drain: the stream's last event says why, and everything ends in order."""
+        for command in (FLAGS + ("--drain-timeout", "100ms"),
+                        ("serve", TINY, "--port", "0", "--interrupt-timeout", "100ms")):
+            with running(*command) as server:
+                raw = connect(server.url)
+                raw.sendall(completion({"model": "bottega-tiny", "prompt": "Once", "stream": True,
+                                        "max_tokens": 4000, "ignore_eos": True,
+                                        "temperature": 0}))
+                Clients.until(raw, b"data: ")
+                server.process.send_signal(signal.SIGINT)
+                said = read_all(raw)
+                if b"[DONE]" not in said:  # it may be quicker than the drain is long
+                    self.assertIn(b'"code":"draining"', said[-2000:], command[0])
+                self.assertEqual(server.process.wait(timeout=60), 0, command[0])
+
+
 class AtStart(unittest.TestCase):
     def test_n13_a_router_that_is_not_there(self):
         """Refused, silent or no name at all: the process lives, says that it is not ready, takes the

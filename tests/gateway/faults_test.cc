@@ -1,3 +1,4 @@
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <set>
@@ -377,8 +378,9 @@ TEST_F(FaultsTest, AnIdInUseIsRefused) {
   h.WaitFor([&] { return worker.live() == 0; });
 }
 
-Task<void> DrainThen(GatewayServer* server, Loop* loop, bool* drained) {
-  absl::Status status = co_await server->Drain(loop->Now() + 1h);
+Task<void> DrainThen(GatewayServer* server, Loop* loop, Duration time, bool* drained) {
+  const Time deadline = loop->Now() + time;
+  absl::Status status = co_await server->Drain(deadline);
   *drained = status.ok();
 }
 
@@ -394,7 +396,7 @@ TEST_F(FaultsTest, DrainingFinishesWhatRuns) {
   Send(first, kWhole);
   h.WaitFor([&] { return worker.live() == 1; });
   bool drained = false;
-  h.OnLoop([&] { h.loop->Spawn(NodeId{50}, DrainThen(&h.server(), h.loop.get(), &drained)); });
+  h.OnLoop([&] { h.loop->Spawn(NodeId{50}, DrainThen(&h.server(), h.loop.get(), 1h, &drained)); });
   EXPECT_TRUE(idle.WaitForClose());
   EXPECT_THROW(HttpClient(h.port), boost::system::system_error) << "it listens no more";
   fresh.Send("GET", "/v1/models");
@@ -409,6 +411,28 @@ TEST_F(FaultsTest, DrainingFinishesWhatRuns) {
   }
   EXPECT_EQ(first.Take().status, 200);
   h.WaitFor([&] { return drained; });
+}
+
+TEST_F(FaultsTest, WhatADrainCannotFinishIsToldSo) {
+  FakeAttentionWorker& worker = h.AddWorker(Babble);
+  worker.hold_at = 1;
+  h.Start();
+  HttpClient streamed(h.port), whole(h.port);
+  Send(streamed, kStream);
+  Send(whole, kWhole);
+  h.WaitFor([&] { return worker.live() == 2; });
+  bool drained = false;
+  h.OnLoop(
+      [&] { h.loop->Spawn(NodeId{50}, DrainThen(&h.server(), h.loop.get(), 50ms, &drained)); });
+  while (whole.ReadMore()) {
+  }
+  const HttpClient::Response refused = whole.Take();
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_EQ(refused.json()["error"]["code"], "draining");
+  while (streamed.ReadMore()) {
+  }
+  EXPECT_THAT(streamed.Take().body, testing::HasSubstr(R"("code":"draining")"));
+  h.WaitFor([&] { return drained && worker.live() == 0; });
 }
 
 TEST_F(FaultsTest, StopCutsWhatRuns) {

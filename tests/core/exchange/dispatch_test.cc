@@ -860,6 +860,53 @@ TEST_F(DispatchTest, ARowThatKillsItsWorkersFailsAlone) {
   }
 }
 
+// A connection that breaks under the same rows again and again kills nobody: as long as the worker
+// comes back as the process it was, its rows are asked for again and are nobody's fault.
+TEST_F(DispatchTest, AConnectionThatBreaksIsNoDeath) {
+  ScriptedWorker& one = AddWorker();
+  EverythingOn({MemberId{1}});
+  int broken = 0;
+  one.on_forward = [&](ScriptedWorker& self, const FrameView& view) {
+    if (broken == 6) return self.Reply(view);
+    ++broken;
+    Later(1ms, [this] {
+      dispatcher_->RemovePeer(MemberId{1}, absl::UnavailableError("reset"));
+      Later(20ms, [this] { dispatcher_->AddPeer(MemberId{1}, worker(1).Pair(*attention_)); });
+    });
+  };
+  auto job = Start(1);
+  loop_->Run();
+  EXPECT_EQ(broken, 6);
+  ExpectWhole(*job);
+  EXPECT_LT(job->finished.time_since_epoch(), 1s);
+}
+
+// A request whose rows were alone at a worker that was lost waits for the word of the router.
+TEST_F(DispatchTest, TheRouterSaysWhoDied) {
+  for (int i = 0; i < 4; ++i) AddWorker();
+  EverythingOn({MemberId{1}, MemberId{2}, MemberId{3}, MemberId{4}});
+  std::vector<Duration> died;
+  for (uint32_t id = 1; id <= 4; ++id) {
+    worker(id).on_forward = [&, id](ScriptedWorker&, const FrameView&) {
+      dispatcher_->RemovePeer(MemberId{id}, absl::UnavailableError("killed"));
+      died.push_back(loop_->Now().time_since_epoch());
+    };
+  }
+  // The token's two experts are at one worker each time.
+  auto job = Start(1);
+  Later(500ms, [&] {
+    ASSERT_EQ(died.size(), 3u);
+    EXPECT_FALSE(job->result.ok()) << "not judged yet";
+    for (auto& w : workers_) w->Die();
+    workers_.clear();
+    EverythingOn({});
+  });
+  loop_->Run();
+  ASSERT_TRUE(job->result.ok());
+  EXPECT_THAT(job->result->poison_tokens, ElementsAre(0));
+  EXPECT_EQ(job->finished.time_since_epoch(), 500ms);
+}
+
 // What others have queued at a worker counts, as its last answer told, and is worked off meanwhile.
 TEST_F(DispatchTest, WorkGoesWhereOthersHaveLessQueued) {
   ScriptedWorker& one = AddWorker();
