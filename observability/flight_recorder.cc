@@ -143,28 +143,35 @@ void FlightRecorder::Record(const FlightNote& note) {
   (OfDataPath(note.kind) ? steps_ : requests_).Write(ClockNs(CLOCK_MONOTONIC), note);
 }
 
+FlightRecorder::Ring::Ring(size_t capacity)
+    : mask(capacity - 1), slots(static_cast<Slot*>(std::calloc(capacity, sizeof(Slot)))) {
+  CHECK(slots != nullptr);
+}
+
 // Release order keeps the odd version before the words, and the words before the even one.
 void FlightRecorder::Ring::Write(int64_t ns, const FlightNote& note) {
   const uint64_t at = next.fetch_add(1, std::memory_order_relaxed);
   Slot& slot = slots[at & mask];
-  slot.version.store(2 * at + 1, std::memory_order_relaxed);
+  std::atomic_ref version(slot.version);
+  version.store(2 * at + 1, std::memory_order_relaxed);
   const uint64_t words[] = {
       static_cast<uint64_t>(ns), note.key, note.a, note.b,
       uint64_t{note.peer} << 32 | uint64_t{note.layer} << 8 | static_cast<uint64_t>(note.kind)};
   for (size_t i = 0; i < std::size(words); ++i) {
-    slot.words[i].store(words[i], std::memory_order_release);
+    std::atomic_ref(slot.words[i]).store(words[i], std::memory_order_release);
   }
-  slot.version.store(2 * at + 2, std::memory_order_release);
+  version.store(2 * at + 2, std::memory_order_release);
 }
 
 bool FlightRecorder::Ring::Read(uint64_t at, FlightEvent* event) const {
-  const Slot& slot = slots[at & mask];
-  if (slot.version.load(std::memory_order_acquire) != 2 * at + 2) return false;
+  Slot& slot = slots[at & mask];
+  const std::atomic_ref version(slot.version);
+  if (version.load(std::memory_order_acquire) != 2 * at + 2) return false;
   uint64_t words[5];
   for (size_t i = 0; i < std::size(words); ++i) {
-    words[i] = slot.words[i].load(std::memory_order_acquire);
+    words[i] = std::atomic_ref(slot.words[i]).load(std::memory_order_acquire);
   }
-  if (slot.version.load(std::memory_order_relaxed) != 2 * at + 2) return false;
+  if (version.load(std::memory_order_relaxed) != 2 * at + 2) return false;
   if ((words[4] & 0xff) >= kFlightKinds) return false;
   *event = {.monotonic_ns = static_cast<int64_t>(words[0]),
             .note = {.kind = static_cast<FlightKind>(words[4] & 0xff),

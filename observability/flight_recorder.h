@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <optional>
 #include <set>
@@ -94,18 +95,22 @@ class FlightRecorder {
   void Dump(int fd, size_t most) const;
 
  private:
-  // A slot is whole if its version is even and the same before and after it was read.
+  // A slot is whole if its version is even and the same before and after it was read. Plain words,
+  // accessed by atomic_ref, so that a ring is memory that the kernel zeroes as it is reached.
   struct Slot {
-    std::atomic<uint64_t> version{0};
-    std::atomic<uint64_t> words[5] = {};
+    uint64_t version;
+    uint64_t words[5];
+  };
+  struct Free {
+    void operator()(Slot* slots) const { std::free(slots); }
   };
   struct Ring {
-    explicit Ring(size_t capacity) : mask(capacity - 1), slots(new Slot[capacity]) {}
+    explicit Ring(size_t capacity);
     void Write(int64_t ns, const FlightNote& note);
     bool Read(uint64_t at, FlightEvent* event) const;
     uint64_t first() const;
     const size_t mask;
-    const std::unique_ptr<Slot[]> slots;
+    const std::unique_ptr<Slot[], Free> slots;
     std::atomic<uint64_t> next{0};
   };
 

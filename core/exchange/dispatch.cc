@@ -81,7 +81,7 @@ ActiveDispatch* Dispatcher::Impl::Begin(const DispatchRequest& request, std::byt
   active->end = std::min(request.deadline, loop_.Now() + options_.expert_wait);
   active->wakes_at = Time::min();
   active->first_reply.reset();
-  active->verifies = false;
+  active->verifies = active->hasty = false;
   active->parts = 0;
   active->open = active->waiting = static_cast<uint32_t>(entries);
   active->state.assign(entries, EntryState::kWaiting);
@@ -321,7 +321,8 @@ bool Dispatcher::Impl::MayTry(const ActiveDispatch& active, uint32_t entry) {
 void Dispatcher::Impl::FailHopeless(ActiveDispatch& active) {
   for (uint32_t e = 0; e < active.state.size(); ++e) {
     if (active.state[e] != EntryState::kWaiting) continue;
-    if (!MayTry(active, e) || NobodyLeftFor(active, ExpertId{active.request.experts[e]})) {
+    if (active.hasty || !MayTry(active, e) ||
+        NobodyLeftFor(active, ExpertId{active.request.experts[e]})) {
       Fail(active, e);
     }
   }

@@ -268,7 +268,10 @@ void Dispatcher::Impl::OnOverdue(Flight& flight) {
   flight.patience = std::min(kPatienceMax, flight.patience * 2);
   const uint64_t sequence = flight.header.sequence;
   const bool asked = flight.probes > 0;
-  if (flight.dispatch != nullptr && !flight.overdue) {
+  if (flight.dispatch != nullptr && flight.dispatch->hasty) {
+    for (uint32_t e : flight.entries) Fail(*flight.dispatch, e);
+    peer.suspect = true;
+  } else if (flight.dispatch != nullptr && !flight.overdue) {
     if (peer.suspect || asked) {
       peer.suspect = true;
       ++stats.resends_suspect;

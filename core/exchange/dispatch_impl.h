@@ -54,6 +54,7 @@ struct ActiveDispatch {
   std::vector<int32_t> poisonous;  // owners: a worker died under their rows alone
   Time alone_at{};                 // no rows go alone before; Time::min(): no worker was lost
   bool verifies = false;           // another dispatch: is none itself
+  bool hasty = false;              // what has to wait, or is overdue, is given up
   std::optional<Time> first_reply;
   Time wakes_at{};  // asleep until then; Time::min() while it runs
   Slot slot;        // woken when open is 0, or when somebody must wake earlier than all do
@@ -141,9 +142,9 @@ class Dispatcher::Impl {
   Task<void> Verify(DispatchRequest request, std::byte* rows, std::vector<MemberId> by,
                     DispatchResult* result);
   // Rows of the `wanted` entries by anybody but who computed them in `not_by`, and, if possible, in
-  // `rather_not_by` (may be null).
+  // `rather_not_by` (may be null). `hasty`: rows that cannot be had at once stay out.
   Task<Opinion> Ask(const DispatchRequest* request, const std::vector<bool>* wanted,
-                    const Opinion* not_by, const Opinion* rather_not_by);
+                    const Opinion* not_by, const Opinion* rather_not_by, bool hasty);
   bool AnotherReplica(const ActiveDispatch& active, uint32_t entry) const;
   void Unresolved(const DispatchRequest& request, uint32_t entry, DispatchResult* result);
 

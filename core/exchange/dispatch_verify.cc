@@ -13,7 +13,7 @@ using Why = ActiveDispatch::Why;
 
 namespace {
 
-// A comparison that cannot be had soon is not worth a stream's stall.
+// Whoever is to say which of two rows is right may take so long.
 constexpr Duration kVerifyMax = 500ms;
 
 bool Same(const Opinion& a, const Opinion& b, uint32_t entry, size_t row_bytes) {
@@ -38,13 +38,15 @@ bool Dispatcher::Impl::AnotherReplica(const ActiveDispatch& active, uint32_t ent
 }
 
 Task<Opinion> Dispatcher::Impl::Ask(const DispatchRequest* request, const std::vector<bool>* wanted,
-                                    const Opinion* not_by, const Opinion* rather_not_by) {
+                                    const Opinion* not_by, const Opinion* rather_not_by,
+                                    bool hasty) {
   const size_t entries = wanted->size();
   Opinion opinion;
   opinion.rows.resize(entries * options_.shape.row_bytes());
   ActiveDispatch* active = Begin(*request, opinion.rows.data());
   ActiveGuard guard(*this, active);
   active->verifies = true;
+  active->hasty = hasty;
   active->end = std::min(active->end, loop_.Now() + kVerifyMax);
   for (uint32_t e = 0; e < entries; ++e) {
     if ((*wanted)[e]) {
@@ -72,9 +74,9 @@ Task<void> Dispatcher::Impl::Verify(DispatchRequest request, std::byte* rows,
   const size_t row_bytes = options_.shape.row_bytes();
   Opinion first{.rows = {rows, rows + by.size() * row_bytes}, .by = std::move(by)};
 
-  // 1. Once more, by others.
+  // 1. Once more, by others. A comparison that cannot be had at once is not worth a stream's stall.
   std::vector<bool> wanted(first.by.size(), true);
-  const Opinion second = co_await Ask(&request, &wanted, &first, nullptr);
+  const Opinion second = co_await Ask(&request, &wanted, &first, nullptr, /*hasty=*/true);
   for (uint32_t e = 0; e < wanted.size(); ++e) {
     wanted[e] = second.Has(e) && !Same(first, second, e, row_bytes);
     stats.verified_mismatches += wanted[e];
@@ -83,7 +85,7 @@ Task<void> Dispatcher::Impl::Verify(DispatchRequest request, std::byte* rows,
 
   // 2. Who is right? A third replica says. Where there is none the first is asked again: if it now
   // says what the second said, it was wrong before.
-  const Opinion third = co_await Ask(&request, &wanted, &second, &first);
+  const Opinion third = co_await Ask(&request, &wanted, &second, &first, /*hasty=*/false);
   std::vector<bool> open(wanted.size(), false);
   for (uint32_t e = 0; e < wanted.size(); ++e) {
     if (!wanted[e]) continue;
@@ -99,7 +101,7 @@ Task<void> Dispatcher::Impl::Verify(DispatchRequest request, std::byte* rows,
   if (std::find(open.begin(), open.end(), true) == open.end()) co_return;
 
   // 3. The first stays with what it said. If the second does not, it was the one.
-  const Opinion fourth = co_await Ask(&request, &open, &first, nullptr);
+  const Opinion fourth = co_await Ask(&request, &open, &first, nullptr, /*hasty=*/false);
   for (uint32_t e = 0; e < open.size(); ++e) {
     if (!open[e]) continue;
     if (third.Has(e) && Same(third, first, e, row_bytes) && fourth.Has(e) &&

@@ -272,6 +272,8 @@ class Cell:
 
     def not_whole(self) -> str:
         """Why rows cannot yet reach every replica; "" if they can."""
+        if missing := [n for n, p in self.processes.items() if p.wanted and not p.child]:
+            return f"{missing[0]} does not run"
         workers = self.alive("ew")
         for name in self.alive():
             if not cluster.is_ready(self.processes[name].admin):
@@ -283,8 +285,6 @@ class Cell:
             links = self.series(name, "bottega_exchange_endpoints")
             if links != len(workers):
                 return f"{name} has {links:.0f} of {len(workers)} links"
-        if missing := [n for n, p in self.processes.items() if p.wanted and not p.child]:
-            return f"{missing[0]} does not run"
         return ""
 
     def wait_whole(self, limit_s: float = WHOLE_LIMIT_S):
@@ -292,4 +292,4 @@ class Cell:
         while why := self.not_whole():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the cell is not whole after {limit_s:.0f} s: {why}")
-            time.sleep(0.02)
+            time.sleep(0.05)  # each look asks every process

@@ -1,13 +1,18 @@
 """Streams of completions whose answers are compared byte for byte, and how long each one stalled.
 
-One thread reads all sockets and only notes bytes and times; what they mean is found out when the
-load is over, so that a gap is the cluster's and not this program's.
+A process of its own reads all sockets and only notes bytes and times; what they mean is found out
+when the load is over. So a gap is the cluster's and not the runner's, which starts processes and asks
+for metrics meanwhile.
 """
 import dataclasses
 import json
+import pathlib
+import pickle
 import random
 import selectors
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -28,6 +33,7 @@ class Outcome:
     detail: str = ""
     gaps: list[float] = dataclasses.field(default_factory=list)
     tokens: int = 0
+    worst_end: float = 0  # of the longest gap, on time.monotonic()
 
 
 def body_of(load: Load, stream: int) -> dict:
@@ -113,9 +119,11 @@ def _body(head: bytes, rest: bytes) -> bytes:
     return body
 
 
-def outcome_of(stream: int, raw: bytes, gaps: list[float], broken: str) -> Outcome:
+def outcome_of(connection: "_Connection") -> Outcome:
     """What the bytes of one connection say; never raises for what a server may do."""
-    outcome, answer = Outcome(stream, gaps=gaps), Answer()
+    raw, broken = bytes(connection.raw), connection.broken
+    outcome = Outcome(connection.stream, gaps=connection.gaps, worst_end=connection.worst_end)
+    answer = Answer()
     head, split, rest = raw.partition(b"\r\n\r\n")
     if not split:
         outcome.error, outcome.detail = "connection", broken or "closed without an answer"
@@ -154,6 +162,7 @@ class _Connection:
         self.raw = bytearray()
         self.events = 0
         self.gaps: list[float] = []
+        self.worst_end = 0.0
         self.last: float | None = None
         self.broken = ""
 
@@ -186,6 +195,8 @@ class _Connection:
         if events := data.count(b"data: {"):
             now = time.monotonic()
             if self.last is not None:
+                if now - self.last > max(self.gaps, default=0):
+                    self.worst_end = now
                 self.gaps.append(now - self.last)
             self.last = now
             self.events += events
@@ -193,8 +204,8 @@ class _Connection:
 
 
 class _Client:
-    def __init__(self, load: Load, addresses: list[str], progress: Progress, span: float):
-        self.load, self.addresses, self.progress = load, addresses, progress
+    def __init__(self, load: Load, addresses: list[str], span: float, reach):
+        self.load, self.addresses, self.reach = load, addresses, reach
         self.end = time.monotonic() + span
         self.selector = selectors.DefaultSelector()
         self.ended: list[_Connection] = []
@@ -230,7 +241,7 @@ class _Client:
                 break  # SILENCE_LIMIT_S: whoever is still open has hung
             for key, _ in ready:
                 if key.data.read():
-                    self.progress.reach(key.data.events)
+                    self.reach(key.data.events)
                 else:
                     self.selector.unregister(key.fileobj)
                     self.open -= 1
@@ -246,12 +257,43 @@ class _Client:
                 key.data.socket.close()
                 self.ended.append(key.data)
         self.selector.close()
-        self.progress.end()
-        return [outcome_of(c.stream, bytes(c.raw), c.gaps, c.broken) for c in self.ended]
+        return [outcome_of(connection) for connection in self.ended]
 
 
 def run(load: Load, addresses: list[str], progress: Progress, span: float | None = None
         ) -> list[Outcome]:
     """All streams at once, stream i at gateway i mod n; returns when the last has ended. With a
     `span` each asks again and again until it is over."""
-    return _Client(load, addresses, progress, load.span if span is None else span).run()
+    child = subprocess.Popen([sys.executable, "-B", "-c", "import load; load.serve()"],
+                             cwd=pathlib.Path(__file__).parent, stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE)
+    with child:
+        pickle.dump((load, addresses, load.span if span is None else span), child.stdin)
+        child.stdin.close()
+        outcomes = None
+        while outcomes is None:
+            said = pickle.load(child.stdout)
+            if isinstance(said, int):
+                progress.reach(said)
+            else:
+                outcomes = said
+    progress.end()
+    return outcomes
+
+
+def serve():
+    """The process that asks: what to ask comes in; how far it is, and at last the outcomes, go out."""
+    load, addresses, span = pickle.load(sys.stdin.buffer)
+    most = 0
+
+    def reach(events: int):
+        nonlocal most
+        if events > most:
+            most = events
+            tell(events)
+
+    def tell(what):
+        sys.stdout.buffer.write(pickle.dumps(what))
+        sys.stdout.buffer.flush()
+
+    tell(_Client(load, addresses, span, reach).run())

@@ -106,6 +106,7 @@ class Runner:
             actions.begin(progress)
             outcomes = loads.run(self.spec.load, self.cell.gateways(), progress)
             self.clock.log("the load is over")
+            self._log_worst_gap(outcomes)
         finally:
             actions.calm()
         self.cell.wait_whole()
@@ -118,6 +119,12 @@ class Runner:
         self.completed += len(run.completed)
         if complaints:
             raise Failed(f"trial {number}:\n  " + "\n  ".join(complaints))
+
+    def _log_worst_gap(self, outcomes):
+        worst = max((o for o in outcomes if o.gaps), key=lambda o: max(o.gaps), default=None)
+        if worst is not None:
+            gap, end = max(worst.gaps), worst.worst_end - self.clock.start
+            self.clock.log(f"worst gap {gap * 1e3:.0f} ms, from {end - gap:.3f} to {end:.3f}")
 
     def _still_serves(self) -> list[str]:
         """Nobody has fallen silent: every expert worker is given rows again, and they are right."""

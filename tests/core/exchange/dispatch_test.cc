@@ -821,6 +821,28 @@ TEST_F(DispatchTest, WhereNobodyCanSayWhoIsRightTheTokenFails) {
   EXPECT_TRUE(dispatcher_->bad_workers().empty());
 }
 
+// A second execution is a luxury: a worker that does not answer costs it, not the stream.
+TEST_F(DispatchTest, DoubleExecutionWaitsForNobody) {
+  VerifyEvery(1);
+  AddWorker();
+  ScriptedWorker& silent = AddWorker();
+  silent.on_forward = [](ScriptedWorker&, const FrameView&) {};
+  silent.answers_probes = false;
+  EverythingOn({MemberId{1}, MemberId{2}});
+  dispatcher_->UpdateCost(MemberId{2}, {.base_us = 1e4, .row_us = 10});
+  auto job = Start(4);
+  loop_->Run();
+  ExpectWhole(*job);
+  EXPECT_EQ(stats().verified, 1u);
+  EXPECT_LE(job->finished.time_since_epoch(), 60ms);
+  const Time before = loop_->Now();
+  job = Start(4);  // nobody but a suspect is left to compare with
+  loop_->Run();
+  ExpectWhole(*job);
+  EXPECT_LT(job->finished - before, 10ms);
+  EXPECT_EQ(stats().hedges, 0u);
+}
+
 // Token 3 kills every worker that computes it. The third time it is alone: its neighbours get
 // their rows, and only it fails.
 TEST_F(DispatchTest, ARowThatKillsItsWorkersFailsAlone) {
