@@ -207,15 +207,12 @@ bool AttentionServer::ready() const {
 }
 
 Task<absl::Status> AttentionServer::Drain(Time deadline) {
-  if (session_ != nullptr) {
-    absl::Status left = co_await session_->Drain(deadline);
-    if (!left.ok()) co_return left;
-  }
+  absl::Status left;
+  if (session_ != nullptr) left = co_await session_->Drain(deadline);
   while (!engine_->idle() && context_.loop.Now() < deadline) {
     co_await context_.loop.Sleep(std::chrono::milliseconds(10));
   }
-  co_return engine_->idle() ? absl::OkStatus()
-                            : absl::DeadlineExceededError("requests are running");
+  co_return engine_->idle() ? left : absl::DeadlineExceededError("requests are running");
 }
 
 void AttentionServer::Stop() {

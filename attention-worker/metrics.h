@@ -47,7 +47,6 @@ class AttentionMetrics {
   void Publish(const Dispatcher& dispatcher, const PeerName& peer_name);
 
  private:
-  static double Seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
   void PublishStats(const DispatcherStats& stats);
   void PublishPeers(const Dispatcher& dispatcher, const PeerName& peer_name);
 

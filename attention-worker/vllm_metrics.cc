@@ -10,8 +10,6 @@ using metrics::AddGauge;
 
 constexpr double kLongestContext = 131072;  // of the token histograms' buckets
 
-double Seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
-
 metrics::Labels With(metrics::Labels labels, const char* name, const std::string& value) {
   labels[name] = value;
   return labels;

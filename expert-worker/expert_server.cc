@@ -133,7 +133,7 @@ void ExpertServer::OnTable(TableSnapshot table) {
 std::vector<float> ExpertServer::ExpertLoad(const std::vector<ExpertRef>& held) {
   const std::vector<uint64_t>& rows = engine_.expert_rows();
   const Time now = context_.loop.Now();
-  const double seconds = std::max(1e-3, std::chrono::duration<double>(now - told_at_).count());
+  const double seconds = std::max(1e-3, Seconds(now - told_at_));
   told_at_ = now;
   told_rows_.resize(rows.size());
   std::vector<float> load;
@@ -151,9 +151,8 @@ std::string ExpertServer::BusyLine(Duration span) {
   const uint64_t rows = all - std::exchange(told_work_, all);
   const Duration busy = stats.busy - std::exchange(told_busy_, stats.busy);
   if (rows == 0) return "";
-  const auto seconds = [](Duration d) { return std::chrono::duration<double>(d).count(); };
   return fmt::format("{:.0f} rows/s, busy {:.0f} %; {} rows waiting, {} experts held",
-                     static_cast<double>(rows) / seconds(span), 100 * seconds(busy) / seconds(span),
+                     static_cast<double>(rows) / Seconds(span), 100 * Seconds(busy) / Seconds(span),
                      engine_.queued_rows(), engine_.held().size());
 }
 
@@ -165,14 +164,12 @@ bool ExpertServer::ready() const {
 }
 
 Task<absl::Status> ExpertServer::Drain(Time deadline) {
-  if (session_ != nullptr) {
-    absl::Status left = co_await session_->Drain(deadline);
-    if (!left.ok()) co_return left;
-  }
+  absl::Status left;
+  if (session_ != nullptr) left = co_await session_->Drain(deadline);
   while (!engine_.idle() && context_.loop.Now() < deadline) {
     co_await context_.loop.Sleep(5ms);
   }
-  co_return engine_.idle() ? absl::OkStatus() : absl::DeadlineExceededError("rows are queued");
+  co_return engine_.idle() ? left : absl::DeadlineExceededError("rows are queued");
 }
 
 void ExpertServer::Stop() {
@@ -184,8 +181,7 @@ Task<void> ExpertServer::MeasureLoad() {
   uint64_t before = 0;
   while (true) {
     const uint64_t rows = engine_.stats().rows_decode + engine_.stats().rows_prefill;
-    const double rate =
-        static_cast<double>(rows - before) / std::chrono::duration<double>(kLoadInterval).count();
+    const double rate = static_cast<double>(rows - before) / Seconds(kLoadInterval);
     before = rows;
     rows_per_second_ += 0.5 * (rate - rows_per_second_);
     co_await context_.loop.Sleep(kLoadInterval);

@@ -92,7 +92,7 @@ void ExpertMetrics::Update(ExpertEngine& engine, size_t missing) {
     RaiseTo(counter.series, static_cast<double>(s.*counter.value));
   }
   for (HistogramOf& histogram : histograms_) histogram.series.RaiseTo(s.*histogram.value);
-  RaiseTo(busy_seconds_, std::chrono::duration<double>(s.busy).count());
+  RaiseTo(busy_seconds_, Seconds(s.busy));
   RaiseTo(nacks_,
           static_cast<double>(s.nacks_busy + s.nacks_not_held + s.nacks_corrupt + s.nacks_expired));
   RaiseTo(dropped_stranger_, static_cast<double>(s.dropped_stranger + s.dropped_unpaired));

@@ -15,8 +15,6 @@ using std::chrono::milliseconds;
 
 constexpr absl::string_view kRetryAfterUrl = "bottega/retry_after_ms";
 
-double Seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
-
 }  // namespace
 
 void DrainRate::Observe(Time now, size_t waiting) {

@@ -11,8 +11,6 @@
 namespace bottega::gateway {
 namespace {
 
-double Seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
-
 std::string Route(Api api) {
   return api == Api::kChat ? "/v1/chat/completions" : "/v1/completions";
 }

@@ -15,8 +15,6 @@ namespace {
 using internal::v1::Ended;
 using internal::v1::GeneratedToken;
 
-double Seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
-
 // A worker names its reason as core/base/reason.h does.
 Reason ReasonNamed(const std::string& name) {
   for (const ReasonRow& row : ReasonTable()) {

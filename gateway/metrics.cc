@@ -77,7 +77,7 @@ std::string GatewayMetrics::BusyLine(Duration span) {
   const double out =
       generation_tokens.Value() - std::exchange(told_out_, generation_tokens.Value());
   if (in + out + requests_running.Value() + queue_depth.Value() == 0) return "";
-  const double seconds = std::chrono::duration<double>(span).count();
+  const double seconds = Seconds(span);
   return fmt::format("{:.1f} tokens/s in, {:.1f} out; {} running, {} waiting; KV {:.0f} %",
                      in / seconds, out / seconds, requests_running.Value(), queue_depth.Value(),
                      100 * kv_usage_ratio.Value());

@@ -12,7 +12,7 @@ namespace bottega::gateway {
 namespace {
 
 double SecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return Seconds(std::chrono::steady_clock::now() - start);
 }
 
 // Templates that do not go through a list of parts want one text.

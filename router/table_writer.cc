@@ -74,8 +74,7 @@ void PlaceNow(RouterState& state) {
   }
   const auto start = std::chrono::steady_clock::now();
   Placement placement = Place(input);
-  state.metrics.placement_seconds.Observe(
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  state.metrics.placement_seconds.Observe(Seconds(std::chrono::steady_clock::now() - start));
   if (placement.unplaced > 0) {
     state.context.log.Warning(fmt::format(
         "{} experts fit on no worker: add expert workers or memory", placement.unplaced));

@@ -139,12 +139,14 @@ absl::Status FaultPoints::Arm(std::string_view plan) {
   }
   absl::MutexLock lock(&mutex_);
   for (auto& [name, point] : parsed) points_[name] = point;
+  any_ = !points_.empty();
   return absl::OkStatus();
 }
 
 void FaultPoints::Disarm(std::string_view name) {
   absl::MutexLock lock(&mutex_);
   if (auto it = points_.find(name); it != points_.end()) points_.erase(it);
+  any_ = !points_.empty();
 }
 
 bool FaultPoints::Acts(Point& point) {
@@ -155,6 +157,7 @@ bool FaultPoints::Acts(Point& point) {
 }
 
 absl::Status FaultPoints::Hit(std::string_view name) {
+  if (!any_.load(std::memory_order_relaxed)) return absl::OkStatus();
   Point armed;
   {
     absl::MutexLock lock(&mutex_);
@@ -168,6 +171,7 @@ absl::Status FaultPoints::Hit(std::string_view name) {
 }
 
 absl::Status FaultPoints::HitIf(std::string_view name, int64_t value) {
+  if (!any_.load(std::memory_order_relaxed)) return absl::OkStatus();
   Point armed;
   {
     absl::MutexLock lock(&mutex_);
@@ -211,6 +215,7 @@ absl::Status FaultPoints::Act(std::string_view name, const Point& armed) const {
 }
 
 void FaultPoints::Corrupt(std::string_view name, absl::Span<std::byte> bytes) {
+  if (!any_.load(std::memory_order_relaxed)) return;
   absl::MutexLock lock(&mutex_);
   auto it = points_.find(name);
   if (it == points_.end() || it->second.action != Action::kCorrupt || !Acts(it->second)) return;

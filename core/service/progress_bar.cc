@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include "core/base/time.h"
+
 namespace bottega {
 namespace {
 
@@ -35,7 +37,7 @@ void ProgressBar::DrawBar(double share, uint64_t done, uint64_t total) {
   const int filled = static_cast<int>(share * kWidth);
   const std::string bar = std::string(static_cast<size_t>(filled), '#') +
                           std::string(static_cast<size_t>(kWidth - filled), '.');
-  const double seconds = std::chrono::duration<double>(now - start_).count();
+  const double seconds = Seconds(now - start_);
   const double left = share > 0.01 ? seconds / share - seconds : 0;
   std::fprintf(to_, "\r%s [%s] %3.0f %%  %.2f of %.2f GiB  %.0f s left ", what_.c_str(),
                bar.c_str(), share * 100, static_cast<double>(done) / kGiB,

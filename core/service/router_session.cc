@@ -17,6 +17,7 @@ constexpr char kSessionMethod[] = "/bottega.internal.v1.Router/Session";
 using SessionStream = MessageStream<wire::MemberMessage, wire::RouterMessage>;
 
 constexpr Duration kExpertLoadInterval = std::chrono::seconds(2);
+constexpr Duration kDrainLook = std::chrono::milliseconds(100);
 constexpr Duration kNewsInterval = std::chrono::milliseconds(10);
 
 // splitmix64 (Steele, Lea, Flood 2014); spreads reconnects, decides nothing else.
@@ -355,11 +356,19 @@ Task<absl::Status> RouterSession::Drain(Time deadline) {
   std::shared_ptr<State> state = state_;
   state->drain_wanted = true;
   state->Tell();
+  Time end = deadline;
   while (!state->left) {
-    absl::Status woken = co_await state->left_changed.Wait(deadline);
-    if (!woken.ok() && !state->left) {
+    const Time now = state->loop.Now();
+    if (now >= end) {
       co_return absl::UnavailableError("the router did not let this member go in time");
     }
+    if (state->stream != nullptr) {
+      end = deadline;
+    } else if (end == deadline) {
+      end = std::min(deadline, now + state->options.drain_alone);
+    }
+    const Time look = std::min(end, now + kDrainLook);
+    (void)co_await state->left_changed.Wait(look);
   }
   co_return absl::OkStatus();
 }

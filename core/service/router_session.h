@@ -36,6 +36,7 @@ struct RouterSessionOptions {
   // A router tells each 400 ms that it turns; one that is silent for so long is given up. By then
   // its lease (RouterConfig::lease_ttl) has run out too.
   Duration silence_max = std::chrono::seconds(2);
+  Duration drain_alone = std::chrono::seconds(3);
 };
 
 // The member's side of `Router.Session`: keeps one stream to the router for as long as the process
@@ -85,8 +86,9 @@ class RouterSession {
   // Something of the callbacks' has changed that the router should know before the next beat.
   void Tell();
 
-  // Asks to leave; Ok when nothing points here any more. Unavailable if the router is away at the
-  // deadline.
+  // Asks to leave; Ok when nothing points here any more. Unavailable if it has not let this member
+  // go at the deadline, or is away for drain_alone: then nobody will, and a cluster that is shut
+  // down at once need not wait.
   Task<absl::Status> Drain(Time deadline);
   // Until a table of epoch > 0 is here, or DeadlineExceeded.
   Task<absl::Status> WaitForTable(Time deadline);

@@ -179,8 +179,7 @@ Task<void> ServiceProcess::WatchStatus() {
     if (now == "ready" && !std::exchange(was_ready, true)) {
       flight_.Record({.kind = FlightKind::kReady});
       common_->load_progress_ratio.Set(1);
-      common_->model_load_seconds.Set(
-          std::chrono::duration<double>(loop_->Now() - started_).count());
+      common_->model_load_seconds.Set(Seconds(loop_->Now() - started_));
     }
     if (now == "ready") {
       health_.SetReady();

@@ -69,7 +69,7 @@ Task<void> ExpertLoader::Run() {
     const bool more = NextMissing().has_value();
     if (!more && loading_since_) {
       const Duration took = loop.Now() - *std::exchange(loading_since_, std::nullopt);
-      engine_.stats().load.Observe(std::chrono::duration<double>(took).count());
+      engine_.stats().load.Observe(Seconds(took));
     }
     const bool retired = !more && RetireUnwanted();
     if (batch > 0 && (batch >= kBatch || !more)) {

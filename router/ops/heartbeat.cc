@@ -49,7 +49,7 @@ absl::Status TakeHeld(RouterState& state, MemberRecord& record,
   }
   if (record.loading_since && !loading) {
     const Duration took = state.context.loop.Now() - *record.loading_since;
-    state.metrics.expert_move_seconds.Observe(std::chrono::duration<double>(took).count());
+    state.metrics.expert_move_seconds.Observe(Seconds(took));
     record.loading_since.reset();
   }
   state.Touch();
@@ -68,7 +68,7 @@ absl::Status TakeHeartbeat(RouterState& state, MemberId id,
   RETURN_IF_ERROR(FAULT_POINT(state.context.faults, "router.heartbeat"));
   const Time now = state.context.loop.Now();
   state.metrics.HeartbeatGap(record->member.role)
-      .Observe(std::chrono::duration<double>(now - record->signs.last_heartbeat).count());
+      .Observe(Seconds(now - record->signs.last_heartbeat));
   record->signs.last_heartbeat = now;
   record->signs.interval = IntervalOf(heartbeat);
   if (record->member.state == MemberState::kSuspect) {

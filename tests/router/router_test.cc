@@ -237,6 +237,20 @@ Task<void> DrainOnly(FakeWorker* worker, absl::Status* out) {
   *out = co_await worker->session->Drain(deadline);
 }
 
+// Everything was told to end at once, the router first.
+TEST_F(RouterTest, ADrainWithoutARouterIsShort) {
+  FakeWorker& leaving = Join("expert-0");
+  Run(1s);
+  KillRouter();
+  Run(100ms);
+  absl::Status drained = absl::OkStatus();
+  loop_->Spawn(leaving.node.context.node, DrainOnly(&leaving, &drained));
+  Run(2900ms);
+  EXPECT_TRUE(drained.ok()) << "it may come back";
+  Run(300ms);
+  EXPECT_TRUE(absl::IsUnavailable(drained)) << drained;
+}
+
 TEST_F(RouterTest, AClusterThatShutsDownWaitsForNobody) {
   Join("attention-0", Role::kAttention);
   for (int i = 0; i < 3; ++i) Join("expert-" + std::to_string(i));

@@ -11,25 +11,16 @@
 #include "core/base/fault_point.h"
 #include "core/service/scrape_hooks.h"
 #include "observability/metrics.h"
+#include "tests/core/base/connect_to.h"
 
 namespace bottega {
 namespace {
 
 using testing::HasSubstr;
 
-int Connect(int port) {
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in to{};
-  to.sin_family = AF_INET;
-  to.sin_port = htons(static_cast<uint16_t>(port));
-  inet_pton(AF_INET, "127.0.0.1", &to.sin_addr);
-  EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
-  return fd;
-}
-
 // Sends `bytes` and reads until the server closes.
 std::string Talk(int port, const std::string& bytes) {
-  const int fd = Connect(port);
+  const int fd = ConnectTo(port);
   EXPECT_GE(send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL), 0);
   std::string answer;
   char buffer[4096];
@@ -129,7 +120,7 @@ TEST_F(AdminHttpTest, ABusyPortIsAnError) {
 }
 
 TEST_F(AdminHttpTest, StopsUnderOpenConnections) {
-  const int idle = Connect(server->port());
+  const int idle = ConnectTo(server->port());
   EXPECT_THAT(Get("/live"), HasSubstr("200"));
   server.reset();
   close(idle);

@@ -9,6 +9,7 @@
 #include "core/base/check.h"
 #include "core/service/admin_http.h"
 #include "core/service/grpc_network.h"
+#include "tests/core/base/connect_to.h"
 
 namespace bottega {
 namespace {
@@ -17,18 +18,6 @@ using namespace std::chrono_literals;
 constexpr NodeId kClient{1};
 constexpr NodeId kServer{2};
 constexpr char kMethod[] = "/test/Echo";
-
-int ConnectTo(int port) {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return -1;
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0) return fd;
-  close(fd);
-  return -1;
-}
 
 // While it lives: every fd of a process that may have 64 is in use, by connections to `port` that
 // say nothing.

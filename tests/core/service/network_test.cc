@@ -18,6 +18,7 @@
 #include "core/base/reason.h"
 #include "core/service/grpc_network.h"
 #include "core/service/local_network.h"
+#include "tests/core/base/connect_to.h"
 
 namespace bottega {
 namespace {
@@ -545,16 +546,7 @@ TEST_F(GrpcTest, EndsMayDoAnythingInAnyOrder) {
   // The network is destroyed now, with some of the handlers still at it.
 }
 
-int ConnectRaw(const std::string& address) {
-  const size_t colon = address.rfind(':');
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in to{};
-  to.sin_family = AF_INET;
-  to.sin_port = htons(static_cast<uint16_t>(std::stoi(address.substr(colon + 1))));
-  inet_pton(AF_INET, address.substr(0, colon).c_str(), &to.sin_addr);
-  CHECK(connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0);
-  return fd;
-}
+int PortOf(const std::string& address) { return std::stoi(address.substr(address.rfind(':') + 1)); }
 
 TEST_F(GrpcTest, AStrangersBytesHarmNobody) {
   absl::StatusOr<std::string> address = network.Serve(kServer, "127.0.0.1:0", {{kMethod, Echo}});
@@ -564,7 +556,7 @@ TEST_F(GrpcTest, AStrangersBytesHarmNobody) {
        {std::string("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), std::string(100'000, '\xff'),
         std::string("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n") + std::string(1000, '\x7f'),
         std::string()}) {
-    const int fd = ConnectRaw(*address);
+    const int fd = ConnectTo(PortOf(*address));
     (void)send(fd, bytes.data(), bytes.size(), MSG_NOSIGNAL);
     strangers.push_back(fd);
   }
@@ -593,7 +585,7 @@ TEST_F(GrpcTest, OutOfDescriptorsItAcceptsAgainLater) {
   const rlimit tight{.rlim_cur = before + 1, .rlim_max = old.rlim_max};  // numbers are dense
   ASSERT_EQ(prlimit(child.pid(), RLIMIT_NOFILE, &tight, nullptr), 0);
   std::vector<int> crowd;
-  for (int i = 0; i < 4; ++i) crowd.push_back(ConnectRaw(child.address()));
+  for (int i = 0; i < 4; ++i) crowd.push_back(ConnectTo(PortOf(child.address())));
   while (OpenDescriptors(child.pid()) < before + 1) std::this_thread::yield();
   ASSERT_EQ(prlimit(child.pid(), RLIMIT_NOFILE, &old, nullptr), 0);
   absl::Status status = absl::UnknownError("");

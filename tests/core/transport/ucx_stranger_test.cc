@@ -19,6 +19,7 @@
 
 #include "core/base/loop.h"
 #include "core/transport/ucx_transport.h"
+#include "tests/core/base/connect_to.h"
 #include "tests/core/transport/join.h"
 
 namespace bottega {
@@ -52,17 +53,6 @@ std::vector<int> ListeningPorts() {
     }
   }
   return ports;
-}
-
-int ConnectTo(int port) {
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<uint16_t>(port));
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0) return fd;
-  close(fd);
-  return -1;
 }
 
 struct World {
