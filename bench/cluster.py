@@ -7,7 +7,6 @@ cluster of 2 x 4 workers costs (PSS, CPU).
 Usage: bench/cluster.py [--pairs N] [--tokens N] [--exchange auto|tcp|shm]
 """
 import argparse
-import concurrent.futures
 import os
 import pathlib
 import statistics
@@ -16,16 +15,8 @@ import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/clients"))
-from cluster import TINY, post, running  # noqa: E402
-
-
-def decode(url, streams, tokens):
-    body = {"model": "bottega-tiny", "prompt": "The number 7 is", "max_tokens": tokens,
-            "ignore_eos": True, "temperature": 0}
-    start = time.monotonic()
-    with concurrent.futures.ThreadPoolExecutor(streams) as pool:
-        list(pool.map(lambda _: post(url, "/v1/completions", body), range(streams)))
-    return streams * tokens / (time.monotonic() - start)
+from cluster import TINY, running  # noqa: E402
+from decode import decode  # noqa: E402
 
 
 def steps(series):

@@ -8,8 +8,33 @@ void Arrivals::Push(Arrival arrival) {
   const FrameHeader& header = arrival.view.header;
   arrival.pair->rows += header.entries;
   rows_ += header.entries;
+  if (arrival.trial()) {
+    trials_.push_back(std::move(arrival));
+    return;
+  }
   queue(static_cast<FramePhase>(header.phase)).push_back(std::move(arrival));
   slot_.Wake();
+}
+
+bool Arrivals::Grant(Incarnation sender, uint64_t sequence) {
+  const Arrival* next = next_trial();
+  if (next == nullptr || next->view.header.sender != sender.value ||
+      next->view.header.sequence != sequence) {
+    return false;
+  }
+  trial_granted_ = true;
+  queue(static_cast<FramePhase>(next->view.header.phase)).push_back(std::move(trials_.front()));
+  trials_.pop_front();
+  slot_.Wake();
+  return true;
+}
+
+Arrival Arrivals::DropTrial() {
+  Arrival arrival = std::move(trials_.front());
+  trials_.pop_front();
+  rows_ -= arrival.view.header.entries;
+  arrival.pair->rows -= arrival.view.header.entries;
+  return arrival;
 }
 
 std::vector<Arrival> Arrivals::Take(FramePhase phase, size_t rows_max) {
@@ -19,7 +44,8 @@ std::vector<Arrival> Arrivals::Take(FramePhase phase, size_t rows_max) {
   for (auto it = from.begin(); it != from.end();) {
     const FrameHeader& header = it->view.header;
     const bool merges = taken.empty() || (header.layer == taken.front().view.header.layer &&
-                                          rows + header.entries <= rows_max);
+                                          rows + header.entries <= rows_max && !it->trial() &&
+                                          !taken.front().trial());
     if (!merges) {
       ++it;
       continue;
@@ -37,6 +63,7 @@ void Arrivals::Done(const Arrival& arrival) {
   CHECK_GE(rows_, header.entries);
   rows_ -= header.entries;
   arrival.pair->rows -= header.entries;
+  if (arrival.trial()) trial_granted_ = false;
   const auto it =
       std::find(in_work_.begin(), in_work_.end(), std::pair(header.sender, header.sequence));
   CHECK(it != in_work_.end());
@@ -50,7 +77,8 @@ bool Arrivals::Holds(Incarnation sender, uint64_t sequence) const {
     return arrival.view.header.sender == key.first && arrival.view.header.sequence == key.second;
   };
   return std::any_of(decode_.begin(), decode_.end(), same) ||
-         std::any_of(prefill_.begin(), prefill_.end(), same);
+         std::any_of(prefill_.begin(), prefill_.end(), same) ||
+         std::any_of(trials_.begin(), trials_.end(), same);
 }
 
 void Arrivals::Drop(const Pair& pair) {
@@ -60,8 +88,15 @@ void Arrivals::Drop(const Pair& pair) {
     arrival.pair->rows -= arrival.view.header.entries;
     return true;
   };
+  auto granted = [&](const Arrival& arrival) {
+    return arrival.trial() && arrival.pair.get() == &pair;
+  };
+  if (std::ranges::any_of(decode_, granted) || std::ranges::any_of(prefill_, granted)) {
+    trial_granted_ = false;
+  }
   std::erase_if(decode_, of_pair);
   std::erase_if(prefill_, of_pair);
+  std::erase_if(trials_, of_pair);
 }
 
 }  // namespace bottega

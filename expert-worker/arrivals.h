@@ -33,24 +33,35 @@ struct Arrival {
   std::shared_ptr<Pair> pair;
   Time arrived{};
   Time expires = kNever;
+  Time offered = kNever;  // of a trial: when its asker was told first
+
+  bool trial() const { return view.reason() == FrameReason::kTrial; }
 };
 
-// What has come and is not answered, in two queues: decode is served first. Bounded by the credits
-// of the pairs. Loop thread only.
+// What has come and is not answered, in two queues: decode is served first. Rows on trial
+// (FrameReason::kTrial) wait beside them until they are granted, one frame at a time. Bounded by
+// the credits of the pairs. Loop thread only.
 class Arrivals {
  public:
   explicit Arrivals(Loop& loop) : slot_(loop) {}
 
   void Push(Arrival arrival);
   // The oldest of `phase` and, merged with it, what else waits for the same layer in that phase, up
-  // to rows_max entries (the oldest always). Empty if nothing waits. What is taken counts as here
-  // until Done.
+  // to rows_max entries (the oldest always); a trial only by itself. Empty if nothing waits. What
+  // is taken counts as here until Done.
   std::vector<Arrival> Take(FramePhase phase, size_t rows_max);
   void Done(const Arrival& arrival);
   // Is this frame here, waiting or in work?
   bool Holds(Incarnation sender, uint64_t sequence) const;
   // Throws away what waits of a pair that is gone.
   void Drop(const Pair& pair);
+
+  // The trial that may come next; null while one is granted and not done, or if none waits.
+  Arrival* next_trial() { return trial_granted_ || trials_.empty() ? nullptr : &trials_.front(); }
+  // The next trial joins its queue. False: it is not this one.
+  bool Grant(Incarnation sender, uint64_t sequence);
+  // Takes the next trial out: it is not to be computed.
+  Arrival DropTrial();
 
   bool waiting(FramePhase phase) const { return !queue(phase).empty(); }
   bool empty() const { return decode_.empty() && prefill_.empty(); }
@@ -68,6 +79,8 @@ class Arrivals {
 
   std::deque<Arrival> decode_;
   std::deque<Arrival> prefill_;
+  std::deque<Arrival> trials_;                          // not granted
+  bool trial_granted_ = false;                          // one, and it is not done
   std::vector<std::pair<uint64_t, uint64_t>> in_work_;  // (sender, sequence)
   size_t rows_ = 0;
   Slot slot_;

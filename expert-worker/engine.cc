@@ -69,6 +69,7 @@ absl::Status ExpertEngine::ConnectPair(const Pair& pair, const std::string& peer
 void ExpertEngine::RemovePair(const std::shared_ptr<Pair>& pair) {
   if (std::exchange(pair->gone, true)) return;
   arrivals_.Drop(*pair);
+  OfferTrial();
   transport_.Close(pair->endpoint);
   auto it = pairs_.find(pair->attention);
   if (it != pairs_.end() && it->second == pair) pairs_.erase(it);

@@ -110,6 +110,8 @@ class ExpertEngine {
   // step.cc, in the order of a frame's life.
   void OnFrame(FrameBuffer frame);
   void Admit(FrameBuffer frame, const FrameView& view, const std::shared_ptr<Pair>& pair);
+  void OnProbe(const FrameHeader& header, const Pair& pair);
+  void OfferTrial();
   Task<void> RunWork(FramePhase phase);
   bool Gather(FramePhase phase, Work* work);
   bool StillWanted(const Arrival& arrival);

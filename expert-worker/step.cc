@@ -10,7 +10,8 @@ namespace bottega {
 using namespace std::chrono_literals;
 
 namespace {
-double Seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
+// Until an offered trial is given up for the next one.
+constexpr Duration kTrialOfferMax = 500ms;
 }  // namespace
 
 Task<void> ExpertEngine::Run() {
@@ -64,12 +65,7 @@ void ExpertEngine::OnFrame(FrameBuffer frame) {
 void ExpertEngine::Admit(FrameBuffer frame, const FrameView& view,
                          const std::shared_ptr<Pair>& pair) {
   const FrameHeader& header = view.header;
-  if (view.kind() == FrameKind::kProbe) {
-    const bool here = arrivals_.Holds(Incarnation{header.sender}, header.sequence);
-    return Answer(
-        AnswerTo(header, FrameKind::kAlive, here ? FrameReason::kQueued : FrameReason::kNotQueued),
-        *pair);
-  }
+  if (view.kind() == FrameKind::kProbe) return OnProbe(header, *pair);
   if (view.kind() != FrameKind::kForward) {
     ++stats_.dropped_malformed;
     return;
@@ -94,6 +90,33 @@ void ExpertEngine::Admit(FrameBuffer frame, const FrameView& view,
     arrival.expires = arrival.arrived + std::chrono::microseconds(header.remaining_us);
   }
   arrivals_.Push(std::move(arrival));
+  OfferTrial();
+}
+
+void ExpertEngine::OnProbe(const FrameHeader& header, const Pair& pair) {
+  const Incarnation sender{header.sender};
+  if (header.reason == static_cast<uint8_t>(FrameReason::kTrial)) {
+    arrivals_.Grant(sender, header.sequence);
+    return;
+  }
+  const bool here = arrivals_.Holds(sender, header.sequence);
+  Answer(AnswerTo(header, FrameKind::kAlive, here ? FrameReason::kQueued : FrameReason::kNotQueued),
+         pair);
+  OfferTrial();
+}
+
+// Rows under which workers died are computed when their asker knows it: if this process dies now,
+// it was they. Whoever does not answer the offer makes room for the next.
+void ExpertEngine::OfferTrial() {
+  while (Arrival* next = arrivals_.next_trial()) {
+    const Time now = context_.loop.Now();
+    if (next->offered == kNever) next->offered = now;
+    if (StillWanted(*next) && now - next->offered < kTrialOfferMax) {
+      return Answer(AnswerTo(next->view.header, FrameKind::kAlive, FrameReason::kTrial),
+                    *next->pair);
+    }
+    arrivals_.DropTrial();
+  }
 }
 
 // merge → compute, in items of at most item_time → reply. Decode goes between the items of prefill.
@@ -125,6 +148,7 @@ Task<void> ExpertEngine::RunWork(FramePhase phase) {
     }
   }
   Reply(work);
+  OfferTrial();
 }
 
 // Merges what waits for one layer, by expert. False if there is no memory for any reply.

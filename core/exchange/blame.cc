@@ -24,7 +24,7 @@ void Dispatcher::Impl::NoteDeath(ActiveDispatch& active, const Peer& peer) {
          return flight.dispatch == &active && flight.member == peer.member;
        })) {
     const Flight& flight = *in_flight_.Find(sequence);
-    blame.alone |= flight.alone;
+    blame.alone |= flight.on_trial;
     for (uint32_t e : flight.entries) {
       blame.owners.push_back(OwnerOf(active, e));
       blame.entries.push_back(e);

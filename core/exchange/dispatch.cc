@@ -160,7 +160,8 @@ void Dispatcher::Impl::Advance(ActiveDispatch& active) {
   }
   // 2. What only a suspect peer is working on, overdue.
   for (uint64_t sequence : in_flight_.Select([&](const Flight& flight) {
-         return flight.dispatch == &active && flight.overdue && peers.Find(flight.member)->suspect;
+         return flight.dispatch == &active && flight.overdue && !flight.alone &&
+                peers.Find(flight.member)->suspect;
        })) {
     const Flight* flight = in_flight_.Find(sequence);
     if (flight == nullptr) continue;
@@ -258,6 +259,7 @@ bool Dispatcher::Impl::PostShare(ActiveDispatch& active, Peer& peer,
 
   FrameHeader header{};
   header.kind = static_cast<uint8_t>(FrameKind::kForward);
+  if (mode == Mode::kAlone) header.reason = static_cast<uint8_t>(FrameReason::kTrial);
   header.row_type = static_cast<uint8_t>(shape.row_type);
   header.sender = self_.value;
   header.receiver = peer.info.incarnation.value;

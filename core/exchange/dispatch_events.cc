@@ -196,15 +196,14 @@ void Dispatcher::Impl::OnReply(uint64_t sequence, const FrameView& view) {
 }
 
 void Dispatcher::Impl::MeasureReply(const Flight& flight, ActiveDispatch& active, Peer& peer) {
-  const auto seconds = [](Duration d) { return std::chrono::duration<double>(d).count(); };
   const Time now = loop_.Now();
-  peer.kind.round_trip.Observe(seconds(now - flight.posted));
-  peer.round_trip.Observe(seconds(now - flight.posted));
+  peer.kind.round_trip.Observe(Seconds(now - flight.posted));
+  peer.round_trip.Observe(Seconds(now - flight.posted));
   Record(FlightKind::kReply, flight, flight.entries.size(),
          static_cast<uint64_t>((now - flight.posted) / std::chrono::microseconds(1)));
   if (active.verifies) return;
   if (!active.first_reply) active.first_reply = now;
-  if (active.open == 0) stats.wait_last_peer.Observe(seconds(now - *active.first_reply));
+  if (active.open == 0) stats.wait_last_peer.Observe(Seconds(now - *active.first_reply));
 }
 
 void Dispatcher::Impl::OnNack(uint64_t sequence, const FrameView& view) {
@@ -236,6 +235,13 @@ void Dispatcher::Impl::OnAlive(uint64_t sequence, FrameReason reason) {
   if (reason == FrameReason::kNotQueued) {
     // Frames of an endpoint stay in order, so its reply would be here: one of the two was lost.
     return Lose(sequence, Loss::kLost);
+  }
+  if (reason == FrameReason::kTrial) {
+    if (!flight.alone || flight.dispatch == nullptr) return;  // it is not wanted any more
+    flight.on_trial = true;
+    Peer& peer = *peers.Find(flight.member);
+    SendProbe(flight, peer, FrameReason::kTrial);
+    if (peer.down) return;
   }
   flight.overdue = false;
   flight.probes = 0;
@@ -287,14 +293,15 @@ void Dispatcher::Impl::OnOverdue(Flight& flight) {
     }
   }
   Trace(sequence);
-  SendProbe(flight, peer);
+  SendProbe(flight, peer, FrameReason::kNone);
 }
 
-void Dispatcher::Impl::SendProbe(Flight& flight, Peer& peer) {
+void Dispatcher::Impl::SendProbe(Flight& flight, Peer& peer, FrameReason reason) {
   absl::StatusOr<FrameBuffer> frame = transport_.Lease(sizeof(FrameHeader));
   if (!frame.ok()) return;  // next time
   FrameHeader header = flight.header;
   header.kind = static_cast<uint8_t>(FrameKind::kProbe);
+  header.reason = static_cast<uint8_t>(reason);
   SealFrame(header, {frame->data(), frame->size()});
   ++flight.probes;
   if (absl::Status posted = transport_.Post(peer.info.endpoint, *std::move(frame)); !posted.ok()) {

@@ -31,7 +31,7 @@ struct ActiveDispatch {
     Incarnation worker;
     std::vector<int32_t> owners;    // ascending
     std::vector<uint32_t> entries;  // what it had
-    bool alone = false;             // nothing else of this dispatch was out
+    bool alone = false;             // they were on trial there, and nobody else's
     Time until{};                   // then it counts as dead
   };
 
@@ -173,7 +173,7 @@ class Dispatcher::Impl {
   void OnTimers();
   void Clear(Peer& peer);  // of suspicion
   void OnOverdue(Flight& flight);
-  void SendProbe(Flight& flight, Peer& peer);
+  void SendProbe(Flight& flight, Peer& peer, FrameReason reason);
   // Takes the flight out and gives its entries back to be sent again.
   void Lose(uint64_t sequence, Loss loss);
   void LosePeer(Peer& peer, Loss loss, const absl::Status& why);

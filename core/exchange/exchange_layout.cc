@@ -28,7 +28,7 @@ absl::Status CheckCounts(const FrameHeader& header, const ExchangeShape& shape) 
   if (header.parts > limits::kPartsMax || header.part >= header.parts) return Misfit("part");
   if (header.attempt < 1 || header.attempt > limits::kAttemptsMax) return Misfit("attempt");
   if (header.phase > static_cast<uint8_t>(FramePhase::kPrefill)) return Misfit("phase");
-  if (header.reason > static_cast<uint8_t>(FrameReason::kNotQueued)) return Misfit("reason");
+  if (header.reason > static_cast<uint8_t>(FrameReason::kTrial)) return Misfit("reason");
   if (header.tokens < 1 || header.tokens > limits::kFrameTokensMax) return Misfit("tokens");
   if (header.entries < header.tokens || header.entries > header.tokens * shape.top_k) {
     return Misfit("entries");
@@ -108,6 +108,8 @@ std::string_view Name(FrameReason reason) {
       return "queued";
     case FrameReason::kNotQueued:
       return "not_queued";
+    case FrameReason::kTrial:
+      return "trial";
   }
   return "unknown";
 }

@@ -44,6 +44,9 @@ enum class FrameReason : uint8_t {
   kExpired = 5,    // NACK: remaining_us passed in the queue
   kQueued = 6,     // ALIVE
   kNotQueued = 7,  // ALIVE: never came, or was answered before this
+  // FORWARD: workers died under these rows; they wait until their asker knows that they are
+  // computed next, and nobody else's such rows beside them. ALIVE: now? PROBE: yes.
+  kTrial = 8,
 };
 std::string_view Name(FrameReason reason);
 

@@ -24,9 +24,10 @@ struct Flight {
   Time due{};           // then it is overdue: probe, and hedge if another replica is free
   Duration patience{};  // until the next look
   bool overdue = false;
-  bool hedge = false;  // another copy was under way when it was posted
-  bool alone = false;  // nothing else of its dispatch was under way
-  int probes = 0;      // unanswered
+  bool hedge = false;     // another copy was under way when it was posted
+  bool alone = false;     // nothing else of its dispatch was under way
+  bool on_trial = false;  // and its worker may compute it, beside nobody else's of that kind
+  int probes = 0;         // unanswered
 };
 
 // By sequence, so that walking it is walking time.

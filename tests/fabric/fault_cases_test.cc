@@ -149,18 +149,26 @@ TEST_F(FaultCasesTest, W23_ARequestThatKillsAttentionWorkers) {
   }
 }
 
-// The same with rows that kill expert workers: the third time they are alone, and fail.
+// The same with rows that kill expert workers: the third time they are alone, and fail. With two
+// attention workers the innocent rows of the other one, which lost the same workers, are on trial
+// too: never beside them.
 TEST_F(FaultCasesTest, W23_ARequestThatKillsExpertWorkers) {
   const std::string body = Body(50, PromptOf(10));
   const std::string clean = Clean(body);
-  for (uint64_t seed = 1; seed <= 10; ++seed) {
-    Make({.seed = seed, .attention_workers = 1, .expert_workers = 4, .replication = 4});
+  for (uint64_t seed = 1; seed <= 20; ++seed) {
+    Make({.seed = seed,
+          .attention_workers = 1 + static_cast<uint32_t>(seed % 2),
+          .expert_workers = 4,
+          .replication = 4});
     for (uint32_t i = 0; i < 4; ++i) {
       ASSERT_TRUE(cluster->expert_faults(i).Arm("ew.crash_if=crash:1111638594").ok());
     }
-    ASSERT_TRUE(cluster->attention_faults(0).Arm(fmt::format("aw.mark_if=error:{}", kMarker)).ok());
+    for (uint32_t i = 0; i < cluster->attention_workers(); ++i) {
+      ASSERT_TRUE(
+          cluster->attention_faults(i).Arm(fmt::format("aw.mark_if=error:{}", kMarker)).ok());
+    }
     std::vector<std::shared_ptr<Answer>> innocent;
-    for (int i = 0; i < 4; ++i) innocent.push_back(Ask(body));
+    for (int i = 0; i < 6; ++i) innocent.push_back(Ask(body));
     ASSERT_TRUE(cluster->RunUntil([&] { return TokensOf(*innocent[0]) >= 3; }, 20s));
     std::vector<int32_t> prompt = PromptOf(6);
     prompt[2] = kMarker;

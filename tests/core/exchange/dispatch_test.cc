@@ -64,15 +64,28 @@ class ScriptedWorker {
       ++refused;
       return;
     }
+    if (view->kind() == FrameKind::kProbe && view->reason() == FrameReason::kTrial) {
+      const FrameBuffer trial = std::move(trial_);
+      return Serve(*CheckFrame(trial.bytes(), kShape, incarnation_,
+                               [](Incarnation, uint64_t) { return true; }));
+    }
     if (view->kind() == FrameKind::kProbe) {
       ++probes;
       if (answers_probes) Send(AnswerTo(view->header, FrameKind::kAlive, FrameReason::kNotQueued));
       return;
     }
-    forwards.push_back(view->header);
-    rows += view->header.entries;
-    rows_at_once = std::max(rows_at_once, view->header.credits);
-    on_forward ? on_forward(*this, *view) : Reply(*view);
+    if (view->reason() == FrameReason::kTrial) {
+      Send(AnswerTo(view->header, FrameKind::kAlive, FrameReason::kTrial));
+      trial_ = std::move(frame);
+      return;
+    }
+    Serve(*view);
+  }
+  void Serve(const FrameView& view) {
+    forwards.push_back(view.header);
+    rows += view.header.entries;
+    rows_at_once = std::max(rows_at_once, view.header.credits);
+    on_forward ? on_forward(*this, view) : Reply(view);
   }
 
   FrameBuffer MakeReply(const FrameView& view, const std::function<void(FrameHeader&)>& edit = {}) {
@@ -114,6 +127,7 @@ class ScriptedWorker {
   const Incarnation incarnation_;
   std::unique_ptr<LoopbackTransport> transport_;
   EndpointId back_;
+  FrameBuffer trial_;  // offered
 };
 
 struct Job {

@@ -68,7 +68,7 @@ TEST(WireFormats, TheHeaderIsAsTheDocumentSays) {
 
 TEST(WireFormats, Reasons) {
   const auto rows = TableAfter("### Reasons");
-  ASSERT_EQ(rows.size(), static_cast<size_t>(FrameReason::kNotQueued) + 1);
+  ASSERT_EQ(rows.size(), static_cast<size_t>(FrameReason::kTrial) + 1);
   for (size_t i = 0; i < rows.size(); ++i) {
     EXPECT_EQ(rows[i][0], std::to_string(i));
     EXPECT_EQ(rows[i][1], Name(static_cast<FrameReason>(i)));

@@ -1,0 +1,18 @@
+"""Decode throughput of a server: what the benches here have in common."""
+import concurrent.futures
+import pathlib
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests/clients"))
+from cluster import post  # noqa: E402
+
+
+def decode(url, streams, tokens):
+    """Tokens a second of `streams` greedy completions at once, of `tokens` tokens each."""
+    body = {"model": "bottega-tiny", "prompt": "The number 7 is", "max_tokens": tokens,
+            "ignore_eos": True, "temperature": 0}
+    start = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(streams) as pool:
+        list(pool.map(lambda _: post(url, "/v1/completions", body), range(streams)))
+    return streams * tokens / (time.monotonic() - start)
