@@ -10,6 +10,7 @@ import time
 import urllib.parse
 
 from cell import Cell, role_of
+import memory
 from load import Progress
 from scenario import Action, Event, Scenario, seconds
 
@@ -174,16 +175,26 @@ class Actions:
                 raise TimeoutError(f"{name} is not ready after {limit:.1f} s")
             time.sleep(0.02)
 
-    def do_arm(self, name, plan):
+    def do_arm(self, name, plan, always=None):
         for one in self._group(name):
             process, lives = self.cell.processes[one], self.cell.processes[one].lives
             arm(process.admin, plan)
+            process.faults = plan if always else ""
 
             def disarm(process=process, lives=lives):
-                if process.lives == lives and process.child:
+                process.faults = ""
+                if process.child and (always or process.lives == lives):
                     for part in plan.split(","):
                         _admin(process.admin, "DELETE", "/faults?" + part.split("=")[0])
             self._undo.append(disarm)
+
+    def do_starve(self, name):
+        starved = memory.Starved(self.cell.processes[name].pid)
+        self._undo.append(starved.end)
+
+    def do_clock(self, offset):
+        self.cell.move_clock(int(offset))
+        self._undo.append(lambda: self.cell.move_clock(0))
 
     def do_limit(self, name, what, number):
         pid = self.cell.processes[name].pid

@@ -6,8 +6,10 @@ import random
 import selectors
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -49,6 +51,7 @@ class Process:
         self.child: subprocess.Popen | None = None
         self.lives = 0
         self.wanted = True  # comes back when it dies
+        self.faults = ""  # what its next lives begin with
         self.deaths: list[int] = []  # return codes; -9 is SIGKILL
         self.lines: collections.deque[str] = collections.deque(maxlen=LINES_KEPT)
 
@@ -119,6 +122,13 @@ class Cell:
         self._wake_read, self._wake_write = os.pipe()
         self._changed = threading.Condition()
         self._ending = False
+        self._clock_file = None
+        self._environment = dict(os.environ)
+        if self.spec.clock == "loose":
+            self._clock_file = tempfile.NamedTemporaryFile()
+            self.move_clock(0)
+            self._environment |= {"LOOSE_CLOCK": self._clock_file.name,
+                                  "LD_PRELOAD": str(cluster.BIN.parent / "tests/libloose_clock.so")}
         self._keeper = threading.Thread(target=self._keep, daemon=True)
 
     def _arguments(self, name: str, scenario: Scenario) -> list[str]:
@@ -148,6 +158,12 @@ class Cell:
             self.launch(name)
         self.wait_whole(START_LIMIT_S)
         return self
+
+    def move_clock(self, seconds: int):
+        """The wall clock of every process is off by so much from now on."""
+        self._clock_file.seek(0)
+        self._clock_file.write(struct.pack("=q", seconds))
+        self._clock_file.flush()
 
     def launch(self, name: str):
         self.processes[name].wanted = True
@@ -183,7 +199,9 @@ class Cell:
 
     def _launch(self, name: str) -> int:
         process = self.processes[name]
-        child = subprocess.Popen(process.arguments, stdin=subprocess.DEVNULL, text=True,
+        faults = ["--faults", process.faults] if process.faults else []
+        child = subprocess.Popen(process.arguments + faults, env=self._environment,
+                                 stdin=subprocess.DEVNULL, text=True,
                                  errors="replace", stdout=subprocess.PIPE,
                                  stderr=subprocess.STDOUT, start_new_session=True)
         threading.Thread(target=process.read, args=(child.stdout,), daemon=True).start()
@@ -281,6 +299,11 @@ class Cell:
         replicas = self.series("router", "bottega_router_expert_replicas_min")
         if replicas < min(self.spec.replicas, len(workers)):
             return f"an expert has {replicas:.0f} replicas"
+        for prefix, role in (("ew", "expert"), ("aw", "attention")):
+            active = self.series("router",
+                                 f'bottega_router_members{{role="{role}",state="active"}}')
+            if active != len(self.alive(prefix)):
+                return f"{active:.0f} of {len(self.alive(prefix))} {role} workers are active"
         for name in self.alive("aw"):
             links = self.series(name, "bottega_exchange_endpoints")
             if links != len(workers):

@@ -3,7 +3,7 @@ import operator
 
 from actions import TIME_FACTOR, hits
 from cell import Cell, role_of
-from load import Outcome
+from load import Outcome, Pace
 from scenario import Expect, Scenario, seconds
 
 COMPARE = {"<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt,
@@ -47,9 +47,13 @@ class Run:
     """One trial's outcomes, judged."""
 
     def __init__(self, scenario: Scenario, cell: Cell, outcomes: list[Outcome],
-                 expected: dict[int, str], calm_p99: float, counters: Counters, strict: bool):
+                 expected: dict[int, str], calm_p99: float, counters: Counters, strict: bool,
+                 pace: Pace, calm_pace: Pace | None):
         self.scenario, self.cell, self.counters = scenario, cell, counters
-        self.expected, self.factor = expected, 1 if strict else TIME_FACTOR
+        self.expected, self.factor, self.strict = expected, 1 if strict else TIME_FACTOR, strict
+        # Of the calm run: tokens a second, and how much of them was missing in the worst second.
+        self.goodput = pace.mean / calm_pace.mean if calm_pace else 1.0
+        self.dip = max(0.0, 1 - pace.least / calm_pace.mean) if calm_pace else 0.0
         self.failed = [o for o in outcomes if o.error]
         self.completed = [o for o in outcomes if not o.error]
         self.stalls = sorted(max(0.0, max(o.gaps, default=0) - calm_p99) for o in outcomes)
@@ -104,6 +108,16 @@ class Run:
         return self._say(expect, f"{expect.kind} is {value * 1e3:.0f} ms, allowed "
                                  f"{limit * 1e3:.0f} ms ({self.factor} x the target)")
 
+    def _goodput(self, expect: Expect) -> list[str]:
+        if not self.strict or self.goodput * 100 >= float(expect.words[1].rstrip("%")):
+            return []
+        return self._say(expect, f"goodput is {self.goodput:.0%} of the calm run's")
+
+    def _dip(self, expect: Expect) -> list[str]:
+        if not self.strict or self.dip * 100 <= float(expect.words[1].rstrip("%")):
+            return []
+        return self._say(expect, f"the worst second lacks {self.dip:.0%} of the calm run's tokens")
+
     def _metric(self, expect: Expect) -> list[str]:
         metric, _, who, how, compare, number = expect.words
         value = (self.counters.growth if how == "grows" else self.counters.now)(metric, who)
@@ -134,6 +148,16 @@ class Run:
         if wanted in ends:
             return []
         return self._say(expect, f"ends of {who}: {ends}")
+
+    def _deaths(self, expect: Expect) -> list[str]:
+        """Of all processes, during the trial."""
+        compare, number = expect.words
+        ends = {name: ended for name, process in self.cell.processes.items()
+                if (ended := process.deaths[self.counters.deaths[name]:])}
+        count = sum(map(len, ends.values()))
+        if COMPARE[compare](count, int(number)):
+            return []
+        return self._say(expect, f"{count} processes died: {ends}")
 
 
 def difference(expected: str, got: str) -> str:

@@ -79,6 +79,18 @@ def held(cell: Cell) -> dict[str, Held]:
     return found
 
 
+def held_when_whole(cell: Cell, whole: dict[str, Held]) -> dict[str, Held]:
+    """As `held`, once everybody has as much as in `whole` again: who hung in the last trial may
+    have come back only now, and a connection that is missed would count as one too many later."""
+    deadline = time.monotonic() + SETTLE_LIMIT_S
+    while True:
+        now = held(cell)
+        if time.monotonic() > deadline or all(
+                name in now and len(now[name].fds) >= len(one.fds) for name, one in whole.items()):
+            return now
+        time.sleep(0.05)
+
+
 def busy(cell: Cell) -> list[str]:
     """Series that should be 0 and are not."""
     found = []

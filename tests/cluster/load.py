@@ -4,6 +4,7 @@ A process of its own reads all sockets and only notes bytes and times; what they
 when the load is over. So a gap is the cluster's and not the runner's, which starts processes and asks
 for metrics meanwhile.
 """
+import collections
 import dataclasses
 import json
 import pathlib
@@ -20,6 +21,8 @@ from scenario import Load
 
 WORDS = ("casa numero barca rossa seven twelve the of dove quanto fa plus minus sette mare "
          "question answer Roma Torino city water small grande treno blue").split()
+MARK = "\u00a7"  # its last byte is a token of its own, which nothing else here contains
+BUCKET_S = 0.1
 SILENCE_LIMIT_S = 120  # a hang limit, not a measurement
 RETRY_PAUSE_S = 0.1  # as a client's library would
 
@@ -36,10 +39,26 @@ class Outcome:
     worst_end: float = 0  # of the longest gap, on time.monotonic()
 
 
+class Pace:
+    """How fast tokens came while a load with `for=` lasted, from its timeline: events in each
+    BUCKET_S. Its first and last half second, when streams begin and end, do not count."""
+    WINDOW = round(1 / BUCKET_S)  # buckets in a second
+    EDGE = round(0.5 / BUCKET_S)
+
+    def __init__(self, timeline: collections.Counter[int], span: float):
+        first = min(timeline, default=0)
+        buckets = range(first + self.EDGE, first + round(span / BUCKET_S) - self.EDGE)
+        counts = [timeline[bucket] for bucket in buckets]
+        self.mean = sum(counts) / max(1, len(counts)) / BUCKET_S  # events a second
+        self.least = min((sum(counts[i:i + self.WINDOW])
+                          for i in range(len(counts) - self.WINDOW + 1)), default=0)
+
+
 def body_of(load: Load, stream: int) -> dict:
     chooser = random.Random(f"{load.seed}/{stream}")
     words = [chooser.choice(WORDS) for _ in range(load.prompt + stream % 5)]
-    return {"model": "bottega-tiny", "prompt": f"{stream}: " + " ".join(words),
+    mark = MARK if stream == load.marked else ""
+    return {"model": "bottega-tiny", "prompt": f"{mark}{stream}: " + " ".join(words),
             "max_tokens": load.tokens, "ignore_eos": True, "logprobs": 2, "stream": True,
             "return_token_ids": True, "seed": load.seed * 1000 + stream,
             "temperature": 0 if stream % 2 == 0 else 0.8}
@@ -52,6 +71,7 @@ class Progress:
         self._changed = threading.Condition()
         self.most = 0
         self.over = False
+        self.timeline: collections.Counter[int] = collections.Counter()  # at the end: see Pace
 
     def reach(self, tokens: int):
         if tokens <= self.most:
@@ -209,6 +229,7 @@ class _Client:
         self.end = time.monotonic() + span
         self.selector = selectors.DefaultSelector()
         self.ended: list[_Connection] = []
+        self.timeline: collections.Counter[int] = collections.Counter()
         self.again: list[tuple[float, int]] = []  # when, which stream
         self.open = 0
 
@@ -240,7 +261,9 @@ class _Client:
             if not ready and due is None:
                 break  # SILENCE_LIMIT_S: whoever is still open has hung
             for key, _ in ready:
+                events = key.data.events
                 if key.data.read():
+                    self.timeline[int(time.monotonic() / BUCKET_S)] += key.data.events - events
                     self.reach(key.data.events)
                 else:
                     self.selector.unregister(key.fileobj)
@@ -276,7 +299,7 @@ def run(load: Load, addresses: list[str], progress: Progress, span: float | None
             if isinstance(said, int):
                 progress.reach(said)
             else:
-                outcomes = said
+                outcomes, progress.timeline = said
     progress.end()
     return outcomes
 
@@ -296,4 +319,5 @@ def serve():
         sys.stdout.buffer.write(pickle.dumps(what))
         sys.stdout.buffer.flush()
 
-    tell(_Client(load, addresses, span, reach).run())
+    client = _Client(load, addresses, span, reach)
+    tell((client.run(), client.timeline))

@@ -16,12 +16,14 @@ import cell as cells
 import expectations
 import leaks
 import load as loads
+import memory
 import network
 import scenario as language
 from actions import Actions
 
 SKIPPED = 77
 SHARE_LIMIT_S = 10  # until a worker that came back has its share again; a hang limit
+CALM_SPAN_MAX_S = 10
 PROBE = language.Load(streams=8, seed=1, tokens=12, prompt=6)
 
 
@@ -44,6 +46,8 @@ class Runner:
         self.stalls: list[float] = []  # worst of each trial, over the calm p99
         self.failed = 0  # requests that ended with an error
         self.completed = 0
+        self.calm_pace: loads.Pace | None = None  # where a pace is expected
+        self.paces: list[tuple[float, float]] = []  # goodput and dip of each trial
         self.last_lines: list[str] = []
 
     def run(self) -> str:
@@ -80,8 +84,13 @@ class Runner:
         self.expected, gaps = self._answers(self.spec.load)
         self.probe, _ = self._answers(PROBE)
         self.calm_p99 = percentile(gaps, 0.99) if gaps else 0.0
+        if any(expect.kind in ("goodput", "dip") for expect in self.spec.expects):
+            progress, span = loads.Progress(), min(self.spec.load.span, CALM_SPAN_MAX_S)
+            loads.run(self.spec.load, self.cell.gateways(), progress, span=span)
+            self.calm_pace = loads.Pace(progress.timeline, span)
         if busy := leaks.rest(self.cell):
             raise Failed("after the calm run: " + "; ".join(busy))
+        self.whole = leaks.held(self.cell)
 
     def _answers(self, load) -> tuple[dict[int, str], list[float]]:
         outcomes = loads.run(load, self.cell.gateways(), loads.Progress(), span=0)
@@ -98,7 +107,8 @@ class Runner:
         else:
             self.clock.log(f"trial {number}")
         actions = Actions(self.spec, self.cell, number, self.options.strict)
-        before = leaks.held(self.cell)
+        self.cell.wait_whole()
+        before = leaks.held_when_whole(self.cell, self.whole)
         counters = expectations.Counters(self.spec, self.cell)
         progress = loads.Progress()
         try:
@@ -111,10 +121,12 @@ class Runner:
             actions.calm()
         self.cell.wait_whole()
         run = expectations.Run(self.spec, self.cell, outcomes, self.expected, self.calm_p99,
-                               counters, self.options.strict)
+                               counters, self.options.strict,
+                               loads.Pace(progress.timeline, self.spec.load.span), self.calm_pace)
         complaints = actions.failures + run.complaints()
         complaints += self._still_serves() + leaks.left(self.cell, before)
         self.stalls.append(run.stall_max)
+        self.paces.append((run.goodput, run.dip))
         self.failed += len(run.failed)
         self.completed += len(run.completed)
         if complaints:
@@ -147,7 +159,14 @@ class Runner:
         return (f"{' '.join(self.spec.ids):10} {self.spec.name:28} trials {len(stalls):3}  answers "
                 f"{self.completed:5}  failed {self.failed:3}  stall p50 "
                 f"{statistics.median(stalls):6.0f} p99 {percentile(stalls, .99):6.0f} max "
-                f"{max(stalls):6.0f} ms  (calm p99 {self.calm_p99 * 1e3:.0f} ms)")
+                f"{max(stalls):6.0f} ms  (calm p99 {self.calm_p99 * 1e3:.0f} ms)" + self._pace())
+
+    def _pace(self) -> str:
+        if self.calm_pace is None:
+            return ""
+        goodputs, dips = zip(*self.paces)
+        return (f"  goodput p50 {statistics.median(goodputs):.0%} least {min(goodputs):.0%}, worst "
+                f"second's dip p50 {statistics.median(dips):.0%} max {max(dips):.0%}")
 
     def history(self) -> str:
         """For a failure: what happened when, and the last words of everybody."""
@@ -168,6 +187,10 @@ def run_file(path: pathlib.Path, options) -> str:
     except language.ScenarioError as error:
         print(error, flush=True)
         return "failed"
+    verbs = {action.verb for event in runner.spec.events for action in event.actions}
+    if "starve" in verbs and (reason := memory.lacking()):
+        print(f"{' '.join(runner.spec.ids):10} {path.stem}: skipped: {reason}", flush=True)
+        return "skipped"
     if runner.spec.cell.network == "namespaces" and not network.inside():
         if reason := network.lacking():
             print(f"{' '.join(runner.spec.ids):10} {path.stem}: skipped: {reason}", flush=True)

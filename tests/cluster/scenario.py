@@ -22,6 +22,7 @@ class Cell:
     kv: str = ""  # --kv-cache of an attention worker
     restart: bool = True  # the dead come back at once, as under `bottega up`
     network: str = "host"  # or "namespaces": one per process, UCX over TCP
+    clock: str = "real"  # or "loose": the wall clock can be moved
 
     def names(self) -> list[str]:
         workers = [f"aw{i}" for i in range(self.aw)] + [f"ew{i}" for i in range(self.ew)]
@@ -36,6 +37,7 @@ class Load:
     tokens: int = 100
     prompt: int = 8  # words; of stream i a little more
     span: float = 0.0  # seconds: a stream that has ended asks again until then
+    marked: int = -1  # this stream's prompt begins with MARK, which no other text has
 
 
 @dataclasses.dataclass
@@ -84,9 +86,11 @@ VERBS = {
     "stop": (1, 5, "stop [any|busy|all] WHO [for TIME]"),
     "cont": (1, 2, "cont WHO"),
     "restart": (1, 1, "restart WHO"),
-    "arm": (2, 2, "arm WHO PLAN   (core/base/fault_point.h)"),
+    "arm": (2, 3, "arm WHO PLAN [always]   (core/base/fault_point.h; always: who comes back too)"),
     "wait": (1, 4, "wait ready [within TIME] | wait ready|down WHO [within TIME]"),
     "slow": (2, 3, "slow WHO PERCENT[%] [for TIME]"),
+    "starve": (1, 1, "starve WHO   (no memory: the kernel kills it)"),
+    "clock": (1, 1, "clock SECONDS   (the wall clock of all processes is off by so much)"),
     "limit": (3, 3, "limit WHO nofile NUMBER"),
     "crowd": (2, 4, "crowd WHO CONNECTIONS [for TIME]"),
     "cut": (2, 3, "cut WHO[,WHO] WHO[,WHO]|rest | cut WHO -> WHO   (-> one way)"),
@@ -98,7 +102,8 @@ VERBS = {
     "sleep": (1, 1, "then after TIME"),
 }
 NAMESPACE_VERBS = {"cut", "reject", "lose", "heal", "proxy", "shape"}
-EXPECTS = ("identical", "failed", "stall_max", "stall_p50", "metric", "log", "hits", "down")
+EXPECTS = ("identical", "failed", "stall_max", "stall_p50", "metric", "log", "hits", "down",
+           "deaths", "goodput", "dip")
 OPERATORS = ("<=", ">=", "==", "<", ">")
 ID = re.compile(r"[A-Z]\d+$")
 ROLES = ("gw", "router", "aw", "ew", "worker")
@@ -176,6 +181,8 @@ class _Parser:
         self.settings(words, self.scenario.cell)
         if self.scenario.cell.network not in ("host", "namespaces"):
             self.fail("network=host or network=namespaces")
+        if self.scenario.cell.clock not in ("real", "loose"):
+            self.fail("clock=real or clock=loose")
 
     def on_load(self, words):
         words = [w.replace("for=", "span=") for w in words]
@@ -227,6 +234,10 @@ class _Parser:
             self.fail(f"the form is: {form}")
         if verb in NAMESPACE_VERBS and self.scenario.cell.network != "namespaces":
             self.fail(f"{verb} needs `cell ... network=namespaces` above")
+        if verb == "clock":
+            int(rest[0])
+            if self.scenario.cell.clock != "loose":
+                self.fail("clock needs `cell ... clock=loose` above")
         for word in rest:
             if re.fullmatch(r"(gw|aw|ew)\d+|router", word):
                 self.check_who(word)
@@ -244,11 +255,14 @@ class _Parser:
                  "stall_max": r"<= \S+", "stall_p50": r"<= \S+",
                  "metric": r"\S+ on \S+ (grows|is) (<=|>=|==|<|>) \S+",
                  "log": r"\S+ \S.*", "hits": r"\S+ \S+ (<=|>=|==|<|>) \d+",
-                 "down": r"\S+ \S.*"}
+                 "down": r"\S+ \S.*", "deaths": r"(<=|>=|==|<|>) \d+",
+                 "goodput": r">= \d+%", "dip": r"<= \d+%"}
         if not re.fullmatch(forms[kind], " ".join(rest)):
             self.fail(f"the form is: expect {kind} {forms[kind]}")
         if kind.startswith("stall"):
             seconds(rest[1])
+        if kind in ("goodput", "dip") and self.scenario.load.span < 2:
+            self.fail(f"{kind} needs `load ... for=` of 2 s at least above")
         self.scenario.expects.append(Expect(kind, rest, self.number))
 
 
