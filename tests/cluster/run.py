@@ -165,8 +165,9 @@ class Runner:
         if self.calm_pace is None:
             return ""
         goodputs, dips = zip(*self.paces)
+        calm_dip = 1 - self.calm_pace.least / self.calm_pace.mean
         return (f"  goodput p50 {statistics.median(goodputs):.0%} least {min(goodputs):.0%}, worst "
-                f"second's dip p50 {statistics.median(dips):.0%} max {max(dips):.0%}")
+                f"second's dip p50 {statistics.median(dips):.0%} max {max(dips):.0%} (calm {calm_dip:.0%})")
 
     def history(self) -> str:
         """For a failure: what happened when, and the last words of everybody."""
