@@ -15,7 +15,6 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/clients"))
-sys.path.insert(0, str(ROOT / "bench"))
 import cluster as clients  # noqa: E402  (tests/clients/cluster.py)
 from decode import decode  # noqa: E402
 
