@@ -122,6 +122,8 @@ class Engine {
   std::vector<TokenLogprob> top_;           // [sampled, kTopLogprobsMax]
   std::map<int32_t, absl::Status> failed_;  // token of the batch → why its sequence must end
   std::vector<int32_t> owners_;             // [tokens of the batch] its share
+  std::vector<uint8_t> skip_;    // [tokens of the batch] failed: nobody needs its experts
+  bool experts_missed_ = false;  // a layer has waited for experts in vain
   StepEvents events_;
   uint64_t step_key_ = 0;
   std::set<SequenceKey> cancelled_;  // applied between steps

@@ -14,6 +14,13 @@
 #include "core/base/status.h"
 
 namespace bottega {
+namespace {
+
+// A step that has waited for an expert in vain waits so long in each further layer: a request waits
+// for experts once, not once a layer.
+constexpr Duration kWaitAgain = std::chrono::seconds(1);
+
+}  // namespace
 
 Task<absl::Status> Engine::Step(const Shares& shares) {
   const ModelConfig& model = model_.config();
@@ -21,6 +28,7 @@ Task<absl::Status> Engine::Step(const Shares& shares) {
   const FramePhase phase =
       shares.front().sequence->decoding() ? FramePhase::kDecode : FramePhase::kPrefill;
   failed_.clear();
+  experts_missed_ = false;
   owners_.clear();
   for (size_t i = 0; i < shares.size(); ++i) {
     owners_.insert(owners_.end(), shares[i].tokens, static_cast<int32_t>(i));
@@ -90,8 +98,11 @@ Task<absl::Status> Engine::Experts(int layer, FramePhase phase) {
   MarkRows();
   // What has failed goes through the rest of the step, but no worker is shown it: it would be
   // blamed for what it makes of numbers that are not finite, or die as others did.
+  skip_.assign(tokens, 0);
   for (const auto& [token, why] : failed_) {
-    std::memset(scratch_.rows.data() + token * row_bytes, 0, row_bytes);
+    skip_[token] = 1;
+    std::memset(scratch_.replies.data() + token * model.experts_per_token * row_bytes, 0,
+                model.experts_per_token * row_bytes);
   }
   const DispatchRequest request{.request_key = step_key_,
                                 .layer = LayerId{static_cast<uint16_t>(layer)},
@@ -99,13 +110,16 @@ Task<absl::Status> Engine::Experts(int layer, FramePhase phase) {
                                 .tokens = static_cast<int32_t>(tokens),
                                 .rows = scratch_.rows.data(),
                                 .experts = scratch_.expert_ids.As<uint16_t>().data(),
-                                .owners = owners_.data()};
+                                .owners = owners_.data(),
+                                .skip = skip_.data(),
+                                .deadline = experts_missed_ ? loop_.Now() + kWaitAgain : kNever};
   stage_.Done(StepStage::kGate);
   absl::StatusOr<DispatchResult> result =
       co_await experts_.Dispatch(request, scratch_.replies.data());
   stage_.Done(StepStage::kExchangeWait);
   if (!result.ok()) co_return result.status();
   if (!result->failed_tokens.empty()) {
+    experts_missed_ = true;
     FailTokens(result->poison_tokens,
                MakeError(Reason::kRequestQuarantined, "expert workers died of this request"));
     FailTokens(

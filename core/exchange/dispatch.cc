@@ -96,6 +96,12 @@ ActiveDispatch* Dispatcher::Impl::Begin(const DispatchRequest& request, std::byt
   active->refused.clear();
   active->refused_why.clear();
   active->not_finite.clear();
+  for (uint32_t e = 0; request.skip != nullptr && e < entries; ++e) {
+    if (request.skip[e / options_.shape.top_k] == 0) continue;
+    active->state[e] = EntryState::kDone;
+    --active->open;
+    --active->waiting;
+  }
   auto later = [&](const ActiveDispatch* other) { return request.phase < other->request.phase; };
   active_.insert(std::find_if(active_.begin(), active_.end(), later), active);
   dirty_ = true;

@@ -63,6 +63,8 @@ struct DispatchRequest {
   const uint16_t* experts = nullptr;  // [tokens, top_k], ascending in a row; likewise
   // [tokens] number of the request that a token is of, likewise; null: each of its own.
   const int32_t* owners = nullptr;
+  // [tokens] not 0: nobody needs this token's rows, its replies stay as they are; null: all needed.
+  const uint8_t* skip = nullptr;
   Time deadline = kNever;
 };
 

@@ -54,6 +54,7 @@ Task<Opinion> Dispatcher::Impl::Ask(const DispatchRequest* request, const std::v
     }
   }
   for (uint32_t e = 0; e < entries; ++e) {
+    if (active->state[e] == EntryState::kDone) continue;
     if ((*wanted)[e] && AnotherReplica(*active, e)) continue;
     active->state[e] = EntryState::kDone;
     --active->waiting;

@@ -527,6 +527,19 @@ TEST_F(DispatchTest, WithoutAReplicaItEndsWithNames) {
   EXPECT_EQ(stats().dispatches_missing, 1u);
 }
 
+TEST_F(DispatchTest, WhatNobodyNeedsIsNotAskedFor) {
+  ScriptedWorker& one = AddWorker();
+  EverythingOn({MemberId{1}});
+  auto job = Start(3);
+  const uint8_t skip[] = {0, 1, 0};
+  job->request.skip = skip;
+  const size_t token_bytes = kShape.top_k * kShape.row_bytes();
+  std::memset(job->expected.data() + token_bytes, 0, token_bytes);
+  loop_->Run();
+  ExpectWhole(*job);
+  EXPECT_EQ(one.rows, 2 * kShape.top_k);
+}
+
 TEST_F(DispatchTest, TheDeadlineEndsIt) {
   ScriptedWorker& one = AddWorker();
   EverythingOn({MemberId{1}});
