@@ -96,7 +96,9 @@ absl::StatusOr<std::optional<MemberRecord>> TakeOver(RouterState& state, MemberI
                                                      const Member& member) {
   MemberRecord* old = state.Find(id);
   if (old == nullptr) return std::optional<MemberRecord>();
-  if (old->member.incarnation > member.incarnation) {
+  // Incarnations follow the wall clock, which may have gone back: they decide between two that
+  // live.
+  if (old->stream != nullptr && old->member.incarnation > member.incarnation) {
     state.metrics.MemberChanged(member.role, "refused");
     return absl::AlreadyExistsError(
         fmt::format("{}: a newer process of this name is a member", member.name));

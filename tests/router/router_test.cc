@@ -465,6 +465,26 @@ TEST_F(RouterTest, ARestartedProcessTakesItsNameOver) {
   network_.Kill(old->node.context.node);
 }
 
+// It died, its host's clock was set back, and it is here again before it was buried.
+TEST_F(RouterTest, AProcessOfAnEarlierWallClockComesBack) {
+  Join("attention-0", Role::kAttention);
+  FakeWorker& dead = Join("expert-0");
+  Run(1s);
+  const Incarnation first = dead.node.context.incarnation;
+  FakeWorker back(*loop_, network_, faults_, NodeId{50}, Role::kExpert, first.value - 1,
+                  "expert-0");
+  Kill("expert-0");
+  Run(20ms);
+  ASSERT_NE(InTable("expert-0"), nullptr) << "not buried yet";
+  back.Start();
+  Run(1s);
+  EXPECT_TRUE(back.refused.ok()) << back.refused;
+  ASSERT_NE(InTable("expert-0"), nullptr);
+  EXPECT_EQ(InTable("expert-0")->incarnation.value, first.value - 1);
+  EXPECT_EQ(InTable("expert-0")->state, MemberState::kActive);
+  network_.Kill(NodeId{50});
+}
+
 TEST_F(RouterTest, ReplicationFollowsWhatFits) {
   for (int i = 0; i < 2; ++i) {
     FakeWorker& worker = Add("expert-" + std::to_string(i));
