@@ -98,7 +98,7 @@ Task<absl::Status> Engine::Experts(int layer, FramePhase phase) {
   MarkRows();
   // What has failed goes through the rest of the step, but no worker is shown it: it would be
   // blamed for what it makes of numbers that are not finite, or die as others did.
-  skip_.assign(tokens, 0);
+  if (!failed_.empty()) skip_.assign(tokens, 0);
   for (const auto& [token, why] : failed_) {
     skip_[token] = 1;
     std::memset(scratch_.replies.data() + token * model.experts_per_token * row_bytes, 0,
@@ -111,7 +111,7 @@ Task<absl::Status> Engine::Experts(int layer, FramePhase phase) {
                                 .rows = scratch_.rows.data(),
                                 .experts = scratch_.expert_ids.As<uint16_t>().data(),
                                 .owners = owners_.data(),
-                                .skip = skip_.data(),
+                                .skip = failed_.empty() ? nullptr : skip_.data(),
                                 .deadline = experts_missed_ ? loop_.Now() + kWaitAgain : kNever};
   stage_.Done(StepStage::kGate);
   absl::StatusOr<DispatchResult> result =

@@ -91,44 +91,31 @@ class Dispatcher::Impl {
         const Credits& credits = peer.credits;
         const Cut cut = CutShare(of, rest, share_limits_, credits.free(), credits.in_use() == 0);
         if (cut.entries == 0) break;
-        Post(active, peer, rest.first(cut.entries), cut.tokens);
+        Post(active, peer, rest.first(cut.entries), cut);
         rest.remove_prefix(cut.entries);
       }
       entries.erase(entries.begin(), entries.end() - static_cast<ptrdiff_t>(rest.size()));
     }
   }
 
-  void Post(Active& active, Peer& peer, absl::Span<const uint32_t> entries, uint32_t tokens) {
-    const uint32_t rows = static_cast<uint32_t>(entries.size());
+  void Post(Active& active, Peer& peer, absl::Span<const uint32_t> entries, const Cut& cut) {
     absl::StatusOr<FrameBuffer> frame =
-        transport_.Lease(ForwardBytes(tokens, rows, shape_.row_bytes()));
+        transport_.Lease(ForwardBytes(cut.tokens, cut.entries, shape_.row_bytes()));
     CHECK(frame.ok());
     active.parts = std::min<uint16_t>(active.parts + 1, limits::kPartsMax);
-    FrameHeader header{};
-    header.kind = static_cast<uint8_t>(FrameKind::kForward);
-    header.row_type = static_cast<uint8_t>(shape_.row_type);
-    header.sender = self_.value;
-    header.receiver = peer.info.incarnation.value;
-    header.session_key = peer.info.session_key;
-    header.request_key = active.request.request_key;
+    FrameHeader header = ForwardHeader(active.request, shape_, self_, peer.info, cut);
     header.sequence = next_sequence_++;
     header.epoch = table_->epoch;
-    header.layer = active.request.layer.value;
-    header.micro_batch = active.request.micro_batch;
     header.part = active.parts - 1;
     header.parts = active.parts;
     header.attempt = 1;
-    header.phase = static_cast<uint8_t>(active.request.phase);
-    header.tokens = tokens;
-    header.entries = rows;
-    header.hidden = shape_.hidden;
-    header.credits = peer.credits.in_use() + rows;
+    header.credits = peer.credits.in_use() + cut.entries;
     WriteForward({active.request, shape_.top_k}, entries, shape_, header,
                  {frame->data(), frame->size()});
     CHECK(transport_.Post(peer.info.endpoint, *std::move(frame)).ok());
-    stats_.rows_sent += rows;
-    peer.kind.rows_sent += rows;
-    peer.credits.Take(rows);
+    stats_.rows_sent += cut.entries;
+    peer.kind.rows_sent += cut.entries;
+    peer.credits.Take(cut.entries);
     flights_[header.sequence] = {
         &active, peer.member, {entries.begin(), entries.end()}, loop_.Now()};
   }
@@ -150,7 +137,7 @@ class Dispatcher::Impl {
                   row_bytes);
     }
     const uint32_t rows = static_cast<uint32_t>(flight.entries.size());
-    const double seconds = std::chrono::duration<double>(loop_.Now() - flight.posted).count();
+    const double seconds = Seconds(loop_.Now() - flight.posted);
     stats_.rows_received += rows;
     peer.kind.rows_received += rows;
     peer.kind.round_trip.Observe(seconds);

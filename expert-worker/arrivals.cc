@@ -16,25 +16,27 @@ void Arrivals::Push(Arrival arrival) {
   slot_.Wake();
 }
 
-bool Arrivals::Grant(Incarnation sender, uint64_t sequence) {
+void Arrivals::Release(const Arrival& arrival) {
+  CHECK_GE(rows_, arrival.view.header.entries);
+  rows_ -= arrival.view.header.entries;
+  arrival.pair->rows -= arrival.view.header.entries;
+}
+
+void Arrivals::Grant(Incarnation sender, uint64_t sequence) {
   const Arrival* next = next_trial();
   if (next == nullptr || next->view.header.sender != sender.value ||
       next->view.header.sequence != sequence) {
-    return false;
+    return;
   }
   trial_granted_ = true;
   queue(static_cast<FramePhase>(next->view.header.phase)).push_back(std::move(trials_.front()));
   trials_.pop_front();
   slot_.Wake();
-  return true;
 }
 
-Arrival Arrivals::DropTrial() {
-  Arrival arrival = std::move(trials_.front());
+void Arrivals::DropTrial() {
+  Release(trials_.front());
   trials_.pop_front();
-  rows_ -= arrival.view.header.entries;
-  arrival.pair->rows -= arrival.view.header.entries;
-  return arrival;
 }
 
 std::vector<Arrival> Arrivals::Take(FramePhase phase, size_t rows_max) {
@@ -60,9 +62,7 @@ std::vector<Arrival> Arrivals::Take(FramePhase phase, size_t rows_max) {
 
 void Arrivals::Done(const Arrival& arrival) {
   const FrameHeader& header = arrival.view.header;
-  CHECK_GE(rows_, header.entries);
-  rows_ -= header.entries;
-  arrival.pair->rows -= header.entries;
+  Release(arrival);
   if (arrival.trial()) trial_granted_ = false;
   const auto it =
       std::find(in_work_.begin(), in_work_.end(), std::pair(header.sender, header.sequence));
@@ -84,18 +84,16 @@ bool Arrivals::Holds(Incarnation sender, uint64_t sequence) const {
 void Arrivals::Drop(const Pair& pair) {
   auto of_pair = [&](const Arrival& arrival) {
     if (arrival.pair.get() != &pair) return false;
-    rows_ -= arrival.view.header.entries;
-    arrival.pair->rows -= arrival.view.header.entries;
+    Release(arrival);
     return true;
   };
-  auto granted = [&](const Arrival& arrival) {
-    return arrival.trial() && arrival.pair.get() == &pair;
+  auto queued = [&](const Arrival& arrival) {
+    if (!of_pair(arrival)) return false;
+    if (arrival.trial()) trial_granted_ = false;
+    return true;
   };
-  if (std::ranges::any_of(decode_, granted) || std::ranges::any_of(prefill_, granted)) {
-    trial_granted_ = false;
-  }
-  std::erase_if(decode_, of_pair);
-  std::erase_if(prefill_, of_pair);
+  std::erase_if(decode_, queued);
+  std::erase_if(prefill_, queued);
   std::erase_if(trials_, of_pair);
 }
 

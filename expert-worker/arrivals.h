@@ -58,10 +58,10 @@ class Arrivals {
 
   // The trial that may come next; null while one is granted and not done, or if none waits.
   Arrival* next_trial() { return trial_granted_ || trials_.empty() ? nullptr : &trials_.front(); }
-  // The next trial joins its queue. False: it is not this one.
-  bool Grant(Incarnation sender, uint64_t sequence);
-  // Takes the next trial out: it is not to be computed.
-  Arrival DropTrial();
+  // The next trial, if it is this one, joins its queue.
+  void Grant(Incarnation sender, uint64_t sequence);
+  // Throws away the next trial.
+  void DropTrial();
 
   bool waiting(FramePhase phase) const { return !queue(phase).empty(); }
   bool empty() const { return decode_.empty() && prefill_.empty(); }
@@ -70,6 +70,8 @@ class Arrivals {
   Slot& slot() { return slot_; }
 
  private:
+  // Its rows count no more.
+  void Release(const Arrival& arrival);
   std::deque<Arrival>& queue(FramePhase phase) {
     return phase == FramePhase::kDecode ? decode_ : prefill_;
   }

@@ -7,13 +7,6 @@ namespace bottega {
 
 using gateway::GatewayService;
 
-namespace {
-
-// Answers that were ended at a drain's deadline leave within so long.
-constexpr Duration kLastWords = std::chrono::milliseconds(500);
-
-}  // namespace
-
 GatewayServer::GatewayServer(const ServiceContext& context, GatewayConfig config, ModelText model)
     : context_(context),
       service_(std::make_shared<GatewayService>(context, std::move(config), std::move(model))) {}
@@ -43,15 +36,17 @@ void GatewayServer::UpdateTable(TableSnapshot table) { service_->UpdateTable(std
 
 Task<absl::Status> GatewayServer::Drain(Time deadline) {
   http_->Drain();
-  while (http_->connections() > 0 && context_.loop.Now() < deadline) {
-    co_await context_.loop.Sleep(std::chrono::milliseconds(10));
-  }
+  co_await WaitForConnections(deadline);
   absl::Status drained = co_await service_->Drain(deadline);
-  const Time last = context_.loop.Now() + kLastWords;
-  while (http_->connections() > 0 && context_.loop.Now() < last) {
+  const Time last = context_.loop.Now() + gateway::kLastWords;
+  co_await WaitForConnections(last);
+  co_return drained;
+}
+
+Task<void> GatewayServer::WaitForConnections(Time until) {
+  while (http_->connections() > 0 && context_.loop.Now() < until) {
     co_await context_.loop.Sleep(std::chrono::milliseconds(10));
   }
-  co_return drained;
 }
 
 // Front to back: no new connections, no more requests, then what carried them.

@@ -50,6 +50,7 @@ class GatewayServer {
 
  private:
   Task<void> ListenWhenReady();
+  Task<void> WaitForConnections(Time until);  // to be gone
 
   const ServiceContext& context_;
   std::shared_ptr<gateway::GatewayService> service_;

@@ -12,8 +12,6 @@ namespace {
 // Bodies waiting for the text pool: what is queued, and as many of the routes that only tokenize.
 constexpr size_t kPoolQueueMax = 2 * limits::kQueuedRequestsMax;
 constexpr Duration kStatusPeriod = std::chrono::milliseconds(100);
-// What is ended at a drain's deadline has so long to tell its client.
-constexpr Duration kLastWords = std::chrono::milliseconds(500);
 
 }  // namespace
 

@@ -19,6 +19,9 @@
 
 namespace bottega::gateway {
 
+// What is ended at a drain's deadline has so long to be told, and so long to leave.
+inline constexpr Duration kLastWords = std::chrono::milliseconds(500);
+
 // Of requests that come, or are not finished, when a gateway ends.
 absl::Status ShuttingDown();
 

@@ -65,8 +65,8 @@ class FaultPoints {
   absl::Status Act(std::string_view name, const Point& armed) const;
 
   std::function<void()> on_crash_;
-  std::atomic<bool> any_ =
-      false;  // armed: unarmed points, of which the data path is full, only look
+  // Armed. The data path is full of points, which take no lock while none is.
+  std::atomic<bool> any_ = false;
   mutable absl::Mutex mutex_;
   std::map<std::string, Point, std::less<>> points_ ABSL_GUARDED_BY(mutex_);
 };

@@ -104,9 +104,8 @@ void Dispatcher::Impl::PostWaiting(ActiveDispatch& active) {
   }
   Post(active, entries_, Mode::kPlain);
   if (alone_.empty() || held || !entries_.empty() || loop_.Now() < active.alone_at) return;
-  const bool out = std::ranges::find(active.state, EntryState::kOut) != active.state.end();
   const bool accused = std::ranges::any_of(active.blames, &ActiveDispatch::Blame::alone);
-  if (out || accused) return;
+  if (!owners_out_.empty() || accused) return;
   const int32_t owner = OwnerOf(active, alone_.front());
   std::erase_if(alone_, [&](uint32_t e) { return OwnerOf(active, e) != owner; });
   Post(active, alone_, Mode::kAlone);

@@ -263,25 +263,13 @@ bool Dispatcher::Impl::PostShare(ActiveDispatch& active, Peer& peer,
   for (uint32_t e : entries) attempt = std::max(attempt, active.attempts[e]);
   active.parts = std::min<uint16_t>(active.parts + 1, limits::kPartsMax);
 
-  FrameHeader header{};
-  header.kind = static_cast<uint8_t>(FrameKind::kForward);
+  FrameHeader header = ForwardHeader(active.request, shape, self_, peer.info, {rows, tokens});
   if (mode == Mode::kAlone) header.reason = static_cast<uint8_t>(FrameReason::kTrial);
-  header.row_type = static_cast<uint8_t>(shape.row_type);
-  header.sender = self_.value;
-  header.receiver = peer.info.incarnation.value;
-  header.session_key = peer.info.session_key;
-  header.request_key = active.request.request_key;
   header.sequence = next_sequence_++;
   header.epoch = table->epoch;
-  header.layer = active.request.layer.value;
-  header.micro_batch = active.request.micro_batch;
   header.part = active.parts - 1;
   header.parts = active.parts;
   header.attempt = attempt + 1;
-  header.phase = static_cast<uint8_t>(active.request.phase);
-  header.tokens = tokens;
-  header.entries = rows;
-  header.hidden = shape.hidden;
   const auto left = std::chrono::duration_cast<std::chrono::microseconds>(active.end - now).count();
   header.remaining_us = static_cast<uint32_t>(std::clamp<int64_t>(left, 1, UINT32_MAX));
   header.credits = peer.credits.in_use() + rows;

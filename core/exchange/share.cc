@@ -63,6 +63,24 @@ Cut CutShare(const EntryOf& of, absl::Span<const uint32_t> entries, const ShareL
   return cut;
 }
 
+FrameHeader ForwardHeader(const DispatchRequest& request, const ExchangeShape& shape,
+                          Incarnation self, const PeerInfo& to, const Cut& cut) {
+  FrameHeader header{};
+  header.kind = static_cast<uint8_t>(FrameKind::kForward);
+  header.row_type = static_cast<uint8_t>(shape.row_type);
+  header.sender = self.value;
+  header.receiver = to.incarnation.value;
+  header.session_key = to.session_key;
+  header.request_key = request.request_key;
+  header.layer = request.layer.value;
+  header.micro_batch = request.micro_batch;
+  header.phase = static_cast<uint8_t>(request.phase);
+  header.tokens = cut.tokens;
+  header.entries = cut.entries;
+  header.hidden = shape.hidden;
+  return header;
+}
+
 void WriteForward(const EntryOf& of, absl::Span<const uint32_t> entries, const ExchangeShape& shape,
                   FrameHeader header, absl::Span<std::byte> frame) {
   std::byte* const offsets = frame.data() + sizeof(FrameHeader);

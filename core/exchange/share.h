@@ -33,6 +33,11 @@ struct Cut {
 Cut CutShare(const EntryOf& of, absl::Span<const uint32_t> entries, const ShareLimits& limits,
              uint32_t free_rows, bool force);
 
+// What the header of a FORWARD says of its request and its two ends: all but the sender's own
+// counts (sequence, epoch, parts, attempt, credits, time).
+FrameHeader ForwardHeader(const DispatchRequest& request, const ExchangeShape& shape,
+                          Incarnation self, const PeerInfo& to, const Cut& cut);
+
 // Writes lists and rows of a FORWARD for `entries` and seals it; `frame` has ForwardBytes.
 void WriteForward(const EntryOf& of, absl::Span<const uint32_t> entries, const ExchangeShape& shape,
                   FrameHeader header, absl::Span<std::byte> frame);

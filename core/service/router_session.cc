@@ -356,16 +356,14 @@ Task<absl::Status> RouterSession::Drain(Time deadline) {
   std::shared_ptr<State> state = state_;
   state->drain_wanted = true;
   state->Tell();
-  Time end = deadline;
+  Time alone_until = kNever;
   while (!state->left) {
     const Time now = state->loop.Now();
+    const bool alone = state->stream == nullptr;
+    alone_until = alone ? std::min(alone_until, now + state->options.drain_alone) : kNever;
+    const Time end = std::min(deadline, alone_until);
     if (now >= end) {
       co_return absl::UnavailableError("the router did not let this member go in time");
-    }
-    if (state->stream != nullptr) {
-      end = deadline;
-    } else if (end == deadline) {
-      end = std::min(deadline, now + state->options.drain_alone);
     }
     const Time look = std::min(end, now + kDrainLook);
     (void)co_await state->left_changed.Wait(look);

@@ -139,16 +139,22 @@ class Clients(unittest.TestCase):
             self.free_after_leaving([raw], f"in prefill, stream={stream}")
 
     def test_c1_leaves_the_queue_and_500_at_once(self):
+        def prompts() -> float:
+            return self.value("attention-0", "bottega_attention_prompt_tokens_total")
+        prompt_tokens = post(self.cluster.url, "/v1/completions", {
+            "model": "bottega-tiny", "prompt": "Once", "max_tokens": 1})["usage"]["prompt_tokens"]
+        wait_until(self.idle)
+        before = prompts()
         running_ones = [self.open(True) for _ in range(64)]
-        wait_until(lambda: self.live() == 64)
-        prompts = self.value("attention-0", "bottega_attention_prompt_tokens_total")
+        # A running request is counted before its prompt is computed.
+        wait_until(lambda: prompts() == before + 64 * prompt_tokens)
         queued = [self.open(n % 2 == 0, "Never computed") for n in range(40)]
         wait_until(lambda: self.queue_depth() == 40)
         for raw in queued:
             raw.close()
         wait_until(lambda: self.queue_depth() == 0)
         self.assertEqual(self.live(), 64)
-        self.assertEqual(self.value("attention-0", "bottega_attention_prompt_tokens_total"), prompts)
+        self.assertEqual(prompts(), before + 64 * prompt_tokens)
         crowd = [self.open(n % 2 == 0) for n in range(500 - 64)]
         wait_until(lambda: self.queue_depth() == 128)
         self.free_after_leaving(running_ones + crowd, "500 at once")

@@ -182,7 +182,7 @@ class _Connection:
         self.raw = bytearray()
         self.events = 0
         self.gaps: list[float] = []
-        self.worst_end = 0.0
+        self.worst = self.worst_end = 0.0  # the longest gap, and when it ended
         self.last: float | None = None
         self.broken = ""
 
@@ -215,9 +215,10 @@ class _Connection:
         if events := data.count(b"data: {"):
             now = time.monotonic()
             if self.last is not None:
-                if now - self.last > max(self.gaps, default=0):
-                    self.worst_end = now
-                self.gaps.append(now - self.last)
+                gap = now - self.last
+                if gap > self.worst:
+                    self.worst, self.worst_end = gap, now
+                self.gaps.append(gap)
             self.last = now
             self.events += events
         return True
@@ -263,7 +264,8 @@ class _Client:
             for key, _ in ready:
                 events = key.data.events
                 if key.data.read():
-                    self.timeline[int(time.monotonic() / BUCKET_S)] += key.data.events - events
+                    if key.data.events > events:
+                        self.timeline[int(key.data.last / BUCKET_S)] += key.data.events - events
                     self.reach(key.data.events)
                 else:
                     self.selector.unregister(key.fileobj)
