@@ -48,8 +48,9 @@ def _sockets(pid: int) -> dict[str, tuple[int, int]]:
 
 
 def _held(pid: int, known_ports: set[int], sockets: dict[str, tuple[int, int]]) -> Held:
+    # Not RssFile: a worker that takes over experts maps their weights, and the kernel may drop those pages.
     with open(f"/proc/{pid}/status") as status:
-        kib = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+        kib = sum(int(line.split()[1]) for line in status if line.startswith(("RssAnon", "RssShmem")))
     fds, links = {}, 0
     for number in os.listdir(f"/proc/{pid}/fd"):
         try:
@@ -137,5 +138,5 @@ def _grown(cell: Cell, before: dict[str, Held]) -> list[str]:
             found.append(f"{name}: {len(now.fds)} descriptors, {len(then.fds)} before; new: "
                          f"{now.more_than(then)}")
         if now.rss > then.rss + max(RSS_SHARE * then.rss, RSS_BYTES):
-            found.append(f"{name}: RSS {now.rss >> 10} KiB, {then.rss >> 10} KiB before")
+            found.append(f"{name}: RSS without mapped files {now.rss >> 10} KiB, {then.rss >> 10} KiB before")
     return found
