@@ -19,9 +19,11 @@ struct AttentionConfig {
   int64_t prefill_tokens = limits::kPrefillChunkTokens;
   // Every so-many-th dispatch to the experts is executed twice and compared; 0: none.
   uint32_t verify_every = 1000;
-  bool spoil_freed = false;       // freed KV blocks are overwritten with NaN (tests)
-  std::string hash_trace;         // file; empty: none
-  bool detailed_metrics = false;  // --moe-metrics=detailed: by expert worker
+  bool prefix_cache = true;
+  uint64_t prefix_hash_mask = ~uint64_t{0};  // fewer bits, more collisions (tests)
+  bool spoil_freed = false;                  // freed KV blocks are overwritten with NaN (tests)
+  std::string hash_trace;                    // file; empty: none
+  bool detailed_metrics = false;             // --moe-metrics=detailed: by expert worker
 };
 
 }  // namespace bottega

@@ -41,7 +41,8 @@ Engine::Engine(Loop& loop, Cpu cpu, const PackedModel& model, const AttentionWei
       kv_(std::move(kv)),
       scheduler_(options_.limits, options_.kv_blocks,
                  options_.spoil_freed ? [this](int32_t block) { kv_.Spoil(block); }
-                                      : std::function<void(int32_t)>()),
+                                      : std::function<void(int32_t)>(),
+                 options_.prefix_cache),
       scratch_(model.config(), options_.row_type,
                std::max(options_.limits.prefill_tokens, options_.limits.sequences),
                options_.limits.sequences),

@@ -32,6 +32,7 @@ struct EngineOptions {
   DType row_type = DType::kBF16;
   SchedulerLimits limits;
   int32_t kv_blocks = 0;
+  PrefixCacheOptions prefix_cache;
   bool spoil_freed = false;       // freed KV blocks are overwritten (tests)
   HashTrace* trace = nullptr;     // --hash-trace; outlives the engine
   FaultPoints* faults = nullptr;  // likewise; null: none

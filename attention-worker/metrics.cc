@@ -38,10 +38,17 @@ AttentionMetrics::AttentionMetrics(prometheus::Registry& r, const std::string& m
       kv_usage_(AddGauge(r, "bottega_attention_kv_usage_ratio", "Used share of the KV pool")),
       kv_free_(AddGauge(r, "bottega_attention_kv_blocks", "KV blocks", {{"state", "free"}})),
       kv_used_(AddGauge(r, "bottega_attention_kv_blocks", "KV blocks", {{"state", "used"}})),
+      kv_cached_(AddGauge(r, "bottega_attention_kv_blocks", "KV blocks", {{"state", "cached"}})),
       prompt_computed_(AddCounter(r, "bottega_attention_prompt_tokens_total", "Prompt tokens",
                                   {{"model_name", model}, {"source", "computed"}})),
       prompt_replayed_(AddCounter(r, "bottega_attention_prompt_tokens_total", "Prompt tokens",
                                   {{"model_name", model}, {"source", "replayed"}})),
+      prompt_cached_(AddCounter(r, "bottega_attention_prompt_tokens_total", "Prompt tokens",
+                                {{"model_name", model}, {"source", "cached"}})),
+      cache_queries_(AddCounter(r, "bottega_attention_prefix_cache_query_tokens_total",
+                                "Tokens looked up in the prefix cache")),
+      cache_hits_(AddCounter(r, "bottega_attention_prefix_cache_hit_tokens_total",
+                             "Tokens found in the prefix cache")),
       generation_tokens_(AddCounter(r, "bottega_attention_generation_tokens_total",
                                     "Generated tokens", {{"model_name", model}})),
       preemptions_(AddCounter(r, "bottega_attention_preemptions_total",
@@ -81,8 +88,8 @@ void AttentionMetrics::Step(const StepBatch& batch, const std::vector<Scheduler:
   batch_requests_.Observe(static_cast<double>(shares.size()));
   vllm_.Step(batch.tokens());
   generation_tokens_.Increment(static_cast<double>(batch.sampled.size()));
-  if (decode) return;
   for (const Scheduler::Share& share : shares) {
+    if (decode && !share.sequence->just_hit()) continue;
     (share.sequence->replays ? prompt_replayed_ : prompt_computed_).Increment(share.tokens);
   }
 }
@@ -100,9 +107,14 @@ std::string AttentionMetrics::BusyLine(const Scheduler& scheduler, Duration span
       generation_tokens_.Value() - std::exchange(told_out_, generation_tokens_.Value());
   if (in + out == 0 && scheduler.empty()) return "";
   Publish(scheduler);
-  return fmt::format("{:.1f} tokens/s in, {:.1f} out; {} running, {} waiting; KV {:.0f} %",
-                     in / Seconds(span), out / Seconds(span), running_.Value(), waiting_.Value(),
-                     100 * kv_usage_.Value());
+  const double queries = cache_queries_.Value();
+  const double asked = queries - std::exchange(told_queries_, queries);
+  const double hits = cache_hits_.Value();
+  const double found = hits - std::exchange(told_hits_, hits);
+  return fmt::format(
+      "{:.1f} tokens/s in, {:.1f} out; {} running, {} waiting; KV {:.0f} %, prefix hits {:.0f} %",
+      in / Seconds(span), out / Seconds(span), running_.Value(), waiting_.Value(),
+      100 * kv_usage_.Value(), 100 * found / std::max(1.0, asked));
 }
 
 void AttentionMetrics::Publish(const Scheduler& scheduler) {
@@ -111,10 +123,14 @@ void AttentionMetrics::Publish(const Scheduler& scheduler) {
   running_.Set(decoding);
   waiting_.Set(static_cast<double>(scheduler.sequences().size()) - decoding);
   const int used = scheduler.total_blocks() - scheduler.free_blocks();
-  kv_free_.Set(scheduler.free_blocks());
+  kv_free_.Set(scheduler.free_blocks() - scheduler.cached_blocks());
+  kv_cached_.Set(scheduler.cached_blocks());
   kv_used_.Set(used);
   kv_usage_.Set(static_cast<double>(used) / std::max(1, scheduler.total_blocks()));
   RaiseTo(preemptions_, static_cast<double>(scheduler.preemptions()));
+  RaiseTo(cache_queries_, static_cast<double>(scheduler.cache_query_tokens()));
+  RaiseTo(cache_hits_, static_cast<double>(scheduler.cache_hit_tokens()));
+  RaiseTo(prompt_cached_, static_cast<double>(scheduler.cache_hit_tokens()));
   vllm_.Publish(scheduler, decoding, kv_usage_.Value());
   for (metrics::LoopSeries& stage : stages_) stage.Publish();
   for (metrics::LoopSeries* series :

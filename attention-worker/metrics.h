@@ -56,8 +56,12 @@ class AttentionMetrics {
   prometheus::Gauge& kv_usage_;
   prometheus::Gauge& kv_free_;
   prometheus::Gauge& kv_used_;
+  prometheus::Gauge& kv_cached_;
   prometheus::Counter& prompt_computed_;
   prometheus::Counter& prompt_replayed_;
+  prometheus::Counter& prompt_cached_;
+  prometheus::Counter& cache_queries_;
+  prometheus::Counter& cache_hits_;
   prometheus::Counter& generation_tokens_;
   prometheus::Counter& preemptions_;
   std::vector<metrics::LoopSeries> stages_;  // [kStepStages]
@@ -72,7 +76,7 @@ class AttentionMetrics {
   metrics::HistogramSeries wait_last_peer_;
   std::map<std::string, metrics::HistogramSeries> peer_round_trip_;  // by name
   VllmMetrics vllm_;
-  double told_in_ = 0, told_out_ = 0;  // tokens
+  double told_in_ = 0, told_out_ = 0, told_queries_ = 0, told_hits_ = 0;  // tokens
 };
 
 // Times the stages of a step, one after the other.

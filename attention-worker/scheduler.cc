@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "core/base/check.h"
 #include "core/base/reason.h"
@@ -92,8 +93,10 @@ std::vector<Scheduler::Share> Scheduler::PickPrefill(StepBatch& batch) {
   for (auto& [order, sequence] : sequences_) {
     if (sequence->decoding() || !sequence->may_run()) continue;
     const int32_t room = limits_.prefill_tokens - static_cast<int32_t>(batch.tokens());
+    if (room <= 0) break;
+    LookUp(*sequence);
+    if (sequence->decoding()) continue;  // all else was cached
     const int32_t tokens = std::min(room, sequence->length() - sequence->computed);
-    if (tokens <= 0) break;
     if (!Reserve(*sequence, sequence->computed + tokens)) break;
     Append(*sequence, tokens, batch, shares);
   }
@@ -122,6 +125,24 @@ void Scheduler::Commit(const std::vector<Share>& shares) {
   for (const Share& share : shares) share.sequence->computed += share.tokens;
 }
 
+void Scheduler::Publish(Sequence& sequence) {
+  sequence.published = blocks_.Publish(
+      sequence.spec.salt, absl::MakeConstSpan(sequence.tokens).first(sequence.computed),
+      sequence.published, sequence.blocks);
+}
+
+// Before its first step, and again after a preemption. The last token is computed in any case: its
+// logits are wanted.
+void Scheduler::LookUp(Sequence& sequence) {
+  if (!sequence.blocks.empty() || !blocks_.enabled()) return;
+  const auto tokens = absl::MakeConstSpan(sequence.tokens).first(sequence.length() - 1);
+  blocks_.Match(sequence.spec.salt, tokens, sequence.blocks);
+  sequence.published = static_cast<int32_t>(sequence.blocks.size());
+  sequence.computed = sequence.hit = sequence.published * kKvBlockPositions;
+  if (!std::exchange(sequence.looked_up, true)) cache_query_tokens_ += sequence.tokens.size();
+  cache_hit_tokens_ += static_cast<uint64_t>(sequence.hit);
+}
+
 bool Scheduler::Reserve(Sequence& sequence, int32_t length) {
   while (static_cast<int32_t>(sequence.blocks.size()) < BlocksFor(length)) {
     std::optional<int32_t> block = blocks_.Take();
@@ -146,12 +167,10 @@ bool Scheduler::PreemptYoungerThan(uint64_t order) {
 }
 
 void Scheduler::FreeBlocks(Sequence& sequence) {
-  for (int32_t block : sequence.blocks) {
-    blocks_.Return(block);
-    if (on_freed_) on_freed_(block);
-  }
+  blocks_.Release(sequence.blocks);
   sequence.blocks.clear();
-  sequence.computed = 0;
+  sequence.published = sequence.computed = sequence.hit = 0;
+  sequence.looked_up = false;
 }
 
 }  // namespace bottega

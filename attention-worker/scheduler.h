@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "attention-worker/block_allocator.h"
+#include "attention-worker/prefix_cache.h"
 #include "attention-worker/sequence.h"
 #include "core/model/attention_block.h"
 
@@ -26,12 +26,14 @@ struct SchedulerLimits {
 //
 // Blocks are taken as sequences grow; when none is left, the youngest sequence gives its blocks up
 // and is recomputed later, so the oldest always gets on. A sequence that could never fit alone is
-// refused by Add. Pure state, no waiting: loop thread only.
+// refused by Add. What the prefix cache has of a sequence is not computed again; blocks that are
+// only cached are free. Pure state, no waiting: loop thread only.
 class Scheduler {
  public:
   // `on_freed`: a block's content is worth nothing from here on; may be empty.
-  Scheduler(SchedulerLimits limits, int32_t blocks, std::function<void(int32_t)> on_freed = {})
-      : limits_(limits), blocks_(blocks), on_freed_(std::move(on_freed)) {}
+  Scheduler(SchedulerLimits limits, int32_t blocks, std::function<void(int32_t)> on_freed = {},
+            PrefixCacheOptions cache = {})
+      : limits_(limits), blocks_(blocks, cache, std::move(on_freed)) {}
 
   // Tokens of one sequence in a step's batch.
   struct Share {
@@ -53,12 +55,19 @@ class Scheduler {
   std::vector<Share> Pick(StepBatch& batch);
   // The step is done: what it computed is in the cache now.
   void Commit(const std::vector<Share>& shares);
+  // What is computed of it is right: others may use its full blocks.
+  void Publish(Sequence& sequence);
+  // It may not be: nobody finds what it holds any more.
+  void Withdraw(const Sequence& sequence) { blocks_.Withdraw(sequence.blocks); }
 
   bool empty() const { return sequences_.empty(); }
   int32_t free_slots() const { return limits_.sequences - static_cast<int32_t>(sequences_.size()); }
-  int32_t free_blocks() const { return blocks_.free(); }
+  int32_t free_blocks() const { return blocks_.free(); }      // cached ones are
+  int32_t cached_blocks() const { return blocks_.cached(); }  // only cached
   int32_t total_blocks() const { return blocks_.total(); }
   uint64_t preemptions() const { return preemptions_; }
+  uint64_t cache_query_tokens() const { return cache_query_tokens_; }  // looked up
+  uint64_t cache_hit_tokens() const { return cache_hit_tokens_; }      // and found
   const std::map<uint64_t, std::unique_ptr<Sequence>>& sequences() const { return sequences_; }
   const SchedulerLimits& limits() const { return limits_; }
 
@@ -66,17 +75,19 @@ class Scheduler {
   std::vector<Share> PickDecode(StepBatch& batch);
   std::vector<Share> PickPrefill(StepBatch& batch);
   void Append(Sequence& sequence, int32_t tokens, StepBatch& batch, std::vector<Share>& shares);
+  void LookUp(Sequence& sequence);
   bool Reserve(Sequence& sequence, int32_t length);
   bool PreemptYoungerThan(uint64_t order);
   void FreeBlocks(Sequence& sequence);
 
   SchedulerLimits limits_;
-  BlockAllocator blocks_;
-  std::function<void(int32_t)> on_freed_;
+  PrefixCache blocks_;
   std::map<uint64_t, std::unique_ptr<Sequence>> sequences_;  // by order of arrival
   std::map<SequenceKey, uint64_t> orders_;
   uint64_t next_order_ = 0;
   uint64_t preemptions_ = 0;
+  uint64_t cache_query_tokens_ = 0;
+  uint64_t cache_hit_tokens_ = 0;
   bool last_was_prefill_ = false;
 };
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "attention-worker/prefix_cache.h"
 #include "core/base/time.h"
 #include "core/kernels/sample.h"
 
@@ -35,6 +36,7 @@ struct SequenceSpec {
   int32_t top_logprobs = -1;  // -1: no logprobs wanted
   uint64_t trace_key = 0;     // of the request's id, for the flight recorder
   Time deadline = kNever;
+  CacheSalt salt;
   bool suspect = false;  // a worker was lost under it: runs on trial
 };
 
@@ -52,7 +54,8 @@ enum class Finish : uint8_t { kNone, kStop, kLength, kError, kBusy };
 struct TokenEvent {
   SequenceKey key;
   uint32_t owner_epoch = 0;
-  uint32_t index = 0;  // 0-based among the generated tokens
+  uint32_t index = 0;   // 0-based among the generated tokens
+  uint32_t cached = 0;  // prompt tokens that were not computed; of a replay: 0
   int32_t id = 0;
   float logprob = 0;
   std::vector<TokenLogprob> top;
@@ -84,6 +87,9 @@ struct Sequence {
   std::optional<Time> started;
   std::optional<Time> first_token, last_token;
   std::vector<int32_t> blocks;  // block i holds positions 16 i .. 16 i + 15
+  int32_t published = 0;        // blocks that others may hold too: only read
+  int32_t hit = 0;              // tokens that the prefix cache had when it was asked
+  bool looked_up = false;       // since it has blocks
   Trial trial = Trial::kNone;
 
   int32_t length() const { return static_cast<int32_t>(tokens.size()); }
@@ -91,6 +97,8 @@ struct Sequence {
   uint32_t generated() const { return static_cast<uint32_t>(length() - prompt_length()); }
   // One token short of the end: the next step of this sequence is a decode step.
   bool decoding() const { return computed + 1 == length() && computed > 0; }
+  // The next step is its first, and all but one token were cached.
+  bool just_hit() const { return hit > 0 && computed == hit; }
   bool may_run() const { return trial == Trial::kNone || trial == Trial::kRunning; }
 };
 

@@ -169,20 +169,28 @@ void Engine::Emit(const Shares& shares) {
     const bool failed = failure != failed_.end() && failure->first < first + share.tokens;
     first += share.tokens;
     if (failed) {
+      if (ReasonOf(failure->second) == Reason::kInternalError) scheduler_.Withdraw(sequence);
       End(sequence.spec.key, sequence.spec.owner_epoch, failure->second);
       continue;
     }
-    if (!share.sample) continue;
+    if (!share.sample) {
+      scheduler_.Publish(sequence);
+      continue;
+    }
     const SampleRow& row = rows_[*share.sample];
     if (!row.status.ok()) {
+      // Why it is no number nobody knows: it may be what is in the cache.
+      scheduler_.Withdraw(sequence);
       End(sequence.spec.key, sequence.spec.owner_epoch, row.status);
       continue;
     }
+    scheduler_.Publish(sequence);
     const SequenceSpec& spec = sequence.spec;
     const int32_t id = row.chosen.token;
     TokenEvent event{.key = spec.key,
                      .owner_epoch = spec.owner_epoch,
                      .index = sequence.generated(),
+                     .cached = static_cast<uint32_t>(sequence.replays ? 0 : sequence.hit),
                      .id = id,
                      .logprob = row.chosen.logprob,
                      .top = {row.top.begin(), row.top.end()}};

@@ -27,6 +27,10 @@ VllmMetrics::VllmMetrics(prometheus::Registry& r, const std::string& model)
       generation_tokens_(
           AddCounter(r, "vllm:generation_tokens_total", "Generated tokens", labels_)),
       preemptions_(AddCounter(r, "vllm:num_preemptions_total", "Preemptions", labels_)),
+      cache_queries_(AddCounter(r, "vllm:prefix_cache_queries_total",
+                                "Tokens looked up in the prefix cache", labels_)),
+      cache_hits_(AddCounter(r, "vllm:prefix_cache_hits_total", "Tokens found in the prefix cache",
+                             labels_)),
       stopped_(AddCounter(r, "vllm:request_success_total", "Finished sequences",
                           With(labels_, "finished_reason", "stop"))),
       cut_(AddCounter(r, "vllm:request_success_total", "Finished sequences",
@@ -95,6 +99,8 @@ void VllmMetrics::Publish(const Scheduler& scheduler, int running, double kv_usa
   waiting_.Set(static_cast<double>(scheduler.sequences().size()) - running);
   kv_usage_.Set(kv_usage);
   metrics::RaiseTo(preemptions_, static_cast<double>(scheduler.preemptions()));
+  metrics::RaiseTo(cache_queries_, static_cast<double>(scheduler.cache_query_tokens()));
+  metrics::RaiseTo(cache_hits_, static_cast<double>(scheduler.cache_hit_tokens()));
   for (metrics::LoopSeries* series :
        {&iteration_tokens_, &first_token_, &inter_token_, &per_output_token_, &e2e_, &queue_,
         &prefill_, &decode_, &inference_, &prompt_length_, &generation_length_, &max_generation_}) {

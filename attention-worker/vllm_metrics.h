@@ -33,6 +33,8 @@ class VllmMetrics {
   prometheus::Counter& prompt_tokens_;
   prometheus::Counter& generation_tokens_;
   prometheus::Counter& preemptions_;
+  prometheus::Counter& cache_queries_;
+  prometheus::Counter& cache_hits_;
   prometheus::Counter& stopped_;
   prometheus::Counter& cut_;
   metrics::LoopSeries iteration_tokens_;

@@ -62,6 +62,10 @@ absl::StatusOr<SequenceSpec> SpecOf(const internal::v1::Submit& submit, OwnerId 
     return MakeError(Reason::kInvalidValue,
                      fmt::format("top_logprobs is not in -1..{}", limits::kTopLogprobsMax));
   }
+  if (submit.cache_salt().size() > limits::kCacheSaltCharsMax) {
+    return MakeError(Reason::kInvalidValue,
+                     fmt::format("cache_salt has more than {} bytes", limits::kCacheSaltCharsMax));
+  }
   const internal::v1::Sampling& s = submit.sampling();
   const bool in_range = s.temperature() >= 0 && s.temperature() <= 2 && s.top_p() > 0 &&
                         s.top_p() <= 1 && s.min_p() >= 0 && s.min_p() <= 1;
@@ -85,6 +89,7 @@ absl::StatusOr<SequenceSpec> SpecOf(const internal::v1::Submit& submit, OwnerId 
                       .deadline = submit.remaining_us() == 0
                                       ? kNever
                                       : now + std::chrono::microseconds(submit.remaining_us()),
+                      .salt = SaltOf(submit.cache_salt()),
                       .suspect = submit.suspect()};
 }
 
@@ -101,6 +106,7 @@ internal::v1::GeneratedToken ToProto(const TokenEvent& event) {
     entry->set_logprob(top.logprob);
   }
   token.set_finish(ToProto(event.finish));
+  if (event.index == 0) token.set_cached_tokens(event.cached);
   return token;
 }
 

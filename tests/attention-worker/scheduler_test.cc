@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <numeric>
 #include <random>
 #include <set>
 
@@ -26,6 +28,7 @@ int RunStep(Scheduler& scheduler, std::set<uint64_t>* finished = nullptr) {
   const auto shares = scheduler.Pick(batch);
   scheduler.Commit(shares);
   for (const auto& share : shares) {
+    scheduler.Publish(*share.sequence);
     if (!share.sample) continue;
     share.sequence->tokens.push_back(7);
     if (share.sequence->generated() < share.sequence->spec.max_tokens) continue;
@@ -75,7 +78,8 @@ TEST(Scheduler, SuspectsTakeTurns) {
 
 TEST(Scheduler, FreedBlocksAreTold) {
   std::vector<int32_t> freed;
-  Scheduler scheduler(kLimits, 64, [&](int32_t block) { freed.push_back(block); });
+  Scheduler scheduler(kLimits, 64, [&](int32_t block) { freed.push_back(block); },
+                      {.enabled = false});
   ASSERT_TRUE(scheduler.Add(Spec(1, 40, 5)).ok());
   RunStep(scheduler);
   RunStep(scheduler);
@@ -85,6 +89,7 @@ TEST(Scheduler, FreedBlocksAreTold) {
   EXPECT_EQ(blocks.size(), 3u);
   EXPECT_TRUE(freed.empty());
   EXPECT_TRUE(scheduler.Remove(key));
+  std::ranges::sort(freed);
   EXPECT_EQ(freed, blocks);
 }
 
@@ -172,6 +177,117 @@ TEST(Scheduler, ASmallPoolPreemptsTheYoungestAndEverySequenceEnds) {
   }
   EXPECT_EQ(finished.size(), 60u);
   EXPECT_GT(scheduler.preemptions(), 0u);
+}
+
+// What was computed once is not computed again, but for the last token: its logits are wanted.
+TEST(Scheduler, ACachedPrefixIsNotComputedAgain) {
+  Scheduler scheduler(kLimits, 16);
+  const auto prompt = [](uint64_t key, int length) {
+    SequenceSpec spec = Spec(key, length, 2);
+    std::iota(spec.prompt_ids.begin(), spec.prompt_ids.end(), 1000);
+    return spec;
+  };
+  ASSERT_TRUE(scheduler.Add(prompt(1, 40)).ok());
+  EXPECT_EQ(RunStep(scheduler), 32);
+  EXPECT_EQ(RunStep(scheduler), 8);
+  EXPECT_EQ(RunStep(scheduler), 1);  // and ends
+  EXPECT_TRUE(scheduler.empty());
+  EXPECT_EQ(scheduler.cached_blocks(), 2);
+  EXPECT_EQ(scheduler.free_blocks(), 16);
+  // Two blocks are the whole prompt, of which the last token is computed: only one is taken.
+  ASSERT_TRUE(scheduler.Add(prompt(2, 32)).ok());
+  EXPECT_EQ(RunStep(scheduler), 16);
+  EXPECT_EQ(scheduler.Find({.owner = 1, .request_key = 2})->hit, 16);
+  EXPECT_EQ(RunStep(scheduler), 1);
+  // One token more: it is all there is to do, in a decode step.
+  ASSERT_TRUE(scheduler.Add(prompt(3, 33)).ok());
+  StepBatch batch;
+  const auto shares = scheduler.Pick(batch);
+  ASSERT_EQ(shares.size(), 1u);
+  EXPECT_EQ(batch.positions, std::vector<int32_t>{32});
+  EXPECT_EQ(shares[0].sample, 0);
+  EXPECT_TRUE(shares[0].sequence->just_hit());
+  EXPECT_EQ(shares[0].sequence->blocks.size(), 3u);
+  EXPECT_EQ(scheduler.cache_query_tokens(), 40u + 32u + 33u);
+  EXPECT_EQ(scheduler.cache_hit_tokens(), 16u + 32u);
+}
+
+// A replay, as after the loss of a worker or a preemption, finds generated tokens too.
+TEST(Scheduler, GeneratedTokensAreCachedToo) {
+  Scheduler scheduler(kLimits, 16);
+  ASSERT_TRUE(scheduler.Add(Spec(1, 20, 50)).ok());
+  for (int step = 0; step < 30; ++step) RunStep(scheduler);
+  const Sequence& sequence = *scheduler.Find({.owner = 1, .request_key = 1});
+  ASSERT_EQ(sequence.computed, 49);
+  SequenceSpec replay = sequence.spec;
+  replay.key.request_key = 2;
+  replay.resume_tokens.assign(sequence.tokens.begin() + 20, sequence.tokens.end());
+  EXPECT_TRUE(scheduler.Remove(sequence.spec.key));
+  ASSERT_TRUE(scheduler.Add(std::move(replay)).ok());
+  EXPECT_EQ(RunStep(scheduler), 2);  // 50 tokens, of which 48 are cached
+}
+
+TEST(Scheduler, APreemptedSequenceFindsWhatNobodyHasTakenYet) {
+  const auto computed = [](bool enabled) {
+    Scheduler scheduler(kLimits, 7, {}, {.enabled = enabled});  // 112 positions
+    EXPECT_TRUE(scheduler.Add(Spec(1, 32, 60)).ok());
+    EXPECT_TRUE(scheduler.Add(Spec(2, 64, 2)).ok());
+    std::set<uint64_t> finished;
+    int tokens = 0;
+    while (!scheduler.empty()) tokens += RunStep(scheduler, &finished);
+    EXPECT_EQ(finished, (std::set<uint64_t>{1, 2}));
+    EXPECT_GT(scheduler.preemptions(), 0u);
+    return tokens;
+  };
+  EXPECT_LT(computed(true), computed(false));
+}
+
+// Sequences that share prefixes end at any stage, well, cancelled, or found wrong: every block is
+// free then, and no slot that is written is read by another.
+TEST(Scheduler, EndingAtAnyStageLeavesNothing) {
+  for (uint32_t seed = 1; seed <= 20; ++seed) {
+    std::mt19937 random(seed);
+    Scheduler scheduler(kLimits, 20);
+    uint64_t next = 0;
+    for (int step = 0; step < 2000; ++step) {
+      if (scheduler.free_slots() > 0 && random() % 3 == 0) {
+        SequenceSpec spec = Spec(next++, 1 + random() % 100, 1 + random() % 60);
+        std::ranges::fill(spec.prompt_ids, random() % 3);
+        if (random() % 4 == 0) spec.salt = SaltOf("s");
+        ASSERT_TRUE(scheduler.Add(std::move(spec)).ok());
+      }
+      StepBatch batch;
+      const auto shares = scheduler.Pick(batch);
+      std::set<std::pair<int32_t, int32_t>> written;
+      for (const KvSlot& slot : batch.slots) {
+        EXPECT_TRUE(written.emplace(slot.block, slot.offset).second);
+      }
+      for (const auto& [order, sequence] : scheduler.sequences()) {
+        for (int32_t position = 0; position < sequence->computed; ++position) {
+          EXPECT_FALSE(written.contains({sequence->blocks[position / 16], position % 16}))
+              << "seed " << seed << " step " << step;
+        }
+      }
+      scheduler.Commit(shares);
+      for (const auto& share : shares) {
+        Sequence& sequence = *share.sequence;
+        const bool wrong = random() % 40 == 0;
+        if (wrong) {
+          scheduler.Withdraw(sequence);
+        } else {
+          scheduler.Publish(sequence);
+          if (share.sample) sequence.tokens.push_back(7);
+        }
+        if (wrong || random() % 40 == 0 || sequence.generated() >= sequence.spec.max_tokens) {
+          EXPECT_TRUE(scheduler.Remove(sequence.spec.key));
+        }
+      }
+      if (testing::Test::HasFailure()) return;
+    }
+    EXPECT_GT(scheduler.cache_hit_tokens(), 1000u);
+    while (!scheduler.empty()) scheduler.Remove(scheduler.sequences().begin()->second->spec.key);
+    EXPECT_EQ(scheduler.free_blocks(), 20);
+  }
 }
 
 TEST(Scheduler, TheOldestIsNeverPreempted) {
