@@ -261,6 +261,7 @@ internal::v1::Submit LiveRequest::SubmitOf(const Sequence& sequence) const {
   submit.mutable_stop_token_ids()->Add(request.stop_token_ids.begin(),
                                        request.stop_token_ids.end());
   submit.set_ignore_eos(request.ignore_eos);
+  submit.set_cache_salt(request.cache_salt);
   submit.set_min_tokens(static_cast<uint32_t>(request.min_tokens));
   submit.set_top_logprobs(request.logprobs ? request.top_logprobs : -1);
   const Duration left = deadline_ - gateway_.context().loop.Now();
@@ -276,6 +277,7 @@ Usage LiveRequest::UsageSoFar() const {
     usage.prompt_tokens += static_cast<int64_t>(ids.size());
   }
   for (const Sequence& sequence : sequences_) {
+    if (sequence.choice_of_prompt == 0) usage.cached_tokens += sequence.cached;  // as it is counted
     usage.completion_tokens += static_cast<int64_t>(sequence.choice->log().size());
     usage.reasoning_tokens += sequence.choice->reasoning_tokens();
   }

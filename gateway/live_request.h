@@ -45,6 +45,7 @@ class LiveRequest {
     std::unique_ptr<Choice> choice;
     Admission::Place place;
     Time waiting_since = kNever;  // for a place, refusals of workers included; kNever: it runs
+    uint32_t cached = 0;          // prompt tokens that its first worker had in its prefix cache
     int migrations = 0;
     bool replayed = false;  // after an internal error of a worker
     bool running = false;

@@ -89,6 +89,10 @@ absl::Status LiveRequest::OnToken(int index, const RequestEvent& event) {
   std::optional<ChoiceDelta> delta = sequence.choice->Accept(token);
   gateway_.metrics().detokenize_seconds.Observe(Seconds(gateway_.context().loop.Now() - begin));
   if (!delta) return absl::OkStatus();  // a token that is logged already
+  if (token.index() == 0) {
+    const size_t prompt = prepared_.prompts[sequence.prompt].size();
+    sequence.cached = static_cast<uint32_t>(std::min<size_t>(token.cached_tokens(), prompt));
+  }
   ObserveToken(sequence);
   sequence.waiting_since = kNever;
   sequence.suspect = false;

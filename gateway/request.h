@@ -62,6 +62,8 @@ struct GenerateRequest {
 
   std::optional<bool> add_special_tokens;
 
+  std::string cache_salt;  // prefixes are shared between requests of the same one only
+
   std::vector<std::string> ignored_fields;  // names nobody here knows
 };
 

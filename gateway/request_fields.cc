@@ -126,7 +126,8 @@ constexpr FieldRow kTable[] = {
     Boolean("add_special_tokens", [](R& r, const Json& v) { r.add_special_tokens = v.get<bool>(); }),
     Shaped("request_id", ReadRequestId),
     Shaped("rid", ReadRequestId),
-    Text("cache_salt", limits::kCacheSaltCharsMax, Discard),
+    Text("cache_salt", limits::kCacheSaltCharsMax,
+         [](R& r, const Json& v) { r.cache_salt = v.get<std::string>(); }),
     Text("session_id", limits::kRequestIdCharsMax, Discard),
 
     NoEffect("user"), NoEffect("store"), NoEffect("metadata"), NoEffect("service_tier"),

@@ -70,7 +70,9 @@ std::string Comparable(const Answer& answer) {
   const std::string& body = answer.body();
   if (answer.status() != 200) return body;
   const auto part = [](const Json& json) {
-    const Json kept = {{"choices", json["choices"]}, {"usage", json.value("usage", Json())}};
+    Json usage = json.value("usage", Json());
+    if (usage.is_object()) usage.erase("prompt_tokens_details");  // what was cached depends
+    const Json kept = {{"choices", json["choices"]}, {"usage", usage}};
     return gateway::DumpJson(kept) + "\n";
   };
   const auto parse = [](const std::string& text) {
