@@ -40,11 +40,12 @@ TEST_F(ClusterHistoriesTest, EveryAnswerIsTheOneWithoutFaults) {
   std::printf(
       "%lu answers; deaths: %lu expert workers, %lu attention workers, %lu routers; %lu and %lu "
       "pauses of them, %lu times wrong answers, %lu cuts, %lu streams and %lu endpoints broken; "
+      "%lu tokens were cached; "
       "frames: %lu lost, %lu copied, %lu changed; "
       "at rest after at most %ld ms\n",
       sum.answers, sum.expert_deaths, sum.attention_deaths, sum.router_deaths, sum.pauses,
       sum.attention_pauses, sum.wrong_answers, sum.cuts, sum.broken_streams, sum.broken_endpoints,
-      sum.frames_lost, sum.frames_copied, sum.frames_changed,
+      sum.cached_tokens, sum.frames_lost, sum.frames_copied, sum.frames_changed,
       static_cast<long>(sum.longest_calm / std::chrono::milliseconds(1)));
   if (kOne > 0) return;
   // The weather was bad, or it proves nothing.
@@ -57,6 +58,7 @@ TEST_F(ClusterHistoriesTest, EveryAnswerIsTheOneWithoutFaults) {
   EXPECT_GT(sum.attention_pauses, few);
   EXPECT_GT(sum.wrong_answers, few);
   EXPECT_GT(sum.faults(), 50 * last);
+  EXPECT_GT(sum.cached_tokens, 50 * last);
 }
 
 // A router that starts anew knows those first that come back first; a table of only them would make

@@ -46,6 +46,7 @@ void ClusterHistory::Totals::Add(const Totals& other) {
   cuts += other.cuts;
   broken_streams += other.broken_streams;
   broken_endpoints += other.broken_endpoints;
+  cached_tokens += other.cached_tokens;
   frames_lost += other.frames_lost;
   frames_copied += other.frames_copied;
   frames_changed += other.frames_changed;
@@ -345,6 +346,10 @@ std::vector<std::string> ClusterHistory::Run() {
     Complain(NotAtRest());
   }
   totals.longest_calm = loop.Now() - calm;
+  for (uint32_t i = 0; i < kAttentionWorkers; ++i) {
+    if (!world_.attention_node(i)) continue;
+    totals.cached_tokens += world_.attention(i).engine().scheduler().cache_hit_tokens();
+  }
   totals.expert_deaths += world_.expert_crashes;
   totals.attention_deaths += world_.attention_crashes;
   CheckAnswers();

@@ -28,7 +28,8 @@ class ClusterHistory {
   struct Totals {
     uint64_t answers = 0, expert_deaths = 0, attention_deaths = 0, router_deaths = 0, pauses = 0,
              attention_pauses = 0, wrong_answers = 0, cuts = 0, broken_streams = 0,
-             broken_endpoints = 0, frames_lost = 0, frames_copied = 0, frames_changed = 0;
+             broken_endpoints = 0, cached_tokens = 0, frames_lost = 0, frames_copied = 0,
+             frames_changed = 0;
     uint64_t faults() const {
       return expert_deaths + attention_deaths + router_deaths + pauses + attention_pauses +
              wrong_answers + cuts + broken_streams + broken_endpoints + frames_lost +

@@ -36,6 +36,15 @@ KnownRequest MakeRequest(uint32_t index) {
   } else {
     std::vector<uint32_t> prompt(1 + random() % 60);
     for (uint32_t& id : prompt) id = random() % 1000;
+    // Half of them begin alike for a while: the prefix cache has a part of them.
+    if (index % 2 == 1) {
+      const size_t shared = random() % 64;
+      for (size_t i = 0; i < shared; ++i) {
+        i < prompt.size() ? prompt[i] = i * 13 % 1000 : prompt.emplace_back(i * 13 % 1000);
+      }
+      prompt.push_back(index);
+      if (index % 4 == 3) body["cache_salt"] = "a tenant";
+    }
     body["prompt"] = prompt;
     body["logprobs"] = 3;
   }
@@ -44,7 +53,8 @@ KnownRequest MakeRequest(uint32_t index) {
 }
 
 std::vector<KnownRequest> AskAll() {
-  ClusterWorld cluster({.seed = 1, .attention_workers = 1, .expert_workers = 1});
+  ClusterWorld cluster(
+      {.seed = 1, .attention_workers = 1, .expert_workers = 1, .prefix_cache = false});
   CHECK(cluster.BecomeReady());
   std::vector<KnownRequest> requests;
   for (uint32_t i = 0; i < kRequests; ++i) {

@@ -248,6 +248,8 @@ void ClusterWorld::StartAttention(uint32_t index) {
   config.row_type = DType::kF32;
   config.kv_bytes = options_.kv_bytes;
   config.prefill_tokens = options_.prefill_tokens;
+  config.prefix_cache = options_.prefix_cache;
+  config.prefix_hash_mask = options_.prefix_hash_mask;
   config.verify_every = options_.verify_every;
   config.spoil_freed = true;
   attention.server = std::make_unique<AttentionServer>(

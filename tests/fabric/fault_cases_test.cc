@@ -47,7 +47,8 @@ class FaultCasesTest : public testing::Test {
 
   // What a cluster of one of each answers.
   static std::string Clean(const std::string& body) {
-    ClusterWorld cluster({.seed = 1, .attention_workers = 1, .expert_workers = 1});
+    ClusterWorld cluster(
+        {.seed = 1, .attention_workers = 1, .expert_workers = 1, .prefix_cache = false});
     CHECK(cluster.BecomeReady());
     const auto answer = cluster.Ask(Api::kCompletion, body);
     CHECK(cluster.RunUntil([&] { return answer->done(); }, 60s));
@@ -252,9 +253,10 @@ INSTANTIATE_TEST_SUITE_P(
                     WrongAnswers{"N8_CorruptFrames", "ew.reply=corrupt@p0.3/11", false}),
     [](const auto& info) { return std::string(info.param.name); });
 
-// A logits row that is not finite never becomes a token: the sequence is computed once more.
+// A logits row that is not finite never becomes a token: the sequence is computed once more, all of
+// it, since what it had cached may be the cause. What comes then is cached again.
 TEST_F(FaultCasesTest, D4_LogitsThatAreNotFinite) {
-  const std::string body = Body(80, PromptOf(10));
+  const std::string body = Body(80, PromptOf(40));
   const std::string clean = Clean(body);
   for (const int step : {1, 2, 30}) {
     Make({.seed = 80, .attention_workers = 1, .expert_workers = 2});
@@ -263,12 +265,43 @@ TEST_F(FaultCasesTest, D4_LogitsThatAreNotFinite) {
     const auto answer = Ask(body);
     ASSERT_TRUE(Ends({answer}));
     EXPECT_EQ(Comparable(*answer), clean) << step;
+    const Scheduler& scheduler = cluster->attention(0).engine().scheduler();
+    EXPECT_EQ(scheduler.cache_hit_tokens(), 0u) << step;
+    const auto again = Ask(body);
+    ASSERT_TRUE(Ends({again}));
+    EXPECT_EQ(Comparable(*again), clean) << step;
+    EXPECT_EQ(scheduler.cache_hit_tokens(), 32u) << step;
   }
   ASSERT_TRUE(cluster->attention_faults(0).Arm("aw.logits=corrupt:ones").ok());
   const auto answer = Ask(body);
   ASSERT_TRUE(Ends({answer}));
   EXPECT_EQ(answer->status(), 500) << answer->body();
   EXPECT_EQ(TokensOf(*answer), 0);
+}
+
+// A request that loses its worker finds at the next one what another request left there: the same
+// blocks, and the same answer.
+TEST_F(FaultCasesTest, W16_D7_AReplayHitsThePrefixCache) {
+  const std::string body = Body(92, PromptOf(40));
+  const std::string clean = Clean(body);
+  Make({.seed = 92, .attention_workers = 2, .expert_workers = 2});
+  const std::vector<std::shared_ptr<Answer>> answers = {Ask(body), Ask(body)};
+  ASSERT_TRUE(cluster->RunUntil(
+      [&] { return TokensOf(*answers[0]) >= 25 && TokensOf(*answers[1]) >= 25; }, 20s));
+  ASSERT_FALSE(cluster->attention(0).engine().idle());
+  ASSERT_FALSE(cluster->attention(1).engine().idle());
+  cluster->KillAttention(0);
+  const Scheduler& scheduler = cluster->attention(1).engine().scheduler();
+  ASSERT_TRUE(cluster->RunUntil([&] { return scheduler.cache_hit_tokens() > 0; }, 20s));
+  EXPECT_EQ(scheduler.cache_hit_tokens(), 64u);
+  ASSERT_EQ(scheduler.sequences().size(), 2u);
+  const Sequence& stayed = *scheduler.sequences().begin()->second;
+  const Sequence& moved = *scheduler.sequences().rbegin()->second;
+  EXPECT_TRUE(moved.replays);
+  EXPECT_TRUE(std::ranges::equal(absl::MakeConstSpan(moved.blocks).first(4),
+                                 absl::MakeConstSpan(stayed.blocks).first(4)));
+  ASSERT_TRUE(Ends(answers));
+  for (const auto& answer : answers) EXPECT_EQ(Comparable(*answer), clean);
 }
 
 // What a replay computes into its KV cache is what was there, at each layer and position.
