@@ -155,13 +155,15 @@ TEST_F(PrefixCacheTest, D4_WhatIsWithdrawnIsFoundNoMore) {
   EXPECT_EQ(Finds(Tokens(48)), 0u);
   cache->Release(bad);
   EXPECT_TRUE(lost.empty());  // the child's sequence reads them
-  Ids grown = child;
-  grown.push_back(*cache->Take());
-  EXPECT_EQ(cache->Publish({}, Tokens(64), 2, grown), 2);  // nothing follows what was withdrawn
+  Ids grown = {child[0], child[1], *cache->Take()}, tokens = Tokens(48);
+  tokens[40] = 999;
+  EXPECT_EQ(cache->Publish({}, tokens, 2, grown), 2);  // nothing follows what was withdrawn
+  cache->Release({&grown[2], 1});
+  EXPECT_EQ(lost, Ids({grown[2]}));
 
   const Ids good = Compute(Tokens(32));
   EXPECT_EQ(Finds(Tokens(48)), 2u);
-  cache->Release(grown);
+  cache->Release(child);
   cache->Release(good);
   EXPECT_EQ(Finds(Tokens(48)), 2u);
   EXPECT_EQ(cache->free(), 12);

@@ -207,6 +207,25 @@ TEST_F(FaultCasesTest, W8_AllReplicasDead) {
   }
 }
 
+// A prompt whose step failed in the middle of the layers: what it wrote is not its KV, and nobody
+// finds it.
+TEST_F(FaultCasesTest, W8_AFailedStepLeavesNothingInThePrefixCache) {
+  const std::string body = Body(61, PromptOf(40));
+  const std::string clean = Clean(body);
+  Make({.seed = 61, .attention_workers = 1, .expert_workers = 2, .replication = 2});
+  cluster->KillExpert(0);
+  cluster->KillExpert(1);
+  const auto failed = Ask(body);
+  ASSERT_TRUE(Ends({failed}));
+  EXPECT_NE(failed->body().find("experts_unavailable"), std::string::npos) << failed->body();
+  cluster->StartExpert(1);
+  ASSERT_TRUE(cluster->BecomeReady());
+  const auto answer = Ask(body);
+  ASSERT_TRUE(Ends({answer}));
+  EXPECT_EQ(Comparable(*answer), clean);
+  EXPECT_EQ(cluster->attention(0).engine().scheduler().cache_hit_tokens(), 0u);
+}
+
 struct WrongAnswers {
   const char* name;
   const char* plan;
