@@ -66,6 +66,8 @@ class FakeAttentionWorker {
   // Ends every live sequence with this reason at the next step.
   std::string fail_with;
   Duration step_time{};
+  // What it says that it had of each prompt.
+  uint32_t cached_tokens = 0;
 
   std::vector<internal::v1::Submit> submits;
   std::vector<uint64_t> cancels;
@@ -229,6 +231,7 @@ class FakeAttentionWorker {
     token->set_owner_epoch(submit.owner_epoch());
     token->set_index(index);
     token->set_id(next.id);
+    if (index == 0) token->set_cached_tokens(cached_tokens);
     token->set_logprob(-0.1f * static_cast<float>(index + 1));
     for (int i = 0; i < submit.top_logprobs(); ++i) {
       auto* top = token->add_top();

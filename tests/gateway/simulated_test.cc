@@ -81,7 +81,7 @@ class World {
     HttpRequest request{.method = "POST",
                         .path = "/v1/completions",
                         .body = R"({"prompt":"question )" + std::to_string(i) +
-                                R"(","n":2,"seed":1,"logprobs":1,"stream":)" +
+                                R"(","n":2,"seed":1,"logprobs":1,"cache_salt":"mine","stream":)" +
                                 (stream ? "true}" : "false}"),
                         .request_id = "r" + std::to_string(i)};
     auto reply = std::make_shared<KeptReply>();
@@ -168,6 +168,24 @@ TEST_F(SimulatedTest, FaultsChangeNoByte) {
   }
   EXPECT_GT(migrated, 100u);  // the faults were there
   EXPECT_LT(failed, 30u);
+}
+
+// The salt goes to the worker; what was cached comes back, of each prompt once.
+TEST_F(SimulatedTest, SaltAndCachedTokensArePassedOn) {
+  World world(1, World::kNoFaults);
+  const auto usage = [&](uint32_t cached) {
+    for (int i = 0; i < 2; ++i) world.worker(i).cached_tokens = cached;
+    const auto reply = world.Ask(1, false);  // two choices
+    world.Finish({reply});
+    return Json::parse(reply->body)["usage"];
+  };
+  EXPECT_EQ(usage(0)["prompt_tokens_details"]["cached_tokens"], 0);
+  EXPECT_EQ(usage(3)["prompt_tokens_details"]["cached_tokens"], 3);
+  const Json most = usage(1'000'000);  // more than there was is no count
+  EXPECT_EQ(most["prompt_tokens_details"]["cached_tokens"], most["prompt_tokens"]);
+  for (int i = 0; i < 2; ++i) {
+    for (const auto& submit : world.worker(i).submits) EXPECT_EQ(submit.cache_salt(), "mine");
+  }
 }
 
 // What a worker grants and what it is sent cross on the way; a slot is spent once all the same.
