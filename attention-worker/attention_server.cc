@@ -18,6 +18,15 @@ constexpr Duration kAliveInterval = std::chrono::milliseconds(100);
 // Without --kv-cache: enough for a few long conversations, and little beside the weights.
 constexpr uint64_t kDefaultKvBytes = uint64_t{1} << 30;
 
+// Whether somebody found a member wrong since; `before`: null at first.
+bool NewlyQuarantined(const ClusterTable* before, const ClusterTable& now) {
+  return std::ranges::any_of(now.members, [before](const Member& member) {
+    if (member.state != MemberState::kQuarantined || before == nullptr) return false;
+    const Member* then = before->Find(member.id);
+    return then == nullptr || then->state != MemberState::kQuarantined;
+  });
+}
+
 }  // namespace
 
 AttentionServer::AttentionServer(ServiceContext& context, AttentionConfig config,
@@ -84,6 +93,7 @@ absl::Status AttentionServer::Start() {
   options.verify_every = config_.verify_every;
   options.on_bad_worker = [this] {
     context_.log.Error("an expert worker's answers are wrong: it gets no more work");
+    engine_->DoubtCached();
     if (session_ != nullptr) session_->Tell();
   };
   dispatcher_ = std::make_unique<Dispatcher>(context_.loop, transport_, context_.incarnation,
@@ -178,6 +188,7 @@ void AttentionServer::Join(const RouterSessionOptions& router,
 }
 
 void AttentionServer::UpdateTable(TableSnapshot table) {
+  if (NewlyQuarantined(table_.get(), *table)) engine_->DoubtCached();
   table_ = std::move(table);
   dispatcher_->UpdateTable(table_);
   links_->UpdateTable(table_);

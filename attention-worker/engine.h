@@ -59,6 +59,10 @@ class Engine {
   void Cancel(const SequenceKey& key);
   void CancelOwner(OwnerId owner);
 
+  // An expert worker has answered wrongly, and not only when it was found out: what is cached may
+  // come of it.
+  void DoubtCached() { scheduler_.WithdrawAll(); }
+
   // Runs steps for ever; spawn it once.
   Task<void> Run();
 

@@ -90,6 +90,19 @@ void PrefixCache::Withdraw(absl::Span<const int32_t> blocks) {
   }
 }
 
+void PrefixCache::WithdrawAll() {
+  while (oldest_ != kNone) {
+    const int32_t block = oldest_;
+    Unlink(block);
+    Erase(block);
+    free_.Return(block);
+    if (on_lost_) on_lost_(block);
+  }
+  for (size_t block = 0; block < blocks_.size(); ++block) {
+    if (blocks_[block].publication != 0) Erase(static_cast<int32_t>(block));
+  }
+}
+
 void PrefixCache::Release(absl::Span<const int32_t> blocks) {
   for (auto block = blocks.rbegin(); block != blocks.rend(); ++block) Let(*block);
 }

@@ -63,6 +63,9 @@ class PrefixCache {
   // What is in these blocks, all held, may be wrong: they and what follows them are found no more.
   void Withdraw(absl::Span<const int32_t> blocks);
 
+  // The same of all there are. Looks at every block.
+  void WithdrawAll();
+
   // One holder less of each.
   void Release(absl::Span<const int32_t> blocks);
 

@@ -126,9 +126,15 @@ void Scheduler::Commit(const std::vector<Share>& shares) {
 }
 
 void Scheduler::Publish(Sequence& sequence) {
+  if (sequence.doubted) return;
   sequence.published = blocks_.Publish(
       sequence.spec.salt, absl::MakeConstSpan(sequence.tokens).first(sequence.computed),
       sequence.published, sequence.blocks);
+}
+
+void Scheduler::WithdrawAll() {
+  blocks_.WithdrawAll();
+  for (auto& [order, sequence] : sequences_) sequence->doubted = !sequence->blocks.empty();
 }
 
 // Before its first step, and again after a preemption. The last token is computed in any case: its
@@ -170,7 +176,7 @@ void Scheduler::FreeBlocks(Sequence& sequence) {
   blocks_.Release(sequence.blocks);
   sequence.blocks.clear();
   sequence.published = sequence.computed = sequence.hit = 0;
-  sequence.looked_up = false;
+  sequence.looked_up = sequence.doubted = false;
 }
 
 }  // namespace bottega

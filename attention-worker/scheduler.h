@@ -59,6 +59,8 @@ class Scheduler {
   void Publish(Sequence& sequence);
   // It may not be: nobody finds what it holds any more.
   void Withdraw(const Sequence& sequence) { blocks_.Withdraw(sequence.blocks); }
+  // Whatever was computed until now may be wrong: nobody else gets to see it.
+  void WithdrawAll();
 
   bool empty() const { return sequences_.empty(); }
   int32_t free_slots() const { return limits_.sequences - static_cast<int32_t>(sequences_.size()); }

@@ -89,7 +89,8 @@ struct Sequence {
   std::vector<int32_t> blocks;  // block i holds positions 16 i .. 16 i + 15
   int32_t published = 0;        // blocks that others may hold too: only read
   int32_t hit = 0;              // tokens that the prefix cache had when it was asked
-  bool looked_up = false;       // since it has blocks
+  bool looked_up = false;       // counted as asked for, since it last had no blocks
+  bool doubted = false;         // what it has computed may be wrong: not for others
   Trial trial = Trial::kNone;
 
   int32_t length() const { return static_cast<int32_t>(tokens.size()); }

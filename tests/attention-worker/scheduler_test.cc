@@ -212,6 +212,36 @@ TEST(Scheduler, ACachedPrefixIsNotComputedAgain) {
   EXPECT_EQ(scheduler.cache_hit_tokens(), 16u + 32u);
 }
 
+// Nothing that was computed before a doubt is found after it, nor what is computed on top of it.
+TEST(Scheduler, WhatIsInDoubtIsNotFound) {
+  std::set<int32_t> lost;
+  Scheduler scheduler(kLimits, 24, [&](int32_t block) { lost.insert(block); });
+  const SequenceKey running{.owner = 1, .request_key = 2};
+  ASSERT_TRUE(scheduler.Add(Spec(1, 40, 1)).ok());  // ends, and is cached
+  while (!scheduler.empty()) RunStep(scheduler);
+  ASSERT_TRUE(scheduler.Add(Spec(2, 20, 100)).ok());
+  RunStep(scheduler);
+  ASSERT_TRUE(scheduler.Add(Spec(3, 10, 100)).ok());  // has not filled a block yet
+  for (int step = 0; step < 4; ++step) RunStep(scheduler);
+  ASSERT_EQ(scheduler.cached_blocks(), 2);
+  lost.clear();
+  scheduler.WithdrawAll();
+  EXPECT_EQ(scheduler.cached_blocks(), 0);
+  EXPECT_EQ(lost.size(), 2u);
+  for (int step = 0; step < 30; ++step) RunStep(scheduler);
+  const uint64_t before = scheduler.cache_hit_tokens();
+  EXPECT_TRUE(scheduler.Remove(running));
+  EXPECT_TRUE(scheduler.Remove({.owner = 1, .request_key = 3}));
+  EXPECT_EQ(scheduler.free_blocks(), 24);
+  EXPECT_EQ(scheduler.cached_blocks(), 0);
+  ASSERT_TRUE(scheduler.Add(Spec(1, 40, 1)).ok());
+  while (!scheduler.empty()) RunStep(scheduler);
+  EXPECT_EQ(scheduler.cache_hit_tokens(), before);
+  ASSERT_TRUE(scheduler.Add(Spec(1, 40, 1)).ok());  // computed since: found
+  while (!scheduler.empty()) RunStep(scheduler);
+  EXPECT_EQ(scheduler.cache_hit_tokens(), before + 32);
+}
+
 // A replay, as after the loss of a worker or a preemption, finds generated tokens too.
 TEST(Scheduler, GeneratedTokensAreCachedToo) {
   Scheduler scheduler(kLimits, 16);
