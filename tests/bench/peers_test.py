@@ -57,7 +57,9 @@ class Shapes(unittest.TestCase):
                          shapes.step_bytes(dense_8b, 32, "q4_0", 16))
 
     def test_fewer_layers_are_scaled_to_the_whole(self):
-        self.assertEqual(shapes.depth_scale(self.enggpt2, 12, "q8_0", Work("prefill", 512)), 0.5)
+        attention, experts = 2 * 2880 * (4096 + 512), 8 * 3 * 2880 * 1088  # of one layer
+        self.assertAlmostEqual(shapes.depth_scale(self.enggpt2, 12, "q8_0", Work("prefill", 512)),
+                               (12 * attention + 11 * experts) / (24 * attention + 23 * experts), 4)
         self.assertEqual(shapes.depth_scale(self.enggpt2, 24, "q8_0", Work("decode", 4)), 1)
         head_too = shapes.depth_scale(self.enggpt2, 12, "q8_0", Work("decode", 1))
         self.assertTrue(0.5 < head_too < 0.6)
@@ -66,7 +68,8 @@ class Shapes(unittest.TestCase):
 class Reading(unittest.TestCase):
     prefill = '[{"n_prompt": 512, "n_gen": 0, "avg_ts": 40.5, "samples_ts": [40.5]}]'
     decode = ('llama_context: n_ctx = 256\n'
-              '{"n_kv_max": 256, "pp": 16, "tg": 32, "pl": 8, "speed_pp": 99.0, "speed_tg": 12.5}\n\n')
+              '{"n_kv_max": 256, "pp": 16, "tg": 32, "pl": 8, "speed_pp": 99.0, "speed_tg": 12.5}\n\n'
+              '{"n_kv_max": 256, "pp": 16, "tg": 1, "pl": 8, "speed_pp": 99.0, "speed_tg": 11.5}\n\n')
 
     def test_llama_bench(self):
         self.assertEqual(llama_cpp.parse_prefill(self.prefill, Work("prefill", 512)), 40.5)
