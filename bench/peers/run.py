@@ -103,6 +103,8 @@ def run(chosen):
     shape = shapes.checked(chosen.shape, chosen.layers)
     if chosen.threads < 1 or chosen.rounds < 1:
         raise Failure("--threads and --rounds are at least 1")
+    if chosen.json and not chosen.json.resolve().parent.is_dir():
+        raise Failure(f"--json {chosen.json}: no such folder")
     works = [Work("prefill", PREFILL), *(Work("decode", batch) for batch in BATCHES)]
     contestants = [LlamaCpp(chosen.shape, chosen.layers, quant, chosen.threads)
                    for quant in chosen.quants]
@@ -122,6 +124,7 @@ def run(chosen):
         chosen.json.write_text(json.dumps({
             "date": time.strftime("%Y-%m-%d"), "processor": processor(), "threads": chosen.threads,
             "peer": llama_cpp.pinned(), "shape": chosen.shape, "layers": chosen.layers,
+            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"),
             "rows": rows, "samples": samples}, indent=1) + "\n")
 
 

@@ -159,6 +159,7 @@ class Refusals(unittest.TestCase):
         self.refused("25 layers: enggpt2 has 1 to 24", "--layers", "25")
         self.refused("0 layers: dense-8b has 1 to 32", "--shape", "dense-8b", "--layers", "0")
         self.refused("--threads and --rounds are at least 1", "--rounds", "0")
+        self.refused("--json /nonexistent/x: no such folder", "--json", "/nonexistent/x")
 
     def test_no_disk(self):
         with tempfile.TemporaryDirectory() as folder:
