@@ -28,6 +28,7 @@ class Held:
     fds: dict[str, str]  # number -> what it is; without data links
     links: int  # data connections: UCX makes one or two for a pair, as the two ends happen to meet
     rss: int
+    grown_up: bool = False  # it has served through a load: what is touched once, it has touched
 
     def more_than(self, before: "Held") -> str:
         """The descriptors that are new."""
@@ -78,6 +79,13 @@ def held(cell: Cell) -> dict[str, Held]:
         except (OSError, StopIteration):
             pass  # it has just died
     return found
+
+
+def since(now: dict[str, Held], before: dict[str, Held]) -> dict[str, Held]:
+    """`now`, with who was there `before` the last load marked as grown up."""
+    for name, one in now.items():
+        one.grown_up = name in before and before[name].pid == one.pid
+    return now
 
 
 def held_when_whole(cell: Cell, whole: dict[str, Held]) -> dict[str, Held]:
@@ -137,6 +145,6 @@ def _grown(cell: Cell, before: dict[str, Held]) -> list[str]:
         if len(now.fds) > len(then.fds):
             found.append(f"{name}: {len(now.fds)} descriptors, {len(then.fds)} before; new: "
                          f"{now.more_than(then)}")
-        if now.rss > then.rss + max(RSS_SHARE * then.rss, RSS_BYTES):
+        if then.grown_up and now.rss > then.rss + max(RSS_SHARE * then.rss, RSS_BYTES):
             found.append(f"{name}: RSS without mapped files {now.rss >> 10} KiB, {then.rss >> 10} KiB before")
     return found

@@ -90,7 +90,7 @@ class Runner:
             self.calm_pace = loads.Pace(progress.timeline, span)
         if busy := leaks.rest(self.cell):
             raise Failed("after the calm run: " + "; ".join(busy))
-        self.whole = leaks.held(self.cell)
+        self.whole = self.before = leaks.held(self.cell)
 
     def _answers(self, load) -> tuple[dict[int, str], list[float]]:
         outcomes = loads.run(load, self.cell.gateways(), loads.Progress(), span=0)
@@ -108,7 +108,7 @@ class Runner:
             self.clock.log(f"trial {number}")
         actions = Actions(self.spec, self.cell, number, self.options.strict)
         self.cell.wait_whole()
-        before = leaks.held_when_whole(self.cell, self.whole)
+        self.before = leaks.since(leaks.held_when_whole(self.cell, self.whole), self.before)
         counters = expectations.Counters(self.spec, self.cell)
         progress = loads.Progress()
         try:
@@ -124,7 +124,7 @@ class Runner:
                                counters, self.options.strict,
                                loads.Pace(progress.timeline, self.spec.load.span), self.calm_pace)
         complaints = actions.failures + run.complaints()
-        complaints += self._still_serves() + leaks.left(self.cell, before)
+        complaints += self._still_serves() + leaks.left(self.cell, self.before)
         self.stalls.append(run.stall_max)
         self.paces.append((run.goodput, run.dip))
         self.failed += len(run.failed)
