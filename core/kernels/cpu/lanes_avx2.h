@@ -62,6 +62,25 @@ struct Avx2Lanes {
     for (int i = 0; i < n; ++i) p[i] = padded[i];
   }
 
+  BOTTEGA_LANES void StoreInt8(Avx2Lanes a, int8_t* p, int n) {
+    // packs works within 128-bit halves: four runs of four lanes end up in order 0 2 1 3.
+    const __m256i words = _mm256_packs_epi32(_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi));
+    const __m256i ordered = _mm256_permute4x64_epi64(words, 0xd8);
+    const __m128i bytes =
+        _mm_packs_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256(ordered, 1));
+    if (n == 16) {
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+    } else {
+      alignas(16) int8_t all[16];
+      _mm_store_si128(reinterpret_cast<__m128i*>(all), bytes);
+      for (int i = 0; i < n; ++i) p[i] = all[i];
+    }
+  }
+  BOTTEGA_LANES void StoreHalves(Avx2Lanes a, float* low, float* high) {
+    _mm256_storeu_ps(low, a.lo);
+    _mm256_storeu_ps(high, a.hi);
+  }
+
   BOTTEGA_LANES Avx2Lanes Add(Avx2Lanes a, Avx2Lanes b) {
     return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
   }

@@ -42,6 +42,14 @@ struct Avx512Lanes {
     _mm256_mask_storeu_epi16(p, First(n), RoundBits(a));
   }
 
+  BOTTEGA_LANES void StoreInt8(Avx512Lanes a, int8_t* p, int n) {
+    _mm_mask_storeu_epi8(p, First(n), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.v)));
+  }
+  BOTTEGA_LANES void StoreHalves(Avx512Lanes a, float* low, float* high) {
+    _mm256_storeu_ps(low, _mm512_castps512_ps256(a.v));
+    _mm256_storeu_ps(high, _mm512_extractf32x8_ps(a.v, 1));
+  }
+
   BOTTEGA_LANES Avx512Lanes Add(Avx512Lanes a, Avx512Lanes b) { return {_mm512_add_ps(a.v, b.v)}; }
   BOTTEGA_LANES Avx512Lanes Sub(Avx512Lanes a, Avx512Lanes b) { return {_mm512_sub_ps(a.v, b.v)}; }
   BOTTEGA_LANES Avx512Lanes Mul(Avx512Lanes a, Avx512Lanes b) { return {_mm512_mul_ps(a.v, b.v)}; }

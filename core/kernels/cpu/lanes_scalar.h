@@ -56,6 +56,17 @@ struct ScalarLanes {
     for (int i = 0; i < n; ++i) p[i] = RoundToBF16(a.v[i]);
   }
 
+  // Lanes that are integers in [-128, 127], the first n of them.
+  BOTTEGA_LANES void StoreInt8(ScalarLanes a, int8_t* p, int n) {
+    for (int i = 0; i < n; ++i) p[i] = static_cast<int8_t>(a.v[i]);
+  }
+  BOTTEGA_LANES void StoreHalves(ScalarLanes a, float* low, float* high) {
+    for (int i = 0; i < 8; ++i) {
+      low[i] = a.v[i];
+      high[i] = a.v[i + 8];
+    }
+  }
+
   BOTTEGA_LANES ScalarLanes Add(ScalarLanes a, ScalarLanes b) {
     return Each([&](int i) { return a.v[i] + b.v[i]; });
   }

@@ -26,6 +26,40 @@ struct MatMulPanel {
   bool add;
 };
 
+// Rows of a quantised work unit at most, and inputs of a group at most.
+inline constexpr int64_t kQuantisedRowsMax = 64;
+inline constexpr int64_t kQuantisedGroupMax = 128;
+
+struct QuantisedPanel {
+  const uint8_t* w;  // one panel, core/kernels/quantised.h
+  bool int4;
+  int tiles;  // 1..3
+  int64_t k;
+  int64_t group;             // activations
+  int64_t weight_group;      // divides group
+  const int8_t* x;           // [rows, k]
+  const float* x_scales;     // [rows, k / group]
+  const int32_t* x_offsets;  // [rows, k / weight_group]
+  int64_t rows;              // 1..kQuantisedRowsMax
+  float* y;                  // [rows, columns]
+  float* up;                 // not null: lanes 0-7 of tile t go to y[8 t], lanes 8-15 to up[8 t]
+  int64_t y_stride;
+  int64_t columns;  // real ones
+  bool add;
+};
+
+struct QuantiseRow {
+  const void* x;  // [width]
+  DType dtype;
+  int64_t width;
+  int64_t group;
+  int64_t weight_group;
+  int32_t zero_point;
+  int8_t* values;
+  float* scales;
+  int32_t* offsets;
+};
+
 struct NormRow {
   const float* x;
   int64_t width;
@@ -82,6 +116,9 @@ struct RowMax {
 
 struct Primitives {
   void (*matmul)(const MatMulPanel&);
+  void (*quantised_panel)(const QuantisedPanel&);
+  void (*quantise)(const QuantiseRow&);
+  void (*gated)(const float* gate, const float* up, int64_t width, float* out);  // silu(gate) * up
   void (*rms_norm)(const NormRow&);
   void (*rope)(const RopeRow&);
   void (*swiglu)(const float* gate_up, int64_t width, float* out);

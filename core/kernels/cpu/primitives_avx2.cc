@@ -1,3 +1,4 @@
+#include "core/kernels/cpu/dots_avx2.h"
 #include "core/kernels/cpu/lanes_avx2.h"
 #include "core/kernels/cpu/primitives_of.h"
 

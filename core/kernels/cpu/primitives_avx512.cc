@@ -1,3 +1,4 @@
+#include "core/kernels/cpu/dots_avx512.h"
 #include "core/kernels/cpu/lanes_avx512.h"
 #include "core/kernels/cpu/primitives_of.h"
 

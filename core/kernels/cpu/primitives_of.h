@@ -3,6 +3,7 @@
 #include "core/kernels/cpu/attention_lanes.h"
 #include "core/kernels/cpu/matmul_lanes.h"
 #include "core/kernels/cpu/primitives.h"
+#include "core/kernels/cpu/quantised_lanes.h"
 #include "core/kernels/cpu/row_lanes.h"
 
 namespace bottega {
@@ -13,6 +14,9 @@ template <class L>
 consteval Primitives PrimitivesOf() {
   return {
       .matmul = MatMulPrimitive<L>,
+      .quantised_panel = QuantisedPanelPrimitive<L>,
+      .quantise = QuantiseRowPrimitive<L>,
+      .gated = GatedPrimitive<L>,
       .rms_norm = RmsNormPrimitive<L>,
       .rope = RopePrimitive<L>,
       .swiglu = SwiGluPrimitive<L>,

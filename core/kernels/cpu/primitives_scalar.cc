@@ -1,3 +1,4 @@
+#include "core/kernels/cpu/dots_scalar.h"
 #include "core/kernels/cpu/lanes_scalar.h"
 #include "core/kernels/cpu/primitives_of.h"
 

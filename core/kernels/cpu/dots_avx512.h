@@ -1,0 +1,57 @@
+#pragma once
+
+#include "core/kernels/cpu/dots_scalar.h"
+#include "core/kernels/cpu/lanes_avx512.h"
+
+namespace bottega {
+
+// VNNI: four products of bytes a lane in one instruction, two of them a cycle at best with a
+// latency of 4 or 5. 8 rows x 3 tiles are 24 sums in flight, with 3 weights and a broadcast 28 of
+// 32 registers; a quad of k costs 24 multiplications and 11 loads, so multiplying sets the pace.
+template <>
+struct Dots<Avx512Lanes> {
+  template <int R, int T>
+  BOTTEGA_LANES void Run(const uint8_t* w, const int8_t* x, int64_t x_stride, int64_t quads,
+                         const int32_t* offsets, int64_t offset_stride, Avx512Lanes (&sums)[R][T]) {
+    __m512i sum[R][T];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (int t = 0; t < T; ++t) sum[r][t] = _mm512_set1_epi32(offsets[r * offset_stride]);
+    }
+    for (int64_t q = 0; q < quads; ++q) {
+      __m512i weight[T];
+#pragma GCC unroll 4
+      for (int t = 0; t < T; ++t) weight[t] = _mm512_loadu_si512(w + (q * T + t) * 64);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        int32_t four;
+        __builtin_memcpy(&four, x + r * x_stride + 4 * q, 4);
+        const __m512i input = _mm512_set1_epi32(four);
+#pragma GCC unroll 4
+        for (int t = 0; t < T; ++t) Add(sum[r][t], weight[t], input);
+      }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (int t = 0; t < T; ++t) sums[r][t] = {_mm512_cvtepi32_ps(sum[r][t])};
+    }
+  }
+
+  BOTTEGA_LANES void Unpack(const uint8_t* from, uint8_t* low, uint8_t* high) {
+    const __m512i mask = _mm512_set1_epi8(15);
+    const __m512i both = _mm512_loadu_si512(from);
+    _mm512_storeu_si512(low, _mm512_and_si512(both, mask));
+    _mm512_storeu_si512(high, _mm512_and_si512(_mm512_srli_epi16(both, 4), mask));
+  }
+
+ private:
+  // Not the intrinsic: around it GCC 12 moves every sum through memory (measured: 150 instead of
+  // 380 GOP/s a core).
+  BOTTEGA_LANES void Add(__m512i& sum, __m512i weight, __m512i input) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weight), "v"(input));
+  }
+};
+
+}  // namespace bottega

@@ -1,0 +1,183 @@
+#pragma once
+
+#include "core/kernels/cpu/lane_math.h"
+#include "core/kernels/cpu/primitives.h"
+#include "core/kernels/cpu/row_lanes.h"
+#include "core/tensor/bf16.h"
+
+// Products of quantised rows and matrices (core/kernels/quantised.h), over Dots<L> and L.
+//
+// The loops, outside in: group of k, block of up to 8 rows, weight group. A group of a panel is 5.8
+// KB: it comes from memory once, by one stream, and lies in L1 while all rows of the item use it.
+// The price is that sums in f32 live in memory between groups (12 KB for 64 rows, L1 too): a load,
+// a conversion, two multiplications and a store for every 30 dot products of a lane.
+
+namespace bottega {
+
+inline constexpr int kQuantisedBlockRows = 8;
+
+template <class L, int R, int T>
+void QuantisedBlock(const QuantisedPanel& p, const uint8_t* values, const BF16* scales, int64_t row,
+                    int64_t group, float* acc) {
+  const int64_t groups = p.k / p.group, parts = p.group / p.weight_group;
+  const int8_t* x = p.x + row * p.k + group * p.group;
+  const float* x_scales = p.x_scales + row * groups + group;
+  const int32_t* offsets = p.x_offsets + (row * groups + group) * parts;
+  for (int64_t part = 0; part < parts; ++part) {
+    L sums[R][T];
+    Dots<L>::template Run<R, T>(values + part * p.weight_group * 16 * T, x + part * p.weight_group,
+                                p.k, p.weight_group / 4, offsets + part, groups * parts, sums);
+    L scale[T];
+#pragma GCC unroll 4
+    for (int t = 0; t < T; ++t) scale[t] = L::Load(scales + (part * T + t) * 16);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const L x_scale = L::Set(x_scales[r * groups]);
+#pragma GCC unroll 4
+      for (int t = 0; t < T; ++t) {
+        float* to = acc + ((row + r) * T + t) * 16;
+        L::Store(L::Fma(sums[r][t], L::Mul(x_scale, scale[t]), L::Load(to)), to);
+      }
+    }
+  }
+}
+
+template <class L, int T>
+void QuantisedBlocks(const QuantisedPanel& p, const uint8_t* values, const BF16* scales,
+                     int64_t group, float* acc) {
+  int64_t row = 0;
+  const auto step = [&]<int R>() {
+    QuantisedBlock<L, R, T>(p, values, scales, row, group, acc);
+    row += R;
+  };
+  while (p.rows - row >= kQuantisedBlockRows) step.template operator()<kQuantisedBlockRows>();
+  switch (p.rows - row) {
+    case 7:
+      return step.template operator()<7>();
+    case 6:
+      return step.template operator()<6>();
+    case 5:
+      return step.template operator()<5>();
+    case 4:
+      return step.template operator()<4>();
+    case 3:
+      return step.template operator()<3>();
+    case 2:
+      return step.template operator()<2>();
+    case 1:
+      return step.template operator()<1>();
+    default:
+      return;
+  }
+}
+
+// Where the finished sums of a tile go.
+template <class L>
+[[gnu::always_inline]] inline void StoreTile(const QuantisedPanel& p, L sum, int64_t row,
+                                             int64_t tile) {
+  if (p.up != nullptr) {
+    const int64_t at = row * p.y_stride + tile * 8;
+    L::StoreHalves(sum, p.y + at, p.up + at);
+    return;
+  }
+  const int64_t left = p.columns - tile * 16;
+  const int real = left < 16 ? static_cast<int>(left) : 16;
+  float* y = p.y + row * p.y_stride + tile * 16;
+  StoreRun(p.add ? L::Add(LoadRun<L>(y, real), sum) : sum, y, real);
+}
+
+template <class L, int T>
+void QuantisedPanelTiles(const QuantisedPanel& p) {
+  alignas(64) float acc[kQuantisedRowsMax * T * 16];
+  alignas(64) uint8_t unpacked[kQuantisedGroupMax * 16 * T];
+  for (int64_t i = 0; i < p.rows * T; ++i) L::Store(L::Zero(), acc + i * 16);
+  const int64_t scale_bytes = (p.group / p.weight_group * T * 32 + 63) / 64 * 64;
+  const uint8_t* at = p.w;
+  for (int64_t group = 0; group < p.k / p.group; ++group) {
+    const BF16* scales = reinterpret_cast<const BF16*>(at);
+    const uint8_t* values = at + scale_bytes;
+    if (p.int4) {
+      for (int64_t pair = 0; pair < p.group / 8; ++pair) {
+#pragma GCC unroll 4
+        for (int t = 0; t < T; ++t) {
+          uint8_t* to = unpacked + (2 * pair * T + t) * 64;
+          Dots<L>::Unpack(values + (pair * T + t) * 64, to, to + T * 64);
+        }
+      }
+      at = values + p.group * 8 * T;
+      values = unpacked;
+    } else {
+      at = values + p.group * 16 * T;
+    }
+    QuantisedBlocks<L, T>(p, values, scales, group, acc);
+  }
+  for (int64_t row = 0; row < p.rows; ++row) {
+#pragma GCC unroll 4
+    for (int t = 0; t < T; ++t) StoreTile(p, L::Load(acc + (row * T + t) * 16), row, t);
+  }
+}
+
+template <class L>
+void QuantisedPanelPrimitive(const QuantisedPanel& p) {
+  switch (p.tiles) {
+    case 1:
+      return QuantisedPanelTiles<L, 1>(p);
+    case 2:
+      return QuantisedPanelTiles<L, 2>(p);
+    default:
+      return QuantisedPanelTiles<L, 3>(p);
+  }
+}
+
+template <class L, class X>
+[[gnu::always_inline]] inline void QuantiseRowOf(const QuantiseRow& row) {
+  const X* x = static_cast<const X*>(row.x);
+  const L magic = L::Set(0x1.8p+23f);  // added and taken away: rounds to the nearest integer, even
+  const L inf = L::Set(__builtin_inff());
+  int64_t part = 0;
+  for (int64_t group = 0; group < row.width / row.group; ++group) {
+    const X* from = x + group * row.group;
+    int8_t* to = row.values + group * row.group;
+    L largest = L::Zero();
+    bool bad = false;
+    ForRuns(row.group, [&](int64_t i, int n) {
+      const L value = LoadRun<L>(from + i, n);
+      const L magnitude = L::Max(value, L::Negate(value));
+      bad = bad || L::Any(L::NotBelow(magnitude, inf));
+      largest = L::Max(magnitude, largest);
+    });
+    const float max = L::TreeMax(largest);
+    const bool tiny = max < 0x1p-100f;
+    const L factor = L::Set(bad || tiny ? 0.0f : 127.0f / max);
+    row.scales[group] = bad ? __builtin_nanf("") : tiny ? 0.0f : max / 127.0f;
+    for (int64_t at = 0; at < row.group; at += row.weight_group, ++part) {
+      L sum = L::Zero();  // integers below 2^24: exact in any order
+      ForRuns(row.weight_group, [&](int64_t i, int n) {
+        L scaled = L::Mul(LoadRun<L>(from + at + i, n), factor);
+        if (bad) scaled = L::Zero();
+        const L value = L::Sub(L::Add(scaled, magic), magic);
+        sum = L::Add(sum, value);
+        L::StoreInt8(value, to + at + i, n);
+      });
+      row.offsets[part] = -row.zero_point * static_cast<int32_t>(L::TreeSum(sum));
+    }
+  }
+}
+
+template <class L>
+void QuantiseRowPrimitive(const QuantiseRow& row) {
+  if (row.dtype == DType::kF32) {
+    QuantiseRowOf<L, float>(row);
+  } else {
+    QuantiseRowOf<L, BF16>(row);
+  }
+}
+
+template <class L>
+void GatedPrimitive(const float* gate, const float* up, int64_t width, float* out) {
+  ForRuns(width, [&](int64_t i, int n) {
+    StoreRun(L::Mul(SiluLanes(LoadRun<L>(gate + i, n)), LoadRun<L>(up + i, n)), out + i, n);
+  });
+}
+
+}  // namespace bottega
