@@ -5,6 +5,7 @@
 //   kernels_bench [--isa=scalar|avx2|avx512] [--threads=N] [Google Benchmark's own options]
 
 #include <benchmark/benchmark.h>
+#include <immintrin.h>
 
 #include <algorithm>
 #include <chrono>
@@ -21,6 +22,7 @@
 #include "core/kernels/cpu/threads.h"
 #include "core/kernels/matmul.h"
 #include "core/kernels/moe_gate.h"
+#include "core/kernels/quantised.h"
 #include "core/kernels/rms_norm.h"
 #include "core/kernels/sample.h"
 #include "core/kernels/swiglu.h"
@@ -37,6 +39,7 @@ struct Machine {
   Cpu cpu{};
   double bytes_per_s = 0;
   double flops_per_s = 0;
+  double int8_ops_per_s = 0;  // 0: this instruction set has no dot product of bytes
 };
 
 Machine& ThisMachine() {
@@ -101,6 +104,25 @@ double MeasureFmaPeak(const Cpu& cpu) {
   return 2.0 * kRows * kK * kN * items * repeats / seconds;
 }
 
+// vpdpbusd with nothing to wait for: 16 sums in flight.
+__attribute__((target("avx512f,avx512vnni"))) void DotBytes(int64_t repeats) {
+  __m512i sums[16], x = _mm512_set1_epi8(1);
+  for (__m512i& sum : sums) sum = _mm512_setzero_si512();
+  for (int64_t i = 0; i < repeats; ++i) {
+#pragma GCC unroll 16
+    for (__m512i& sum : sums) asm volatile("vpdpbusd %1, %1, %0" : "+v"(sum) : "v"(x));
+  }
+}
+
+double MeasureInt8Peak(const Cpu& cpu) {
+  if (cpu.isa != Isa::kAvx512) return 0;
+  constexpr int64_t kRepeats = 20000;
+  const int64_t items = cpu.pool->threads() * 16;
+  const double seconds = BestSeconds(
+      25, [&] { cpu.pool->ParallelFor(items, [&](int64_t, int) { DotBytes(kRepeats); }); });
+  return 2.0 * 64 * 16 * kRepeats * static_cast<double>(items) / seconds;
+}
+
 using Clock = std::chrono::steady_clock;
 
 // Share of the floor: its time over the time taken, all iterations together.
@@ -141,6 +163,52 @@ void DownBf16(State& state) { MatMulBench(state, 2880, 1080, DType::kBF16); }
 BENCHMARK(GateUpBf16)->Arg(1)->Arg(2)->Arg(4)->Arg(8)->Arg(16)->Arg(64)->Arg(256)->UseRealTime();
 BENCHMARK(GateUpF32)->Arg(1)->Arg(4)->Arg(16)->Arg(64)->UseRealTime();
 BENCHMARK(DownBf16)->Arg(1)->Arg(4)->Arg(16)->Arg(64)->UseRealTime();
+
+// Experts of EngGPT2, 256 MiB of them and each call the next one: gate, up, SwiGLU, quantising,
+// down, for range(0) rows. Floor: the larger of its bytes and its int8 operations.
+void ExpertFfn(State& state, WeightFormat format) {
+  const int64_t m = state.range(0), hidden = 2880, width = 1080;
+  const QuantisedShape gate_up = GateUpShape(format, width, hidden);
+  const QuantisedShape down = {.format = format, .n = hidden, .k = width};
+  const size_t expert_bytes = gate_up.bytes() + down.bytes();
+  const size_t experts = (256u << 20) / expert_bytes;
+  AlignedBuffer weights(expert_bytes * experts), x(m * hidden * 4), y(m * hidden * 4);
+  AlignedBuffer rows(QuantisedRows::Bytes(format, m, hidden));
+  AlignedBuffer inner(QuantisedRows::Bytes(format, m, width));
+  for (size_t i = 0; i < weights.size(); ++i) {
+    weights.data()[i] = static_cast<std::byte>(i * 2654435761u >> 13);
+  }
+  for (float& value : x.As<float>()) value = 1.0f;
+  size_t next = 0;
+  const Clock::time_point start = Clock::now();
+  for (auto _ : state) {
+    const std::byte* expert = weights.data() + next * expert_bytes;
+    const QuantisedRows in = QuantisedRows::In(rows.data(), format, m, hidden);
+    Quantise(BenchCpu(), {.x = x.data(), .x_stride = hidden, .rows = m, .to = in});
+    const QuantisedGateUpArgs first = {.x = in,
+                                       .m = m,
+                                       .w = {expert, gate_up},
+                                       .out = QuantisedRows::In(inner.data(), format, m, width)};
+    QuantisedGateUpGroup(BenchCpu(), {&first, 1});
+    const QuantisedMatMulArgs second = {.x = first.out,
+                                        .m = m,
+                                        .w = {expert + gate_up.bytes(), down},
+                                        .y = y.As<float>().data(),
+                                        .y_stride = hidden};
+    QuantisedMatMulGroup(BenchCpu(), {&second, 1});
+    next = (next + 1) % experts;
+  }
+  const double ops = 2.0 * static_cast<double>(m * 3 * hidden * width);
+  const double bytes = static_cast<double>(expert_bytes);
+  const Machine& machine = ThisMachine();
+  state.counters["GB/s"] = Counter(bytes * 1e-9, Counter::kIsIterationInvariantRate);
+  state.counters["GOP/s"] = Counter(ops * 1e-9, Counter::kIsIterationInvariantRate);
+  ReportShare(state, std::max(bytes / machine.bytes_per_s, ops / machine.int8_ops_per_s), start);
+}
+void ExpertInt8(State& state) { ExpertFfn(state, WeightFormat::kInt8); }
+void ExpertInt4(State& state) { ExpertFfn(state, WeightFormat::kInt4); }
+BENCHMARK(ExpertInt8)->Arg(1)->Arg(4)->Arg(8)->Arg(16)->Arg(64)->Arg(256)->UseRealTime();
+BENCHMARK(ExpertInt4)->Arg(1)->Arg(4)->Arg(8)->Arg(16)->Arg(64)->Arg(256)->UseRealTime();
 
 // One decode token of 32 heads on 4 kv heads of 128 over a context; floor: its KV from memory.
 void DecodeAttention(State& state) {
@@ -263,9 +331,10 @@ int RunBench(int argc, char** argv) {
   machine.cpu = MakeCpu(isa, machine.pool.get());
   machine.bytes_per_s = MeasureReadBandwidth(machine.cpu);
   machine.flops_per_s = MeasureFmaPeak(machine.cpu);
-  std::printf("%s, %d threads; floors: read %.1f GB/s, FMA %.0f GFLOP/s\n",
+  machine.int8_ops_per_s = MeasureInt8Peak(machine.cpu);
+  std::printf("%s, %d threads; floors: read %.1f GB/s, FMA %.0f GFLOP/s, int8 dot %.0f GOP/s\n",
               std::string(Name(isa)).c_str(), threads, machine.bytes_per_s * 1e-9,
-              machine.flops_per_s * 1e-9);
+              machine.flops_per_s * 1e-9, machine.int8_ops_per_s * 1e-9);
   benchmark::RunSpecifiedBenchmarks();
   return 0;
 }
