@@ -108,22 +108,15 @@ std::string ChatTokens(const std::vector<AddedToken>& added) {
 }
 
 std::string Weights(const ModelConfig& c, const MemoryLimit& memory) {
-  struct Row {
-    const char* name;
-    std::optional<uint64_t> bytes;
-  };
-  const Row rows[] = {{"f32", PackedBytesOf(c, DType::kF32)},
-                      {"bf16", PackedBytesOf(c, DType::kBF16)},
-                      {"int8", QuantisedBytesOf(c, 8)},
-                      {"int4", QuantisedBytesOf(c, 4)}};
   std::string text;
-  for (const Row& row : rows) {
+  for (WeightFormat format : kEveryWeightFormat) {
+    const std::optional<uint64_t> bytes = PackedBytesOf(c, format);
     std::string line;
-    if (!row.bytes) {
+    if (!bytes) {
       line = "not possible: a width is no multiple of 8";
     } else {
-      line = Format("%11s", Gib(*row.bytes).c_str());
-      const uint64_t need = *row.bytes + kWorkingBytes;
+      line = Format("%11s", Gib(*bytes).c_str());
+      const uint64_t need = *bytes + kWorkingBytes;
       if (memory.bytes > need) {
         const uint64_t tokens = (memory.bytes - need) / KvBytesPerToken(c, DType::kBF16);
         line += Format("  fits; leaves room for %" PRIu64 " tokens of context", tokens);
@@ -131,7 +124,8 @@ std::string Weights(const ModelConfig& c, const MemoryLimit& memory) {
         line += Format("  does not fit: %s too much", Gib(need - memory.bytes).c_str());
       }
     }
-    text += Line(text.empty() ? "weights" : "", Format("%-5s", row.name) + line);
+    text += Line(text.empty() ? "weights" : "",
+                 Format("%-5s", std::string(Name(format)).c_str()) + line);
   }
   return text;
 }

@@ -15,7 +15,7 @@ namespace {
 
 absl::Status Pack(const std::string& dir, const std::string& out, const std::string& weights) {
   PackOptions options;
-  ASSIGN_OR_RETURN(options.weights, ParseDType(weights));
+  ASSIGN_OR_RETURN(options.weights, ParseWeightFormat(weights));
   {
     ProgressBar bar("packing");
     options.progress = [&bar](uint64_t done, uint64_t total) { bar.Update(done, total); };
@@ -38,7 +38,7 @@ int RunPack(int argc, const char* const* argv) {
   OptionTable table("bottega pack",
                     "Writes the Hugging Face directory DIR in the form that is served into the new "
                     "directory OUT. Run again after an interruption, it goes on where it was.");
-  table.Add("weights", &weights, "format of the weights").OneOf({"f32", "bf16"});
+  table.Add("weights", &weights, "format of the weights").OneOf({"f32", "bf16", "int8", "int4"});
   table.Positional("DIR OUT", 2, 2);
   auto outcome = table.Parse(argc, argv);
   if (!outcome.ok()) return ExitCode(outcome.status());

@@ -11,7 +11,8 @@ namespace {
 ExpertBlockShape ShapeOf(const PackedModel& model, DType row_type) {
   return {.hidden = model.config().hidden_size,
           .width = model.config().expert_width,
-          .row_type = row_type};
+          .row_type = row_type,
+          .weights = model.weights()};
 }
 
 }  // namespace
@@ -43,7 +44,7 @@ void PackedExperts::Run(LayerId layer, absl::Span<const ExpertRows> rows) {
   for (const ExpertRows& one : rows) {
     const ExpertWeights* weights = At(layer, one.expert).get();
     CHECK(weights != nullptr);
-    groups_.push_back({weights->mlp.gate_up, weights->mlp.down, one.in, one.out});
+    groups_.push_back({weights->mlp, one.in, one.out});
   }
   block_.Run(groups_);
 }

@@ -43,8 +43,7 @@ std::vector<std::byte> ExpertSelfTest::Compute(ExpertBlock& block,
   std::vector<std::byte> out(in_.size());
   const std::byte* const in_row = in_.data();
   std::byte* const out_row = out.data();
-  const ExpertGroup group{weights.mlp.gate_up, weights.mlp.down, absl::MakeSpan(&in_row, 1),
-                          absl::MakeSpan(&out_row, 1)};
+  const ExpertGroup group{weights.mlp, absl::MakeSpan(&in_row, 1), absl::MakeSpan(&out_row, 1)};
   block.Run(absl::MakeSpan(&group, 1));
   return out;
 }

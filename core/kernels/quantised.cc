@@ -92,10 +92,14 @@ QuantisedRows QuantisedRows::In(void* memory, WeightFormat format, int64_t rows,
 }
 
 void Quantise(const Cpu& cpu, const QuantiseArgs& args) {
+  CHECK(args.x != nullptr || static_cast<int64_t>(args.x_rows.size()) == args.rows);
   const size_t row_bytes = static_cast<size_t>(args.x_stride) * SizeOf(args.dtype);
   ForRows(cpu, args.rows, 2 * args.to.k, [&](int64_t row) {
     const QuantisedRows to = args.to.From(row);
-    cpu.primitives->quantise({.x = static_cast<const std::byte*>(args.x) + row * row_bytes,
+    const std::byte* x = args.x == nullptr
+                             ? args.x_rows[row]
+                             : static_cast<const std::byte*>(args.x) + row * row_bytes;
+    cpu.primitives->quantise({.x = x,
                               .dtype = args.dtype,
                               .width = to.k,
                               .group = QuantGroup(to.k),
@@ -104,6 +108,14 @@ void Quantise(const Cpu& cpu, const QuantiseArgs& args) {
                               .values = to.values,
                               .scales = to.scales,
                               .offsets = to.offsets});
+  });
+}
+
+void GatherTable(const Cpu& cpu, const GatherTableArgs& args) {
+  const size_t row_bytes = QuantisedTableRowBytes(args.format, args.width);
+  ForRows(cpu, args.index.size(), 4 * args.width, [&](int64_t row) {
+    ReadTableRow(args.format, args.table + static_cast<size_t>(args.index[row]) * row_bytes,
+                 {args.dst + row * args.width, static_cast<size_t>(args.width)});
   });
 }
 

@@ -127,6 +127,16 @@ constexpr size_t QuantisedTableRowBytes(WeightFormat format, int64_t k) {
 void QuantiseTableRow(WeightFormat format, absl::Span<const float> row, std::byte* dst);
 void ReadTableRow(WeightFormat format, const std::byte* src, absl::Span<float> row);
 
+// dst[i] = row index[i] of the table. The embedding lookup.
+struct GatherTableArgs {
+  const std::byte* table = nullptr;
+  WeightFormat format{};
+  absl::Span<const int32_t> index;  // [rows]; the caller has checked the range
+  int64_t width = 0;
+  float* dst = nullptr;  // [rows, width]
+};
+void GatherTable(const Cpu& cpu, const GatherTableArgs& args);
+
 // ---- Activations.
 
 // Views of quantised rows, one after the other.
@@ -151,7 +161,8 @@ struct QuantisedRows {
 // A group with a NaN or an infinity gets the scale NaN: its outputs are NaN. A group whose largest
 // magnitude is below 2^-100 becomes zeros.
 struct QuantiseArgs {
-  const void* x = nullptr;  // [rows, k] of dtype, rows x_stride elements apart
+  const void* x = nullptr;  // [rows, k] of dtype, rows x_stride elements apart; or null and
+  absl::Span<const std::byte* const> x_rows;  // [rows] of dtype, each anywhere
   DType dtype = DType::kF32;
   int64_t x_stride = 0;
   int64_t rows = 0;

@@ -1,5 +1,6 @@
 #include "core/model/attention_block.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
@@ -7,6 +8,7 @@
 #include "core/kernels/combine.h"
 #include "core/kernels/moe_gate.h"
 #include "core/kernels/permute.h"
+#include "core/kernels/quantised.h"
 #include "core/kernels/rms_norm.h"
 #include "core/kernels/rope.h"
 #include "core/kernels/swiglu.h"
@@ -20,8 +22,24 @@ int64_t QkvWidth(const ModelConfig& c) { return c.q_dim() + 2 * c.kv_dim(); }
 
 AlignedBuffer Floats(int64_t count) { return AlignedBuffer(static_cast<size_t>(count) * 4); }
 
-int64_t DenseWidth(const ModelConfig& c) {
-  return c.num_dense_layers() == 0 ? 0 : GateUpOutputs(c.dense_width) + c.dense_width;
+// Floats a token.
+int64_t DenseFloats(const PackedModel& model) {
+  const ModelConfig& c = model.config();
+  if (c.num_dense_layers() == 0 || IsQuantised(model.weights())) return 0;
+  return GateUpOutputs(c.dense_width) + c.dense_width;
+}
+
+// Of the widest input of a matrix but dense layers' second one.
+AlignedBuffer QuantisedInput(const PackedModel& model, int64_t tokens) {
+  if (!IsQuantised(model.weights())) return AlignedBuffer(0);
+  const ModelConfig& c = model.config();
+  return AlignedBuffer(std::max(QuantisedRows::Bytes(model.weights(), tokens, c.hidden_size),
+                                QuantisedRows::Bytes(model.weights(), tokens, c.q_dim())));
+}
+AlignedBuffer QuantisedDense(const PackedModel& model, int64_t tokens) {
+  const ModelConfig& c = model.config();
+  if (c.num_dense_layers() == 0 || !IsQuantised(model.weights())) return AlignedBuffer(0);
+  return AlignedBuffer(QuantisedRows::Bytes(model.weights(), tokens, c.dense_width));
 }
 
 }  // namespace
@@ -34,8 +52,12 @@ void StepBatch::Clear() {
   sampled.clear();
 }
 
-StepScratch::StepScratch(const ModelConfig& c, DType row_type, int64_t tokens_max,
+StepScratch::StepScratch(const PackedModel& model, DType row_type, int64_t tokens_max,
                          int64_t sampled_max)
+    : StepScratch(model, model.config(), row_type, tokens_max, sampled_max) {}
+
+StepScratch::StepScratch(const PackedModel& model, const ModelConfig& c, DType row_type,
+                         int64_t tokens_max, int64_t sampled_max)
     : max_tokens(tokens_max),
       max_sampled(sampled_max),
       x(Floats(max_tokens * c.hidden_size)),
@@ -51,7 +73,9 @@ StepScratch::StepScratch(const ModelConfig& c, DType row_type, int64_t tokens_ma
       bad(static_cast<size_t>(max_tokens)),
       replies(static_cast<size_t>(max_tokens * c.experts_per_token * c.hidden_size) *
               SizeOf(row_type)),
-      dense(Floats(max_tokens * DenseWidth(c))),
+      dense(Floats(max_tokens * DenseFloats(model))),
+      quantised(QuantisedInput(model, max_tokens)),
+      quantised_dense(QuantisedDense(model, max_tokens)),
       logits(Floats(max_sampled * c.vocab_size)),
       reply_rows(static_cast<size_t>(max_tokens * c.experts_per_token)),
       identity(static_cast<size_t>(max_tokens)) {
@@ -64,13 +88,21 @@ StepScratch::StepScratch(const ModelConfig& c, DType row_type, int64_t tokens_ma
 
 void AttentionBlock::Embed(const StepBatch& batch, StepScratch& s) const {
   CHECK_LE(batch.tokens(), s.max_tokens);
-  GatherRows(cpu_, {.src = w_.embedding,
-                    .dtype = w_.embedding_dtype,
-                    .src_stride = config().hidden_size,
-                    .index = batch.ids,
-                    .width = config().hidden_size,
-                    .dst = F32(s.x),
-                    .dst_stride = config().hidden_size});
+  if (IsQuantised(model_.weights())) {
+    GatherTable(cpu_, {.table = w_.embedding,
+                       .format = model_.weights(),
+                       .index = batch.ids,
+                       .width = config().hidden_size,
+                       .dst = F32(s.x)});
+  } else {
+    GatherRows(cpu_, {.src = w_.embedding,
+                      .dtype = ElementOf(model_.weights()),
+                      .src_stride = config().hidden_size,
+                      .index = batch.ids,
+                      .width = config().hidden_size,
+                      .dst = F32(s.x),
+                      .dst_stride = config().hidden_size});
+  }
   RopeAngles(model_.rope().inv_freq, model_.rope().attention_scaling, batch.positions, F32(s.cos),
              F32(s.sin));
 }
@@ -86,6 +118,32 @@ void AttentionBlock::Norm(const float* weight, int64_t tokens, StepScratch& s) c
                  .y_stride = config().hidden_size});
 }
 
+QuantisedRows AttentionBlock::QuantiseInput(Rows x, int64_t k, StepScratch& s) const {
+  const auto rows = QuantisedRows::In(s.quantised.data(), model_.weights(), x.count, k);
+  Quantise(cpu_, {.x = x.x, .x_stride = k, .rows = x.count, .to = rows});
+  return rows;
+}
+
+void AttentionBlock::Product(Rows x, const WeightMatrix& w, Output out, StepScratch& s) const {
+  if (IsQuantised(w.format)) {
+    const QuantisedMatMulArgs product = {.x = QuantiseInput(x, w.k, s),
+                                         .m = x.count,
+                                         .w = w.quantised(),
+                                         .y = out.y,
+                                         .y_stride = out.stride,
+                                         .add = out.add};
+    QuantisedMatMulGroup(cpu_, {&product, 1});
+    return;
+  }
+  MatMul(cpu_, {.x = x.x,
+                .x_stride = w.k,
+                .m = x.count,
+                .w = w.plain(),
+                .y = out.y,
+                .y_stride = out.stride,
+                .add = out.add});
+}
+
 void AttentionBlock::Attend(int layer, const StepBatch& batch, const KvLayer& kv,
                             StepScratch& s) const {
   const LayerWeights& w = w_.layers[layer];
@@ -97,12 +155,7 @@ void AttentionBlock::Attend(int layer, const StepBatch& batch, const KvLayer& kv
   float* const v = k + c.kv_dim();
 
   Norm(w.input_norm, tokens, s);
-  MatMul(cpu_, {.x = F32(s.normed),
-                .x_stride = c.hidden_size,
-                .m = tokens,
-                .w = w.qkv,
-                .y = q,
-                .y_stride = stride});
+  Product({F32(s.normed), tokens}, w.qkv, {q, stride}, s);
   const struct {
     float* heads;
     int64_t count;
@@ -135,13 +188,7 @@ void AttentionBlock::Attend(int layer, const StepBatch& batch, const KvLayer& kv
                          .layer = kv,
                          .out = F32(s.attended),
                          .out_stride = c.q_dim()});
-  MatMul(cpu_, {.x = F32(s.attended),
-                .x_stride = c.q_dim(),
-                .m = tokens,
-                .w = w.o,
-                .y = F32(s.x),
-                .y_stride = c.hidden_size,
-                .add = true});
+  Product({F32(s.attended), tokens}, w.o, {F32(s.x), c.hidden_size, /*add=*/true}, s);
 }
 
 int64_t AttentionBlock::Gate(int layer, int64_t tokens, StepScratch& s) const {
@@ -199,28 +246,35 @@ void AttentionBlock::Dense(int layer, int64_t tokens, StepScratch& s) const {
   const LayerWeights& w = w_.layers[layer];
   const ModelConfig& c = config();
   const int64_t gate_up_width = GateUpOutputs(c.dense_width);
+  Norm(w.post_attention_norm, tokens, s);
+  if (IsQuantised(model_.weights())) return DenseQuantised(w.dense, tokens, s);
   float* const gate_up = F32(s.dense);                    // [tokens, gate_up_width]
   float* const inner = gate_up + tokens * gate_up_width;  // [tokens, dense_width]
-  Norm(w.post_attention_norm, tokens, s);
-  MatMul(cpu_, {.x = F32(s.normed),
-                .x_stride = c.hidden_size,
-                .m = tokens,
-                .w = w.dense.gate_up,
-                .y = gate_up,
-                .y_stride = gate_up_width});
+  Product({F32(s.normed), tokens}, w.dense.gate_up, {gate_up, gate_up_width}, s);
   SwiGlu(cpu_, {.gate_up = gate_up,
                 .gate_up_stride = gate_up_width,
                 .rows = tokens,
                 .width = c.dense_width,
                 .out = inner,
                 .out_stride = c.dense_width});
-  MatMul(cpu_, {.x = inner,
-                .x_stride = c.dense_width,
-                .m = tokens,
-                .w = w.dense.down,
-                .y = F32(s.x),
-                .y_stride = c.hidden_size,
-                .add = true});
+  Product({inner, tokens}, w.dense.down, {F32(s.x), c.hidden_size, /*add=*/true}, s);
+}
+
+void AttentionBlock::DenseQuantised(const GatedMlpWeights& w, int64_t tokens,
+                                    StepScratch& s) const {
+  const QuantisedGateUpArgs gate_up = {
+      .x = QuantiseInput({F32(s.normed), tokens}, w.gate_up.k, s),
+      .m = tokens,
+      .w = w.quantised_gate_up(),
+      .out = QuantisedRows::In(s.quantised_dense.data(), w.down.format, tokens, w.width)};
+  QuantisedGateUpGroup(cpu_, {&gate_up, 1});
+  const QuantisedMatMulArgs down = {.x = gate_up.out,
+                                    .m = tokens,
+                                    .w = w.down.quantised(),
+                                    .y = F32(s.x),
+                                    .y_stride = config().hidden_size,
+                                    .add = true};
+  QuantisedMatMulGroup(cpu_, {&down, 1});
 }
 
 void AttentionBlock::Logits(const StepBatch& batch, StepScratch& s) const {
@@ -245,12 +299,7 @@ void AttentionBlock::Logits(const StepBatch& batch, StepScratch& s) const {
                  .eps = c.rms_norm_eps,
                  .y = rows,
                  .y_stride = c.hidden_size});
-  MatMul(cpu_, {.x = rows,
-                .x_stride = c.hidden_size,
-                .m = sampled,
-                .w = w_.lm_head,
-                .y = F32(s.logits),
-                .y_stride = c.vocab_size});
+  Product({rows, sampled}, w_.lm_head, {F32(s.logits), c.vocab_size}, s);
 }
 
 }  // namespace bottega

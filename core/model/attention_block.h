@@ -23,7 +23,7 @@ struct StepBatch {
 
 // Working memory of a step, allocated once for `max_tokens`; every row belongs to one token.
 struct StepScratch {
-  StepScratch(const ModelConfig& config, DType row_type, int64_t max_tokens, int64_t max_sampled);
+  StepScratch(const PackedModel& model, DType row_type, int64_t max_tokens, int64_t max_sampled);
 
   int64_t max_tokens;
   int64_t max_sampled;
@@ -39,9 +39,16 @@ struct StepScratch {
   AlignedBuffer bad;          // [tokens] u8: the gate saw a NaN
   AlignedBuffer replies;      // [tokens, top_k, hidden] of R, from the experts
   AlignedBuffer dense;        // [tokens, gate_up outputs + dense_width] f32; dense layers only
-  AlignedBuffer logits;       // [sampled, vocab] f32
+  AlignedBuffer quantised;    // QuantisedRows of any matrix's input; quantised formats only
+  AlignedBuffer
+      quantised_dense;   // QuantisedRows [tokens, dense_width]; the same, dense layers only
+  AlignedBuffer logits;  // [sampled, vocab] f32
   std::vector<const void*> reply_rows;  // [tokens, top_k]
   std::vector<int32_t> identity;        // [tokens] 0, 1, 2, ...
+
+ private:
+  StepScratch(const PackedModel& model, const ModelConfig& c, DType row_type, int64_t max_tokens,
+              int64_t max_sampled);
 };
 
 // What an attention worker computes itself: everything but the experts. The stages of a step, in
@@ -70,6 +77,20 @@ class AttentionBlock {
  private:
   const ModelConfig& config() const { return model_.config(); }
   void Norm(const float* weight, int64_t tokens, StepScratch& s) const;
+
+  struct Rows {  // f32 rows one after the other
+    const float* x;
+    int64_t count;
+  };
+  struct Output {
+    float* y;
+    int64_t stride;
+    bool add = false;
+  };
+  // y = x W^T in the format of W.
+  void Product(Rows x, const WeightMatrix& w, Output out, StepScratch& s) const;
+  QuantisedRows QuantiseInput(Rows x, int64_t k, StepScratch& s) const;
+  void DenseQuantised(const GatedMlpWeights& w, int64_t tokens, StepScratch& s) const;
 
   Cpu cpu_;
   const PackedModel& model_;

@@ -14,14 +14,16 @@ constexpr int32_t kFirst[] = {0};
 }  // namespace
 
 ExpertBlock::ExpertBlock(const Cpu& cpu, const ExpertBlockShape& shape, int64_t rows_max)
-    : cpu_(cpu),
-      shape_(shape),
-      rows_max_(rows_max),
-      x_(rows_max * shape.hidden),
-      gate_up_(rows_max * GateUpOutputs(shape.width)),
-      act_(rows_max * shape.width),
-      y_(rows_max * shape.hidden) {
+    : cpu_(cpu), shape_(shape), rows_max_(rows_max), y_(rows_max * shape.hidden) {
   CHECK(rows_max > 0);
+  if (IsQuantised(shape.weights)) {
+    quantised_x_ = AlignedBuffer(QuantisedRows::Bytes(shape.weights, rows_max, shape.hidden));
+    quantised_act_ = AlignedBuffer(QuantisedRows::Bytes(shape.weights, rows_max, shape.width));
+  } else {
+    x_.resize(rows_max * shape.hidden);
+    gate_up_.resize(rows_max * GateUpOutputs(shape.width));
+    act_.resize(rows_max * shape.width);
+  }
 }
 
 void ExpertBlock::Run(absl::Span<const ExpertGroup> groups) {
@@ -46,79 +48,137 @@ void ExpertBlock::Run(absl::Span<const ExpertGroup> groups) {
 }
 
 void ExpertBlock::RunTurn(absl::Span<const Piece> pieces) {
-  const int64_t hidden = shape_.hidden, width = shape_.width;
-  const int64_t gate_up_width = GateUpOutputs(width);
+  const bool quantised = IsQuantised(shape_.weights);
+  int64_t rows = 0;
+  for (const Piece& piece : pieces) rows += piece.rows;
   const Clock::time_point begin = Clock::now();
-
-  // gather: rows from wherever they lie, widened
+  Gather(pieces);
+  const Clock::time_point gathered = Clock::now();
+  if (quantised) {
+    GateUpQuantised(pieces);
+  } else {
+    GateUp(pieces, rows);
+  }
+  const Clock::time_point activated = Clock::now();
+  if (quantised) {
+    DownQuantised(pieces);
+  } else {
+    Down(pieces);
+  }
+  // round to R, each row to where it is wanted
   int64_t row = 0;
   for (const Piece& piece : pieces) {
     for (int64_t i = piece.first; i < piece.first + piece.rows; ++i, ++row) {
-      GatherRows(cpu_, {.src = piece.group->in[i],
-                        .dtype = shape_.row_type,
-                        .src_stride = hidden,
-                        .index = kFirst,
-                        .width = hidden,
-                        .dst = x_.data() + row * hidden,
-                        .dst_stride = hidden});
-    }
-  }
-  const int64_t rows = row;
-  const Clock::time_point gathered = Clock::now();
-
-  // gate_up, all experts in one parallel region
-  products_.clear();
-  row = 0;
-  for (const Piece& piece : pieces) {
-    products_.push_back({.x = x_.data() + row * hidden,
-                         .x_stride = hidden,
-                         .m = piece.rows,
-                         .w = piece.group->gate_up,
-                         .y = gate_up_.data() + row * gate_up_width,
-                         .y_stride = gate_up_width});
-    row += piece.rows;
-  }
-  MatMulGroup(cpu_, products_);
-
-  // swiglu
-  SwiGlu(cpu_, {.gate_up = gate_up_.data(),
-                .gate_up_stride = gate_up_width,
-                .rows = rows,
-                .width = width,
-                .out = act_.data(),
-                .out_stride = width});
-  const Clock::time_point activated = Clock::now();
-
-  // down
-  products_.clear();
-  row = 0;
-  for (const Piece& piece : pieces) {
-    products_.push_back({.x = act_.data() + row * width,
-                         .x_stride = width,
-                         .m = piece.rows,
-                         .w = piece.group->down,
-                         .y = y_.data() + row * hidden,
-                         .y_stride = hidden});
-    row += piece.rows;
-  }
-  MatMulGroup(cpu_, products_);
-
-  // round to R, each row to where it is wanted
-  row = 0;
-  for (const Piece& piece : pieces) {
-    for (int64_t i = piece.first; i < piece.first + piece.rows; ++i, ++row) {
-      RoundRows(cpu_, {.src = y_.data() + row * hidden,
-                       .src_stride = hidden,
+      RoundRows(cpu_, {.src = y_.data() + row * shape_.hidden,
+                       .src_stride = shape_.hidden,
                        .rows = 1,
-                       .width = hidden,
+                       .width = shape_.hidden,
                        .dst = piece.group->out[i],
                        .dtype = shape_.row_type,
-                       .dst_stride = hidden});
+                       .dst_stride = shape_.hidden});
     }
   }
   times_.gather += gathered - begin;
   times_.gate_up += activated - gathered;
   times_.down += Clock::now() - activated;
+}
+
+// Rows from wherever they lie.
+void ExpertBlock::Gather(absl::Span<const Piece> pieces) {
+  const int64_t hidden = shape_.hidden;
+  x_rows_.clear();
+  for (const Piece& piece : pieces) {
+    const auto rows = piece.group->in.subspan(piece.first, piece.rows);
+    x_rows_.insert(x_rows_.end(), rows.begin(), rows.end());
+  }
+  const int64_t rows = static_cast<int64_t>(x_rows_.size());
+  if (IsQuantised(shape_.weights)) {
+    Quantise(cpu_, {.x_rows = x_rows_,
+                    .dtype = shape_.row_type,
+                    .rows = rows,
+                    .to = QuantisedRows::In(quantised_x_.data(), shape_.weights, rows, hidden)});
+    return;
+  }
+  for (int64_t row = 0; row < rows; ++row) {
+    GatherRows(cpu_, {.src = x_rows_[row],
+                      .dtype = shape_.row_type,
+                      .src_stride = hidden,
+                      .index = kFirst,
+                      .width = hidden,
+                      .dst = x_.data() + row * hidden,
+                      .dst_stride = hidden});
+  }
+}
+
+// All experts in one parallel region.
+void ExpertBlock::GateUp(absl::Span<const Piece> pieces, int64_t rows) {
+  const int64_t hidden = shape_.hidden, gate_up_width = GateUpOutputs(shape_.width);
+  products_.clear();
+  int64_t row = 0;
+  for (const Piece& piece : pieces) {
+    products_.push_back({.x = x_.data() + row * hidden,
+                         .x_stride = hidden,
+                         .m = piece.rows,
+                         .w = piece.group->mlp.gate_up.plain(),
+                         .y = gate_up_.data() + row * gate_up_width,
+                         .y_stride = gate_up_width});
+    row += piece.rows;
+  }
+  MatMulGroup(cpu_, products_);
+  SwiGlu(cpu_, {.gate_up = gate_up_.data(),
+                .gate_up_stride = gate_up_width,
+                .rows = rows,
+                .width = shape_.width,
+                .out = act_.data(),
+                .out_stride = shape_.width});
+}
+
+void ExpertBlock::Down(absl::Span<const Piece> pieces) {
+  const int64_t hidden = shape_.hidden, width = shape_.width;
+  products_.clear();
+  int64_t row = 0;
+  for (const Piece& piece : pieces) {
+    products_.push_back({.x = act_.data() + row * width,
+                         .x_stride = width,
+                         .m = piece.rows,
+                         .w = piece.group->mlp.down.plain(),
+                         .y = y_.data() + row * hidden,
+                         .y_stride = hidden});
+    row += piece.rows;
+  }
+  MatMulGroup(cpu_, products_);
+}
+
+void ExpertBlock::GateUpQuantised(absl::Span<const Piece> pieces) {
+  const int64_t rows = static_cast<int64_t>(x_rows_.size());
+  const auto x = QuantisedRows::In(quantised_x_.data(), shape_.weights, rows, shape_.hidden);
+  const auto act = QuantisedRows::In(quantised_act_.data(), shape_.weights, rows, shape_.width);
+  quantised_gate_ups_.clear();
+  int64_t row = 0;
+  for (const Piece& piece : pieces) {
+    quantised_gate_ups_.push_back({.x = x.From(row),
+                                   .m = piece.rows,
+                                   .w = piece.group->mlp.quantised_gate_up(),
+                                   .out = act.From(row)});
+    row += piece.rows;
+  }
+  QuantisedGateUpGroup(cpu_, quantised_gate_ups_);
+}
+
+void ExpertBlock::DownQuantised(absl::Span<const Piece> pieces) {
+  const int64_t rows = static_cast<int64_t>(x_rows_.size());
+  const auto act = QuantisedRows::In(quantised_act_.data(), shape_.weights, rows, shape_.width);
+  quantised_products_.clear();
+  int64_t row = 0;
+  for (const Piece& piece : pieces) {
+    quantised_products_.push_back({.x = act.From(row),
+                                   .m = piece.rows,
+                                   .w = piece.group->mlp.down.quantised(),
+                                   .y = y_.data() + row * shape_.hidden,
+                                   .y_stride = shape_.hidden});
+    row += piece.rows;
+  }
+  QuantisedMatMulGroup(cpu_, quantised_products_);
 }
 
 }  // namespace bottega

@@ -7,7 +7,8 @@
 #include "absl/types/span.h"
 #include "core/base/time.h"
 #include "core/kernels/cpu/cpu.h"
-#include "core/kernels/matmul.h"
+#include "core/model/weight_matrix.h"
+#include "core/tensor/aligned_buffer.h"
 #include "core/tensor/dtype.h"
 
 namespace bottega {
@@ -15,8 +16,7 @@ namespace bottega {
 // The rows of a step that go through one expert. Rows are [hidden] of R, anywhere in memory,
 // aligned for R; out[i] belongs to in[i] and may not overlap any input.
 struct ExpertGroup {
-  PackedMatrix gate_up;  // [GateUpOutputs(width), hidden], core/kernels/swiglu.h
-  PackedMatrix down;     // [hidden, width]
+  GatedMlpWeights mlp;  // of ExpertBlockShape's width and format
   absl::Span<const std::byte* const> in;
   absl::Span<std::byte* const> out;
 };
@@ -25,18 +25,20 @@ struct ExpertBlockShape {
   int64_t hidden = 0;
   int64_t width = 0;  // of one expert
   DType row_type = DType::kBF16;
+  WeightFormat weights = WeightFormat::kBF16;
 };
 
 // How long the stages of one Run took.
 struct ExpertBlockTimes {
-  Duration gather{};
-  Duration gate_up{};  // with swiglu
+  Duration gather{};   // with widening or quantising
+  Duration gate_up{};  // with swiglu (and quantising its result)
   Duration down{};     // with rounding to R
 };
 
-// The feed-forward network of some experts of one layer: widen, gate_up, swiglu, down, round to R.
-// A row's bytes depend on the row and the weights only, not on its neighbours, their number or the
-// threads. Holds the scratch of rows_max rows; not thread safe.
+// The feed-forward network of some experts of one layer: widen, gate_up, swiglu, down, round to R;
+// or quantise, gate_up and swiglu and quantise, down, round to R. A row's bytes depend on the row
+// and the weights only, not on its neighbours, their number or the threads. Holds the scratch of
+// rows_max rows; not thread safe.
 class ExpertBlock {
  public:
   ExpertBlock(const Cpu& cpu, const ExpertBlockShape& shape, int64_t rows_max);
@@ -54,17 +56,30 @@ class ExpertBlock {
     int64_t rows;
   };
   void RunTurn(absl::Span<const Piece> pieces);
+  void Gather(absl::Span<const Piece> pieces);
+  void GateUp(absl::Span<const Piece> pieces, int64_t rows);
+  void Down(absl::Span<const Piece> pieces);
+  void GateUpQuantised(absl::Span<const Piece> pieces);
+  void DownQuantised(absl::Span<const Piece> pieces);
 
   Cpu cpu_;
   ExpertBlockShape shape_;
   int64_t rows_max_;
   ExpertBlockTimes times_;
+  // Plain formats.
   std::vector<float> x_;        // [rows_max, hidden]
   std::vector<float> gate_up_;  // [rows_max, GateUpOutputs(width)]
   std::vector<float> act_;      // [rows_max, width]
-  std::vector<float> y_;        // [rows_max, hidden]
-  std::vector<Piece> pieces_;
   std::vector<MatMulArgs> products_;
+  // Quantised formats.
+  AlignedBuffer quantised_x_;    // QuantisedRows [rows_max, hidden]
+  AlignedBuffer quantised_act_;  // QuantisedRows [rows_max, width]
+  std::vector<const std::byte*> x_rows_;
+  std::vector<QuantisedGateUpArgs> quantised_gate_ups_;
+  std::vector<QuantisedMatMulArgs> quantised_products_;
+
+  std::vector<float> y_;  // [rows_max, hidden]
+  std::vector<Piece> pieces_;
 };
 
 }  // namespace bottega

@@ -51,7 +51,7 @@ uint64_t CopiedFileBytesMax(std::string_view name) {
   return 0;
 }
 
-absl::StatusOr<std::string> SourceKey(const fs::path& dir, DType weights) {
+absl::StatusOr<std::string> SourceKey(const fs::path& dir, WeightFormat weights) {
   std::vector<std::string> names = CopiedFiles(dir);
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(dir, error)) {

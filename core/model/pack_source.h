@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "core/tensor/dtype.h"
+#include "core/tensor/weight_format.h"
 
 namespace bottega {
 
@@ -20,6 +20,6 @@ uint64_t CopiedFileBytesMax(std::string_view name);
 // A hash of what packing reads, as seen from outside: names, sizes and modification times of the
 // files, the weight format and the versions of format and arithmetic. Equal keys: the same packed
 // bytes. Cheap: no file is read but the index.
-absl::StatusOr<std::string> SourceKey(const std::filesystem::path& dir, DType weights);
+absl::StatusOr<std::string> SourceKey(const std::filesystem::path& dir, WeightFormat weights);
 
 }  // namespace bottega

@@ -30,7 +30,7 @@ absl::StatusOr<fs::path> PackedFor(const fs::path& dir, const CacheOptions& opti
   }
   // Judged before anything is looked up or written: a wrong path or model should say so at once.
   RETURN_IF_ERROR(ReadModelConfig(dir).status());
-  const DType weights = options.weights.value_or(DType::kBF16);
+  const WeightFormat weights = options.weights.value_or(WeightFormat::kBF16);
   ASSIGN_OR_RETURN(std::string key, SourceKey(dir, weights));
   fs::path name = fs::absolute(dir).lexically_normal();
   name = name.has_filename() ? name.filename() : name.parent_path().filename();

@@ -8,6 +8,7 @@
 #include "core/base/limits.h"
 #include "core/base/status.h"
 #include "core/kernels/matmul.h"
+#include "core/kernels/quantised.h"
 #include "core/kernels/swiglu.h"
 #include "core/model/checked_json.h"
 #include "core/model/refusal.h"
@@ -30,7 +31,7 @@ std::string ExpertsFile(int layer) {
 // Appends regions to the files in the order they are planned in.
 class Planner {
  public:
-  explicit Planner(DType weights) : weights_(weights) {}
+  explicit Planner(WeightFormat weights) : weights_(weights) {}
 
   void Begin(std::string name, const std::string& file) {
     if (regions_.empty() || regions_.back().file != file) file_end_ = 0;
@@ -57,24 +58,32 @@ class Planner {
 
  private:
   uint64_t SectionBytes(const Section& section) const {
-    int64_t rows = std::accumulate(section.rows.begin(), section.rows.end(), int64_t{0});
+    const int64_t rows = std::accumulate(section.rows.begin(), section.rows.end(), int64_t{0});
+    const bool quantised = IsQuantised(weights_);
     switch (section.kind) {
       case Section::Kind::kRows:
-        return static_cast<uint64_t>(rows * section.k) * SizeOf(weights_);
+        if (quantised) {
+          return static_cast<uint64_t>(rows) * QuantisedTableRowBytes(weights_, section.k);
+        }
+        return static_cast<uint64_t>(rows * section.k) * SizeOf(ElementOf(weights_));
       case Section::Kind::kVector:
         return static_cast<uint64_t>(section.k) * sizeof(float);
       case Section::Kind::kTiles:
-        return PackedBytes(weights_, rows, section.k);
+        if (quantised) {
+          return QuantisedShape{.format = weights_, .n = rows, .k = section.k}.bytes();
+        }
+        return PackedBytes(ElementOf(weights_), rows, section.k);
       case Section::Kind::kTilesF32:
         return PackedBytes(DType::kF32, rows, section.k);
       case Section::Kind::kGateUp:
-        return GateUpPackedBytes(weights_, section.rows[0], section.k);
+        if (quantised) return GateUpShape(weights_, section.rows[0], section.k).bytes();
+        return GateUpPackedBytes(ElementOf(weights_), section.rows[0], section.k);
     }
     CHECK(false);
     return 0;
   }
 
-  DType weights_;
+  WeightFormat weights_;
   std::vector<Region> regions_;
   uint64_t file_end_ = 0;
 };
@@ -151,7 +160,7 @@ RopeTable ReadRopeTable(const json& object) {
 
 }  // namespace
 
-std::string NumericsBase(DType weights) {
+std::string NumericsBase(WeightFormat weights) {
   return absl::StrCat("v", kArithmeticVersion, "-", std::string(Name(weights)));
 }
 
@@ -161,7 +170,22 @@ std::string ExpertRegionName(LayerId layer, ExpertId expert) {
   return "layer." + std::to_string(layer.value) + ".expert." + std::to_string(expert.value);
 }
 
-std::vector<Region> PlanRegions(const ModelConfig& c, DType weights) {
+absl::Status CheckWeightFormat(const ModelConfig& c, WeightFormat weights) {
+  if (!IsQuantised(weights)) return absl::OkStatus();
+  const std::pair<const char*, int64_t> inputs[] = {
+      {"hidden_size", c.hidden_size},
+      {"num_attention_heads * head_dim", c.q_dim()},
+      {"moe_intermediate_size", c.num_moe_layers() == 0 ? 0 : c.expert_width},
+      {"intermediate_size", c.num_dense_layers() == 0 ? 0 : c.dense_width}};
+  for (const auto& [name, k] : inputs) {
+    if (k % 8 == 0) continue;
+    return RefuseModel("weights as ", Name(weights), " need ", name,
+                       " to be a multiple of 8; it is ", k, "; choose bf16");
+  }
+  return absl::OkStatus();
+}
+
+std::vector<Region> PlanRegions(const ModelConfig& c, WeightFormat weights) {
   using tensor_name::OfExpert;
   Planner plan(weights);
   const int64_t hidden = c.hidden_size;
@@ -227,13 +251,14 @@ absl::StatusOr<Manifest> ParseManifest(std::string_view text) {
                        ", ", kArithmeticVersion, "); pack the model again");
   }
   Manifest manifest;
-  auto weights = ParseDType(Get<std::string>(root, "weights"));
+  auto weights = ParseWeightFormat(Get<std::string>(root, "weights"));
   if (!weights.ok()) return RefuseModel(kManifestFile, ": unknown weight format");
   manifest.weights = *weights;
   auto config =
       ParseModelConfig(Get<json>(root, "config").dump(), Get<json>(root, "generation").dump());
   if (!config.ok()) return RefuseModel(kManifestFile, ": ", config.status().message());
   manifest.config = *std::move(config);
+  RETURN_IF_ERROR(CheckWeightFormat(manifest.config, manifest.weights));
   manifest.rope = ReadRopeTable(Get<json>(root, "rope"));
   manifest.files = ReadFiles(Get<json>(root, "files"));
   manifest.sources = ReadFiles(Get<json>(root, "sources"));

@@ -9,7 +9,7 @@
 #include "absl/status/statusor.h"
 #include "core/base/strong_id.h"
 #include "core/model/config.h"
-#include "core/tensor/dtype.h"
+#include "core/tensor/weight_format.h"
 
 namespace bottega {
 
@@ -32,18 +32,19 @@ inline constexpr uint64_t kRegionAlignment = 4096;
 inline constexpr uint64_t kSectionAlignment = 64;
 
 // "v1-bf16": arithmetic version and weight format; a worker appends the row type R.
-std::string NumericsBase(DType weights);
+std::string NumericsBase(WeightFormat weights);
 
 // What lies inside a region, in order, each section at a multiple of 64. Matrices are PackedMatrix
-// of core/kernels/matmul.h; norms are f32 [width]; the router's matrix is f32 in every format, so
-// that a weight format never changes which experts are chosen by rounding the router itself.
+// of core/kernels/matmul.h or QuantisedMatrix of core/kernels/quantised.h; norms are f32 [width];
+// the router's matrix is f32 in every format, so that a weight format never changes which experts
+// are chosen by rounding the router itself.
 struct Section {
   enum class Kind {
-    kRows,      // [rows, k] row-major, the weight format (embedding)
+    kRows,      // read by row (embedding): [rows, k] elements, or quantised table rows
     kVector,    // [k] f32
-    kTiles,     // sources stacked, packed in tiles, the weight format
-    kTilesF32,  // the same, always f32
-    kGateUp,    // two sources interleaved (core/kernels/swiglu.h), the weight format
+    kTiles,     // sources stacked, one matrix in the weight format
+    kTilesF32,  // the same, always PackedMatrix of f32
+    kGateUp,    // two sources interleaved (core/model/weight_matrix.h), the weight format
   };
   Kind kind;
   std::vector<std::string> sources;  // checkpoint tensor names, [rows_i, k] each
@@ -61,7 +62,12 @@ struct Region {
   std::vector<Section> sections;
 };
 
-std::vector<Region> PlanRegions(const ModelConfig& config, DType weights);
+// Whether the model can be stored so: quantised matrices need inputs in multiples of 8. The error
+// names the size.
+absl::Status CheckWeightFormat(const ModelConfig& config, WeightFormat weights);
+
+// For a format that CheckWeightFormat allows.
+std::vector<Region> PlanRegions(const ModelConfig& config, WeightFormat weights);
 
 constexpr uint64_t RoundUp(uint64_t value, uint64_t alignment) {
   return (value + alignment - 1) / alignment * alignment;
@@ -84,7 +90,7 @@ struct FileSum {
 };
 
 struct Manifest {
-  DType weights = DType::kBF16;
+  WeightFormat weights = WeightFormat::kBF16;
   ModelConfig config;
   RopeTable rope;
   std::vector<FileSum> files;    // copied beside the weights

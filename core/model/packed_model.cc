@@ -51,26 +51,30 @@ absl::Status CheckCopiedFile(const fs::path& dir, const FileSum& sum) {
 // Typed views of a mapped region, one section after the other.
 class Sections {
  public:
-  Sections(const Region& region, const std::byte* data, DType weights)
+  Sections(const Region& region, const std::byte* data, WeightFormat weights)
       : region_(region), data_(data), weights_(weights) {}
 
-  const void* Rows() { return data_ + Next(Section::Kind::kRows).offset; }
+  const std::byte* Rows() { return data_ + Next(Section::Kind::kRows).offset; }
   const float* Vector() {
     return reinterpret_cast<const float*>(data_ + Next(Section::Kind::kVector).offset);
   }
-  PackedMatrix Tiles(DType dtype) {
-    bool f32 = region_.sections[next_].kind == Section::Kind::kTilesF32;
-    const Section& section = Next(f32 ? Section::Kind::kTilesF32 : Section::Kind::kTiles);
+  WeightMatrix Tiles() {
+    const Section& section = Next(Section::Kind::kTiles);
     int64_t n = 0;
     for (int64_t rows : section.rows) n += rows;
-    return {data_ + section.offset, f32 ? DType::kF32 : dtype, n, section.k};
+    return {data_ + section.offset, weights_, n, section.k};
+  }
+  PackedMatrix TilesF32() {
+    const Section& section = Next(Section::Kind::kTilesF32);
+    return {data_ + section.offset, DType::kF32, section.rows[0], section.k};
   }
   GatedMlpWeights GatedMlp() {
     const Section& section = Next(Section::Kind::kGateUp);
     GatedMlpWeights mlp;
     mlp.width = section.rows[0];
-    mlp.gate_up = {data_ + section.offset, weights_, GateUpOutputs(mlp.width), section.k};
-    mlp.down = Tiles(weights_);
+    const int64_t outputs = IsQuantised(weights_) ? 2 * mlp.width : GateUpOutputs(mlp.width);
+    mlp.gate_up = {data_ + section.offset, weights_, outputs, section.k};
+    mlp.down = Tiles();
     return mlp;
   }
 
@@ -83,7 +87,7 @@ class Sections {
 
   const Region& region_;
   const std::byte* data_;
-  DType weights_;
+  WeightFormat weights_;
   size_t next_ = 0;
 };
 
@@ -154,7 +158,6 @@ absl::StatusOr<Mapping> PackedModel::MapRegion(size_t index) const {
 
 absl::StatusOr<AttentionWeights> PackedModel::MapAttention() const {
   AttentionWeights all;
-  all.embedding_dtype = weights();
   for (size_t i = 0; i < plan_.size(); ++i) {
     const Region& region = plan_[i];
     if (region.file != plan_[0].file) break;  // experts follow
@@ -165,18 +168,18 @@ absl::StatusOr<AttentionWeights> PackedModel::MapAttention() const {
     } else if (region.name == "final_norm") {
       all.final_norm = sections.Vector();
     } else if (region.name == "lm_head") {
-      all.lm_head = sections.Tiles(weights());
+      all.lm_head = sections.Tiles();
     } else {
       LayerWeights layer;
       layer.input_norm = sections.Vector();
       layer.q_norm = sections.Vector();
       layer.k_norm = sections.Vector();
       layer.post_attention_norm = sections.Vector();
-      layer.qkv = sections.Tiles(weights());
-      layer.o = sections.Tiles(weights());
+      layer.qkv = sections.Tiles();
+      layer.o = sections.Tiles();
       layer.is_moe = config().is_moe_layer[all.layers.size()] != 0;
       if (layer.is_moe) {
-        layer.gate = sections.Tiles(DType::kF32);
+        layer.gate = sections.TilesF32();
       } else {
         layer.dense = sections.GatedMlp();
       }

@@ -9,9 +9,9 @@
 
 #include "absl/status/statusor.h"
 #include "core/base/strong_id.h"
-#include "core/kernels/matmul.h"
 #include "core/model/config.h"
 #include "core/model/packed_format.h"
+#include "core/model/weight_matrix.h"
 
 namespace bottega {
 
@@ -39,21 +39,14 @@ class Mapping {
   size_t bytes_ = 0;
 };
 
-// A gated MLP: down(silu(gate x) * up x). Pointers into a Mapping that outlives it.
-struct GatedMlpWeights {
-  int64_t width = 0;
-  PackedMatrix gate_up;  // [GateUpOutputs(width), hidden], core/kernels/swiglu.h
-  PackedMatrix down;     // [hidden, width]
-};
-
 // What an attention worker needs of one layer.
 struct LayerWeights {
   const float* input_norm = nullptr;           // [hidden]
   const float* q_norm = nullptr;               // [head_dim]
   const float* k_norm = nullptr;               // [head_dim]
   const float* post_attention_norm = nullptr;  // [hidden]
-  PackedMatrix qkv;                            // [q_dim + 2 kv_dim, hidden]: q rows, k rows, v rows
-  PackedMatrix o;                              // [hidden, q_dim]
+  WeightMatrix qkv;                            // [q_dim + 2 kv_dim, hidden]: q rows, k rows, v rows
+  WeightMatrix o;                              // [hidden, q_dim]
   bool is_moe = true;
   PackedMatrix gate;      // [experts, hidden], f32 in every format; MoE layers
   GatedMlpWeights dense;  // dense layers
@@ -61,11 +54,11 @@ struct LayerWeights {
 
 // Everything but the experts. Movable; pointers stay valid while it lives.
 struct AttentionWeights {
-  const void* embedding = nullptr;  // [vocab, hidden] row-major, of embedding_dtype
-  DType embedding_dtype = DType::kBF16;
+  // [vocab] rows: [hidden] elements, or QuantisedTableRowBytes of a quantised format.
+  const std::byte* embedding = nullptr;
   std::vector<LayerWeights> layers;   // [num_layers]
   const float* final_norm = nullptr;  // [hidden]
-  PackedMatrix lm_head;               // [vocab, hidden]; lanes past vocab are zero rows, not tokens
+  WeightMatrix lm_head;               // [vocab, hidden]; lanes past vocab are zero rows, not tokens
 
   std::vector<Mapping> mappings;
 };
@@ -87,7 +80,7 @@ class PackedModel {
   const Manifest& manifest() const { return manifest_; }
   const ModelConfig& config() const { return manifest_.config; }
   const RopeTable& rope() const { return manifest_.rope; }
-  DType weights() const { return manifest_.weights; }
+  WeightFormat weights() const { return manifest_.weights; }
   const std::string& digest() const { return digest_; }  // hex SHA-256 of the manifest
   std::string numerics_base() const { return NumericsBase(manifest_.weights); }
 

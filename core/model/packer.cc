@@ -329,6 +329,7 @@ absl::Status PackModel(const fs::path& dir, const fs::path& out, const PackOptio
   fs::path target = fs::absolute(out).lexically_normal();
   if (!target.has_filename()) target = target.parent_path();  // "out/" and "out" are the same
   ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(dir));
+  RETURN_IF_ERROR(CheckWeightFormat(checkpoint->config(), options.weights));
   fs::create_directories(target.parent_path(), error);
   ASSIGN_OR_RETURN(PackLock lock, PackLock::Acquire(target.string() + ".lock", options.wait));
   if (options.wait && IsPacked(target)) return absl::OkStatus();

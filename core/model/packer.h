@@ -9,12 +9,12 @@
 
 #include "absl/status/statusor.h"
 #include "core/base/fault_point.h"
-#include "core/tensor/dtype.h"
+#include "core/tensor/weight_format.h"
 
 namespace bottega {
 
 struct PackOptions {
-  DType weights = DType::kBF16;
+  WeightFormat weights = WeightFormat::kBF16;
   int threads = 0;  // 0: as many as the machine has, at most 8
   // Called from any thread, one call at a time, with bytes done of all work (hash and pack).
   std::function<void(uint64_t done, uint64_t total)> progress;
@@ -34,8 +34,8 @@ absl::Status PackModel(const std::filesystem::path& dir, const std::filesystem::
                        const PackOptions& options);
 
 struct CacheOptions {
-  std::filesystem::path cache;   // empty: DefaultModelCache()
-  std::optional<DType> weights;  // absent: a packed directory's own, bf16 for others
+  std::filesystem::path cache;          // empty: DefaultModelCache()
+  std::optional<WeightFormat> weights;  // absent: a packed directory's own, bf16 for others
   std::function<void(uint64_t done, uint64_t total)> progress;
   std::function<void(std::string_view)> note;  // one line for the user: what is being waited for
 };

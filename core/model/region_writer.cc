@@ -11,6 +11,7 @@
 #include "core/base/crc32c.h"
 #include "core/base/status.h"
 #include "core/kernels/matmul.h"
+#include "core/kernels/quantised.h"
 #include "core/kernels/swiglu.h"
 #include "core/model/refusal.h"
 #include "core/tensor/bf16.h"
@@ -20,9 +21,23 @@ namespace {
 
 constexpr int64_t kPieceFloats = 1 << 20;  // 4 MiB of f32 source
 
-// Rows to take at a time: whole tiles.
-int64_t PieceRows(int64_t k) {
-  return std::max<int64_t>(kTileLanes, kPieceFloats / k / kTileLanes * kTileLanes);
+// Rows to take at a time: a multiple of `unit`.
+int64_t PieceRows(int64_t k, int64_t unit) {
+  return std::max<int64_t>(unit, kPieceFloats / k / unit * unit);
+}
+
+void WidenRow(const RowBlock& block, int64_t row, absl::Span<float> out) {
+  const std::byte* from = static_cast<const std::byte*>(block.data) +
+                          static_cast<size_t>(row) * out.size() * SizeOf(block.dtype);
+  if (block.dtype == DType::kF32) {
+    std::memcpy(out.data(), from, out.size() * sizeof(float));
+    return;
+  }
+  for (size_t i = 0; i < out.size(); ++i) {
+    BF16 value;
+    std::memcpy(&value, from + i * sizeof(value), sizeof(value));
+    out[i] = Widen(value);
+  }
 }
 
 // Whether all elements are finite, also after rounding to `target`. Reductions without a branch, so
@@ -48,7 +63,7 @@ bool AllFinite(std::span<const std::byte> bytes, DType stored, DType target) {
 
 class Writer {
  public:
-  Writer(const Checkpoint& checkpoint, const Region& region, DType weights, int fd)
+  Writer(const Checkpoint& checkpoint, const Region& region, WeightFormat weights, int fd)
       : checkpoint_(checkpoint), region_(region), weights_(weights), fd_(fd), sums_(region.name) {}
 
   absl::StatusOr<RegionSums> Run() {
@@ -63,17 +78,19 @@ class Writer {
 
  private:
   absl::Status WriteSection(const Section& section) {
+    const bool quantised = IsQuantised(weights_);
+    const DType element = quantised ? DType::kF32 : ElementOf(weights_);
     switch (section.kind) {
       case Section::Kind::kRows:
-        return WriteRows(section, weights_);
+        return quantised ? WriteTable(section) : WriteRows(section, element);
       case Section::Kind::kVector:
         return WriteRows(section, DType::kF32);
       case Section::Kind::kTiles:
-        return WriteTiles(section, weights_);
+        return quantised ? WriteQuantised(section) : WriteTiles(section, element);
       case Section::Kind::kTilesF32:
         return WriteTiles(section, DType::kF32);
       case Section::Kind::kGateUp:
-        return WriteGateUp(section);
+        return quantised ? WriteQuantisedGateUp(section) : WriteGateUp(section, element);
     }
     CHECK(false);
     return absl::OkStatus();
@@ -96,13 +113,35 @@ class Writer {
     return absl::OkStatus();
   }
 
-  // Pieces of whole tiles of the stacked sources; only the last tile may be partly filled.
-  absl::Status WriteTiles(const Section& section, DType dtype) {
+  absl::Status WriteTable(const Section& section) {
+    const int64_t step = PieceRows(section.k, 1);
+    const size_t row_bytes = QuantisedTableRowBytes(weights_, section.k);
+    std::vector<std::byte> out;
+    std::vector<float> values(static_cast<size_t>(section.k));
+    for (int64_t row = 0; row < section.rows[0]; row += step) {
+      const int64_t rows = std::min(step, section.rows[0] - row);
+      std::vector<std::byte> buffer;
+      ASSIGN_OR_RETURN(RowBlock block, Read(section, 0, row, rows, DType::kF32, buffer));
+      out.resize(static_cast<size_t>(rows) * row_bytes);
+      for (int64_t i = 0; i < rows; ++i) {
+        WidenRow(block, i, absl::MakeSpan(values));
+        QuantiseTableRow(weights_, values, out.data() + static_cast<size_t>(i) * row_bytes);
+      }
+      RETURN_IF_ERROR(Write(out));
+    }
+    return absl::OkStatus();
+  }
+
+  // Calls pack(blocks, rows) with pieces of the stacked sources, `unit` rows or a multiple of it at
+  // a time (the last piece may be shorter), and writes what it returns.
+  template <class PackPiece>
+  absl::Status WriteStacked(const Section& section, int64_t unit, DType target,
+                            const PackPiece& pack) {
     int64_t total = 0;
     for (int64_t rows : section.rows) total += rows;
-    std::vector<std::byte> out;
-    for (int64_t begin = 0; begin < total; begin += PieceRows(section.k)) {
-      const int64_t end = std::min(total, begin + PieceRows(section.k));
+    const int64_t step = PieceRows(section.k, unit);
+    for (int64_t begin = 0; begin < total; begin += step) {
+      const int64_t end = std::min(total, begin + step);
       std::vector<RowBlock> blocks;
       std::vector<std::vector<std::byte>> buffers(section.sources.size());
       int64_t source_begin = 0;
@@ -111,32 +150,82 @@ class Writer {
         const int64_t to = std::min(end, source_begin + section.rows[i]);
         if (from < to) {
           ASSIGN_OR_RETURN(RowBlock block,
-                           Read(section, i, from - source_begin, to - from, dtype, buffers[i]));
+                           Read(section, i, from - source_begin, to - from, target, buffers[i]));
           blocks.push_back(block);
         }
         source_begin += section.rows[i];
       }
-      out.resize(PackedBytes(dtype, end - begin, section.k));
-      PackTiles(blocks, section.k, dtype, out.data());
-      RETURN_IF_ERROR(Write(out));
+      RETURN_IF_ERROR(Write(pack(blocks, end - begin)));
     }
     return absl::OkStatus();
   }
 
-  absl::Status WriteGateUp(const Section& section) {
-    const int64_t width = section.rows[0];
-    std::vector<std::byte> out;
-    for (int64_t row = 0; row < width; row += PieceRows(section.k)) {
-      const int64_t rows = std::min(PieceRows(section.k), width - row);
+  absl::Status WriteTiles(const Section& section, DType dtype) {
+    return WriteStacked(section, kTileLanes, dtype,
+                        [&](const std::vector<RowBlock>& blocks, int64_t rows) {
+                          std::vector<std::byte> out(PackedBytes(dtype, rows, section.k));
+                          PackTiles(blocks, section.k, dtype, out.data());
+                          return out;
+                        });
+  }
+
+  // A panel is packed by itself, so pieces of whole panels make the bytes of the whole matrix.
+  absl::Status WriteQuantised(const Section& section) {
+    return WriteStacked(section, kQuantPanelTiles * kTileLanes, DType::kF32,
+                        [&](const std::vector<RowBlock>& blocks, int64_t rows) {
+                          return Quantised(
+                              {.format = weights_, .n = rows, .k = section.k},
+                              [&](int64_t row, float* out) {
+                                auto block = blocks.begin();
+                                for (; row >= block->rows; ++block) row -= block->rows;
+                                WidenRow(*block, row, {out, static_cast<size_t>(section.k)});
+                              });
+                        });
+  }
+
+  static std::vector<std::byte> Quantised(const QuantisedShape& shape, WeightRow row) {
+    std::vector<std::byte> out(shape.bytes());
+    PackQuantised(shape, row, out.data());
+    return out;
+  }
+
+  // Calls pack(gate, up, rows) with `unit` rows of both, or a multiple.
+  template <class PackPiece>
+  absl::Status WritePairs(const Section& section, int64_t unit, DType target,
+                          const PackPiece& pack) {
+    const int64_t width = section.rows[0], step = PieceRows(section.k, unit);
+    for (int64_t row = 0; row < width; row += step) {
+      const int64_t rows = std::min(step, width - row);
       std::vector<std::byte> gate_buffer;
       std::vector<std::byte> up_buffer;
-      ASSIGN_OR_RETURN(RowBlock gate, Read(section, 0, row, rows, weights_, gate_buffer));
-      ASSIGN_OR_RETURN(RowBlock up, Read(section, 1, row, rows, weights_, up_buffer));
-      out.resize(GateUpPackedBytes(weights_, rows, section.k));
-      PackGateUp(gate, up, section.k, weights_, out.data());
-      RETURN_IF_ERROR(Write(out));
+      ASSIGN_OR_RETURN(RowBlock gate, Read(section, 0, row, rows, target, gate_buffer));
+      ASSIGN_OR_RETURN(RowBlock up, Read(section, 1, row, rows, target, up_buffer));
+      RETURN_IF_ERROR(Write(pack(gate, up, rows)));
     }
     return absl::OkStatus();
+  }
+
+  absl::Status WriteGateUp(const Section& section, DType dtype) {
+    return WritePairs(section, kTileLanes, dtype,
+                      [&](const RowBlock& gate, const RowBlock& up, int64_t rows) {
+                        std::vector<std::byte> out(GateUpPackedBytes(dtype, rows, section.k));
+                        PackGateUp(gate, up, section.k, dtype, out.data());
+                        return out;
+                      });
+  }
+
+  // Pieces of whole spans, for the same reason.
+  absl::Status WriteQuantisedGateUp(const Section& section) {
+    const int64_t group = QuantGroup(section.rows[0]);
+    return WritePairs(
+        section, group, DType::kF32, [&](const RowBlock& gate, const RowBlock& up, int64_t rows) {
+          const QuantisedShape shape = {
+              .format = weights_, .n = 2 * rows, .k = section.k, .span = group / 8};
+          return Quantised(shape, [&](int64_t output, float* out) {
+            const GateUpRow from = GateUpRow::Of(output);
+            WidenRow(from.up ? up : gate, from.row, {out, static_cast<size_t>(section.k)});
+          });
+        });
   }
 
   static void ConvertElements(const std::vector<std::byte>& in, DType from, DType to,
@@ -191,7 +280,7 @@ class Writer {
 
   const Checkpoint& checkpoint_;
   const Region& region_;
-  const DType weights_;
+  const WeightFormat weights_;
   const int fd_;
   uint64_t at_ = 0;  // in the region
   RegionSummer sums_;
@@ -211,7 +300,7 @@ void RegionSummer::Update(std::span<const std::byte> bytes) {
 }
 
 absl::StatusOr<RegionSums> WriteRegion(const Checkpoint& checkpoint, const Region& region,
-                                       DType weights, int fd) {
+                                       WeightFormat weights, int fd) {
   return Writer(checkpoint, region, weights, fd).Run();
 }
 

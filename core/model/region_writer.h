@@ -26,6 +26,6 @@ class RegionSummer {
 // NaN or infinity among the weights, or an f32 that bf16 cannot hold, is refused with its tensor's
 // name. Any thread; regions are independent.
 absl::StatusOr<RegionSums> WriteRegion(const Checkpoint& checkpoint, const Region& region,
-                                       DType weights, int fd);
+                                       WeightFormat weights, int fd);
 
 }  // namespace bottega

@@ -20,7 +20,7 @@ void AddModelOptions(OptionTable& table, ModelOptions* o) {
   table.Add("model", &o->dir, "model directory: Hugging Face form, or packed (or give DIR)")
       .Add("model-cache", &o->cache, "where models are packed to (default: the XDG cache)")
       .Add("weights", &o->weights, "format of the weights: f32, bf16 (default bf16)")
-      .OneOf({"", "f32", "bf16"});
+      .OneOf({"", "f32", "bf16", "int8", "int4"});
 }
 
 void AddComputeOptions(OptionTable& table, ComputeOptions* o) {
@@ -55,7 +55,7 @@ absl::StatusOr<std::shared_ptr<const PackedModel>> OpenModel(const ModelOptions&
   }
   CacheOptions cache{.cache = options.cache};
   if (!options.weights.empty()) {
-    ASSIGN_OR_RETURN(cache.weights, ParseDType(options.weights));
+    ASSIGN_OR_RETURN(cache.weights, ParseWeightFormat(options.weights));
   }
   std::optional<ProgressBar> bar;  // only if there is something to pack
   cache.progress = [&bar](uint64_t done, uint64_t total) {

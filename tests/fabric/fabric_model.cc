@@ -39,7 +39,7 @@ FabricModel::FabricModel() : cpu_(MakeCpu(BestIsa(), &pool_)) {
     fs::copy_file(fs::path(kTiny) / file, checkpoint_ / file, fs::copy_options::overwrite_existing);
   }
   const absl::Status done =
-      PackModel(checkpoint_, dir_ / "packed", {.weights = DType::kF32, .threads = 1});
+      PackModel(checkpoint_, dir_ / "packed", {.weights = WeightFormat::kF32, .threads = 1});
   if (!done.ok()) std::fprintf(stderr, "%s\n", done.ToString().c_str());
   CHECK(done.ok());
   auto opened = PackedModel::Open(dir_ / "packed");

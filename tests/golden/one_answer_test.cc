@@ -15,14 +15,18 @@ namespace {
 struct Format {
   const char* name;
   const char* model;
-  DType weights;
+  WeightFormat weights;
   DType row_type;
 };
 const Format kFormats[] = {
-    {"qwen3moe_f32_f32", "tests/fixtures/random-qwen3moe", DType::kF32, DType::kF32},
-    {"qwen3moe_bf16_bf16", "tests/fixtures/random-qwen3moe", DType::kBF16, DType::kBF16},
-    {"yarn_f32_bf16", "tests/fixtures/random-yarn", DType::kF32, DType::kBF16},
-    {"yarn_bf16_bf16", "tests/fixtures/random-yarn", DType::kBF16, DType::kBF16},
+    {"qwen3moe_f32_f32", "tests/fixtures/random-qwen3moe", WeightFormat::kF32, DType::kF32},
+    {"qwen3moe_bf16_bf16", "tests/fixtures/random-qwen3moe", WeightFormat::kBF16, DType::kBF16},
+    {"yarn_f32_bf16", "tests/fixtures/random-yarn", WeightFormat::kF32, DType::kBF16},
+    {"yarn_bf16_bf16", "tests/fixtures/random-yarn", WeightFormat::kBF16, DType::kBF16},
+    {"qwen3moe_int8_bf16", "tests/fixtures/random-qwen3moe", WeightFormat::kInt8, DType::kBF16},
+    {"yarn_int8_f32", "tests/fixtures/random-yarn", WeightFormat::kInt8, DType::kF32},
+    {"yarn_int4_bf16", "tests/fixtures/random-yarn", WeightFormat::kInt4, DType::kBF16},
+    {"tiny_int4_bf16", "tests/fixtures/bottega-tiny", WeightFormat::kInt4, DType::kBF16},
 };
 
 class OneAnswer : public testing::TestWithParam<Format> {

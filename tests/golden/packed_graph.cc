@@ -36,11 +36,12 @@ PackedGraph::PackedGraph(std::shared_ptr<const PackedModel> model, Options optio
       expert_block_(cpu_,
                     {.hidden = model_->config().hidden_size,
                      .width = model_->config().expert_width,
-                     .row_type = row_type_},
+                     .row_type = row_type_,
+                     .weights = model_->weights()},
                     kTokensMax * model_->config().experts_per_token),
       kv_(CacheOrDie(model_->config(), row_type_, kBlocks)),
       blocks_(kBlocks),
-      scratch_(model_->config(), row_type_, kTokensMax, kTokensMax) {
+      scratch_(*model_, row_type_, kTokensMax, kTokensMax) {
   const ModelConfig& config = model_->config();
   experts_.resize(config.num_layers);
   for (int layer = 0; layer < config.num_layers; ++layer) {
@@ -129,9 +130,7 @@ void PackedGraph::Experts(int layer, int64_t tokens) {
   std::vector<ExpertGroup> groups;
   for (int expert = 0; expert < config.num_experts; ++expert) {
     if (in[expert].empty()) continue;
-    const GatedMlpWeights& mlp = experts_[layer][expert].mlp;
-    groups.push_back(
-        {.gate_up = mlp.gate_up, .down = mlp.down, .in = in[expert], .out = out[expert]});
+    groups.push_back({.mlp = experts_[layer][expert].mlp, .in = in[expert], .out = out[expert]});
   }
   expert_block_.Run(groups);
 }
@@ -147,8 +146,8 @@ std::vector<float> PackedGraph::Feed(int sequence, const std::vector<int32_t>& i
   return logits;
 }
 
-std::shared_ptr<const PackedModel> PackedForTest(const std::string& dir, DType weights) {
-  static std::map<std::pair<std::string, DType>, std::shared_ptr<const PackedModel>> packed;
+std::shared_ptr<const PackedModel> PackedForTest(const std::string& dir, WeightFormat weights) {
+  static std::map<std::pair<std::string, WeightFormat>, std::shared_ptr<const PackedModel>> packed;
   auto& model = packed[{dir, weights}];
   if (model != nullptr) return model;
   const std::filesystem::path out =

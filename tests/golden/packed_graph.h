@@ -63,6 +63,6 @@ class PackedGraph {
 };
 
 // Packs `dir` into a temporary folder once per (dir, weights) of the process and opens it.
-std::shared_ptr<const PackedModel> PackedForTest(const std::string& dir, DType weights);
+std::shared_ptr<const PackedModel> PackedForTest(const std::string& dir, WeightFormat weights);
 
 }  // namespace bottega

@@ -51,7 +51,7 @@ INSTANTIATE_TEST_SUITE_P(Models, PackedGraphGolden, testing::ValuesIn(kModels),
                          });
 
 TEST_P(PackedGraphGolden, F32IsTheReferenceAtEveryPosition) {
-  PackedGraph graph(PackedForTest(golden_.model, DType::kF32), {.row_type = DType::kF32});
+  PackedGraph graph(PackedForTest(golden_.model, WeightFormat::kF32), {.row_type = DType::kF32});
   const std::vector<double> errors = Errors(graph, false);
   const double worst = *std::max_element(errors.begin(), errors.end());
   std::printf("%s f32: %zu positions, worst %.2e\n", GetParam(), errors.size(), worst);
@@ -59,11 +59,11 @@ TEST_P(PackedGraphGolden, F32IsTheReferenceAtEveryPosition) {
 }
 
 TEST_P(PackedGraphGolden, BF16IsCloseToTheReference) {
-  PackedGraph graph(PackedForTest(golden_.model, DType::kBF16), {.row_type = DType::kBF16});
+  PackedGraph graph(PackedForTest(golden_.model, WeightFormat::kBF16), {.row_type = DType::kBF16});
   std::vector<double> errors = Errors(graph, false);
   std::nth_element(errors.begin(), errors.begin() + errors.size() / 2, errors.end());
   const double median = errors[errors.size() / 2];
-  PackedGraph again(PackedForTest(golden_.model, DType::kBF16), {.row_type = DType::kBF16});
+  PackedGraph again(PackedForTest(golden_.model, WeightFormat::kBF16), {.row_type = DType::kBF16});
   const std::vector<double> forced = Errors(again, true);
   const double worst = *std::max_element(forced.begin(), forced.end());
   std::printf("%s bf16: median %.2e, with the reference's experts worst %.2e\n", GetParam(), median,
@@ -91,7 +91,7 @@ std::vector<bool> AssistantWrites(const std::vector<int32_t>& ids) {
 // a prefix that an earlier one had is the same computation and counts once.
 TEST(PackedGraphTopOne, BF16AgreesWhereTheReferenceIsSure) {
   const LogitsGolden golden = LoadLogitsGolden("bottega-tiny");
-  PackedGraph graph(PackedForTest(golden.model, DType::kBF16), {.row_type = DType::kBF16});
+  PackedGraph graph(PackedForTest(golden.model, WeightFormat::kBF16), {.row_type = DType::kBF16});
   int number = 0;
   int excluded = 0, excluded_sampled = 0;
   int positions = 0, sampled = 0;

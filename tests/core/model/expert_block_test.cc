@@ -21,10 +21,12 @@ constexpr int64_t kHidden = 40, kWidth = 24;  // a multiple of 8, not of 16
 struct Weights {
   std::vector<float> gate, up, down;  // [width, hidden], [width, hidden], [hidden, width]
   AlignedBuffer gate_up_packed, down_packed;
-  PackedMatrix gate_up() const {
-    return {gate_up_packed.data(), DType::kF32, GateUpOutputs(kWidth), kHidden};
+  GatedMlpWeights mlp() const {
+    constexpr auto kFormat = WeightFormat::kF32;
+    return {.width = kWidth,
+            .gate_up = {gate_up_packed.data(), kFormat, GateUpOutputs(kWidth), kHidden},
+            .down = {down_packed.data(), kFormat, kHidden, kWidth}};
   }
-  PackedMatrix down_matrix() const { return {down_packed.data(), DType::kF32, kHidden, kWidth}; }
 };
 
 Weights MakeWeights(std::mt19937& rng) {
@@ -106,7 +108,11 @@ TEST_P(ExpertBlockTest, EveryMixGivesTheReferencesBytes) {
     ThreadPool pool(threads);
     const Cpu cpu = MakeCpu(BestIsa(), &pool);
     for (int64_t rows_max : {1, 5, 64}) {
-      ExpertBlock block(cpu, {.hidden = kHidden, .width = kWidth, .row_type = GetParam()},
+      ExpertBlock block(cpu,
+                        {.hidden = kHidden,
+                         .width = kWidth,
+                         .row_type = GetParam(),
+                         .weights = WeightFormat::kF32},
                         rows_max);
       const size_t counts[] = {4, 0, 9};
       std::vector<std::vector<std::byte>> in, out;
@@ -125,8 +131,7 @@ TEST_P(ExpertBlockTest, EveryMixGivesTheReferencesBytes) {
       std::vector<ExpertGroup> groups;
       size_t first = 0;
       for (size_t e = 0; e < 3; ++e) {
-        groups.push_back({experts[e].gate_up(), experts[e].down_matrix(),
-                          absl::MakeConstSpan(in_rows).subspan(first, counts[e]),
+        groups.push_back({experts[e].mlp(), absl::MakeConstSpan(in_rows).subspan(first, counts[e]),
                           absl::MakeSpan(out_rows).subspan(first, counts[e])});
         first += counts[e];
       }

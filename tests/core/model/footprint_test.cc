@@ -32,17 +32,19 @@ TEST(Footprint, ThePublishedModel) {
   EXPECT_EQ(KvBytesPerToken(*config, DType::kBF16), 49152u);
   EXPECT_EQ(KvBytesPerToken(*config, DType::kF32), 98304u);
   // 31.46 GB of weights; gate and up rows padded to 1088, router and norms in f32.
-  const auto bf16 = static_cast<double>(PackedBytesOf(*config, DType::kBF16));
-  EXPECT_NEAR(bf16 / 31.46e9, 1.0, 0.01);
-  EXPECT_NEAR(static_cast<double>(PackedBytesOf(*config, DType::kF32)) / bf16, 2.0, 0.01);
-  // 15.73 and 7.86 GB without scales; the embedding stays bf16 (0.38 and 0.57 GB more); an f32
-  // scale for 120 weights adds 3 %, an f16 scale for 40 adds 10 %, gate's and up's padding 0.5 %.
-  EXPECT_NEAR(static_cast<double>(*QuantisedBytesOf(*config, 8)) / 16.65e9, 1.0, 0.01);
-  EXPECT_NEAR(static_cast<double>(*QuantisedBytesOf(*config, 4)) / 9.2e9, 1.0, 0.01);
+  const auto gigabytes = [&](WeightFormat format) {
+    return static_cast<double>(*PackedBytesOf(*config, format)) / 1e9;
+  };
+  EXPECT_NEAR(gigabytes(WeightFormat::kBF16) / 31.46, 1.0, 0.01);
+  EXPECT_NEAR(gigabytes(WeightFormat::kF32) / gigabytes(WeightFormat::kBF16), 2.0, 0.01);
+  // 15.73 and 7.86 GB without scales. A block of scales is 128 bytes beside 5,760 of int8 weights
+  // (2.2 %), 320 beside 2,880 of int4 (11 %).
+  EXPECT_NEAR(gigabytes(WeightFormat::kInt8) / (15.73 * 1.022), 1.0, 0.005);
+  EXPECT_NEAR(gigabytes(WeightFormat::kInt4) / (7.865 * 1.111), 1.0, 0.005);
 }
 
 TEST(Footprint, IsWhatThePackerWrites) {
-  for (DType weights : {DType::kF32, DType::kBF16}) {
+  for (WeightFormat weights : kEveryWeightFormat) {
     TempDir dir;
     WriteCheckpoint(dir / "hf");
     PackOptions options;
@@ -62,8 +64,9 @@ TEST(Footprint, QuantisedNeedsWidthsOfEight) {
   config["moe_intermediate_size"] = 25;
   auto parsed = ParseModelConfig(config.dump(), "");
   ASSERT_TRUE(parsed.ok());
-  EXPECT_FALSE(QuantisedBytesOf(*parsed, 8).has_value());
-  EXPECT_FALSE(QuantisedBytesOf(*parsed, 4).has_value());
+  EXPECT_FALSE(PackedBytesOf(*parsed, WeightFormat::kInt8).has_value());
+  EXPECT_FALSE(PackedBytesOf(*parsed, WeightFormat::kInt4).has_value());
+  EXPECT_TRUE(PackedBytesOf(*parsed, WeightFormat::kBF16).has_value());
 }
 
 TEST(AddedTokens, InFileOrder) {

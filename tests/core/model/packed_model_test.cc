@@ -22,7 +22,8 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 using testing::HasSubstr;
 
-std::shared_ptr<const PackedModel> Packed(const fs::path& dir, const fs::path& out, DType weights) {
+std::shared_ptr<const PackedModel> Packed(const fs::path& dir, const fs::path& out,
+                                          WeightFormat weights) {
   PackOptions options;
   options.weights = weights;
   absl::Status status = PackModel(dir, out, options);
@@ -40,7 +41,8 @@ float Element(const void* data, DType dtype, size_t index) {
 // A source tensor as f32, rounded as the packed format rounds.
 class Source {
  public:
-  Source(const std::vector<TensorToWrite>& tensors, DType weights) : weights_(weights) {
+  Source(const std::vector<TensorToWrite>& tensors, WeightFormat weights)
+      : weights_(IsQuantised(weights) ? DType::kF32 : ElementOf(weights)) {
     for (const TensorToWrite& tensor : tensors) tensors_[tensor.name] = &tensor;
   }
   float operator()(const std::string& name, size_t index) const {
@@ -76,11 +78,84 @@ void ExpectTiles(const PackedMatrix& packed, int64_t first_row, int64_t rows, co
   }
 }
 
+std::vector<float> Row(const Source& source, const std::string& name, int64_t row, int64_t k) {
+  std::vector<float> values(k);
+  for (int64_t i = 0; i < k; ++i) values[i] = source(name, static_cast<size_t>(row * k + i));
+  return values;
+}
+
+// A quantised matrix has the bytes that its rows make when they are packed in one piece.
+template <class RowOf>
+void ExpectQuantised(const QuantisedMatrix& matrix, const RowOf& row_of) {
+  ASSERT_EQ(reinterpret_cast<uintptr_t>(matrix.data) % 64, 0u);
+  std::vector<std::byte> expected(matrix.shape.bytes());
+  PackQuantised(
+      matrix.shape, [&](int64_t row, float* out) { std::ranges::copy(row_of(row), out); },
+      expected.data());
+  ASSERT_EQ(std::memcmp(matrix.data, expected.data(), expected.size()), 0);
+}
+
+struct Stack {
+  std::string name;
+  int64_t rows;
+};
+// A matrix of sources, one under the other.
+void ExpectMatrix(const WeightMatrix& matrix, const std::vector<Stack>& stack,
+                  const Source& source) {
+  if (IsQuantised(matrix.format)) {
+    ExpectQuantised(matrix.quantised(), [&](int64_t row) {
+      auto from = stack.begin();
+      for (; row >= from->rows; ++from) row -= from->rows;
+      return Row(source, from->name, row, matrix.k);
+    });
+    return;
+  }
+  const PackedMatrix packed = matrix.plain();
+  int64_t first = 0;
+  for (const Stack& one : stack) {
+    ExpectTiles(packed, first, one.rows, source, one.name);
+    first += one.rows;
+  }
+  for (int64_t n = matrix.n; n < RoundUpToTile(matrix.n); ++n) {
+    for (int64_t k = 0; k < matrix.k; ++k) ASSERT_EQ(TileElement(packed, n, k), 0.0f);
+  }
+}
+
+void ExpectEmbedding(const PackedModel& model, const std::byte* embedding, const Source& source) {
+  const int64_t hidden = model.config().hidden_size;
+  for (int64_t row = 0; row < model.config().vocab_size; ++row) {
+    const auto expected = Row(source, "model.embed_tokens.weight", row, hidden);
+    if (IsQuantised(model.weights())) {
+      std::vector<std::byte> bytes(QuantisedTableRowBytes(model.weights(), hidden));
+      QuantiseTableRow(model.weights(), expected, bytes.data());
+      ASSERT_EQ(std::memcmp(embedding + row * bytes.size(), bytes.data(), bytes.size()), 0) << row;
+      continue;
+    }
+    for (int64_t i = 0; i < hidden; ++i) {
+      ASSERT_EQ(Element(embedding, ElementOf(model.weights()), row * hidden + i), expected[i]);
+    }
+  }
+}
+
 void ExpectMlp(const GatedMlpWeights& mlp, int64_t width, int64_t hidden, const Source& source,
                const std::string& prefix) {
   ASSERT_EQ(mlp.width, width);
-  ASSERT_EQ(mlp.gate_up.n, GateUpOutputs(width));
   ASSERT_EQ(mlp.gate_up.k, hidden);
+  ASSERT_EQ(mlp.down.n, hidden);
+  ASSERT_EQ(mlp.down.k, width);
+  if (IsQuantised(mlp.gate_up.format)) {
+    ExpectQuantised(mlp.quantised_gate_up(), [&](int64_t row) {
+      const GateUpRow from = GateUpRow::Of(row);
+      return Row(source, prefix + (from.up ? "up_proj" : "gate_proj") + ".weight", from.row,
+                 hidden);
+    });
+    ExpectQuantised(mlp.down.quantised(), [&](int64_t row) {
+      return Row(source, prefix + "down_proj.weight", row, width);
+    });
+    return;
+  }
+  ASSERT_EQ(mlp.gate_up.n, GateUpOutputs(width));
+  const PackedMatrix gate_up = mlp.gate_up.plain();
   for (int64_t c = 0; c < RoundUpToTile(width); ++c) {
     for (int64_t k = 0; k < hidden; ++k) {
       // Tiles alternate: gate, up, gate, up.
@@ -88,13 +163,11 @@ void ExpectMlp(const GatedMlpWeights& mlp, int64_t width, int64_t hidden, const 
       size_t index = static_cast<size_t>(c * hidden + k);
       float gate = c < width ? source(prefix + "gate_proj.weight", index) : 0.0f;
       float up = c < width ? source(prefix + "up_proj.weight", index) : 0.0f;
-      ASSERT_EQ(TileElement(mlp.gate_up, gate_row, k), gate);
-      ASSERT_EQ(TileElement(mlp.gate_up, gate_row + 16, k), up);
+      ASSERT_EQ(TileElement(gate_up, gate_row, k), gate);
+      ASSERT_EQ(TileElement(gate_up, gate_row + 16, k), up);
     }
   }
-  ASSERT_EQ(mlp.down.n, hidden);
-  ASSERT_EQ(mlp.down.k, width);
-  ExpectTiles(mlp.down, 0, hidden, source, prefix + "down_proj.weight");
+  ExpectTiles(mlp.down.plain(), 0, hidden, source, prefix + "down_proj.weight");
 }
 
 void ExpectVector(const float* values, const Source& source, const std::string& name,
@@ -111,18 +184,12 @@ void ExpectAsSource(const PackedModel& model, const std::vector<TensorToWrite>& 
   auto attention = model.MapAttention();
   ASSERT_TRUE(attention.ok()) << attention.status();
   ASSERT_EQ(attention->layers.size(), static_cast<size_t>(c.num_layers));
-  for (int64_t i = 0; i < int64_t{c.vocab_size} * c.hidden_size; ++i) {
-    ASSERT_EQ(Element(attention->embedding, attention->embedding_dtype, static_cast<size_t>(i)),
-              source("model.embed_tokens.weight", static_cast<size_t>(i)));
-  }
+  ExpectEmbedding(model, attention->embedding, source);
   ExpectVector(attention->final_norm, source, "model.norm.weight", c.hidden_size);
   ASSERT_EQ(attention->lm_head.n, c.vocab_size);
-  ExpectTiles(attention->lm_head, 0, c.vocab_size, source,
-              c.tied_head ? "model.embed_tokens.weight" : "lm_head.weight");
-  for (int64_t n = c.vocab_size; n < RoundUpToTile(c.vocab_size); ++n) {
-    for (int64_t k = 0; k < c.hidden_size; ++k)
-      ASSERT_EQ(TileElement(attention->lm_head, n, k), 0.0f);
-  }
+  ExpectMatrix(attention->lm_head,
+               {{c.tied_head ? "model.embed_tokens.weight" : "lm_head.weight", c.vocab_size}},
+               source);
   for (int layer = 0; layer < c.num_layers; ++layer) {
     const LayerWeights& w = attention->layers[static_cast<size_t>(layer)];
     const std::string prefix = "model.layers." + std::to_string(layer) + ".";
@@ -132,11 +199,12 @@ void ExpectAsSource(const PackedModel& model, const std::vector<TensorToWrite>& 
     ExpectVector(w.q_norm, source, prefix + "self_attn.q_norm.weight", c.head_dim);
     ExpectVector(w.k_norm, source, prefix + "self_attn.k_norm.weight", c.head_dim);
     ASSERT_EQ(w.qkv.n, c.q_dim() + 2 * c.kv_dim());
-    ExpectTiles(w.qkv, 0, c.q_dim(), source, prefix + "self_attn.q_proj.weight");
-    ExpectTiles(w.qkv, c.q_dim(), c.kv_dim(), source, prefix + "self_attn.k_proj.weight");
-    ExpectTiles(w.qkv, c.q_dim() + c.kv_dim(), c.kv_dim(), source,
-                prefix + "self_attn.v_proj.weight");
-    ExpectTiles(w.o, 0, c.hidden_size, source, prefix + "self_attn.o_proj.weight");
+    ExpectMatrix(w.qkv,
+                 {{prefix + "self_attn.q_proj.weight", c.q_dim()},
+                  {prefix + "self_attn.k_proj.weight", c.kv_dim()},
+                  {prefix + "self_attn.v_proj.weight", c.kv_dim()}},
+                 source);
+    ExpectMatrix(w.o, {{prefix + "self_attn.o_proj.weight", c.hidden_size}}, source);
     ASSERT_EQ(w.is_moe, c.is_moe_layer[static_cast<size_t>(layer)] != 0);
     if (!w.is_moe) {
       ExpectMlp(w.dense, c.dense_width, c.hidden_size, source, prefix + "mlp.");
@@ -180,7 +248,7 @@ json ManyExpertsConfig() {
 TEST(PackedModel, EveryElementIsTheSources) {
   for (const json& config : {SmallConfig(), OddConfig(), ManyExpertsConfig()}) {
     for (DType from : {DType::kF32, DType::kBF16}) {
-      for (DType to : {DType::kF32, DType::kBF16}) {
+      for (WeightFormat to : kEveryWeightFormat) {
         TempDir dir;
         WriteCheckpoint(dir / "hf", {.config = config, .dtype = from, .shards = 2, .seed = 3});
         auto model = Packed(dir / "hf", dir / "packed", to);
@@ -203,18 +271,33 @@ TEST(PackedModel, LargeMatricesArePackedInPieces) {
   config["num_attention_heads"] = 24;
   config["num_key_value_heads"] = 12;
   config["head_dim"] = 40;  // q 960 rows, k and v 480: a piece of 1024 rows spans q and k
-  config["moe_intermediate_size"] = 1100;
+  for (WeightFormat format : {WeightFormat::kBF16, WeightFormat::kInt8, WeightFormat::kInt4}) {
+    config["moe_intermediate_size"] = IsQuantised(format) ? 1104 : 1100;
+    TempDir dir;
+    WriteCheckpoint(dir / "hf", {.config = config});
+    auto model = Packed(dir / "hf", dir / "packed", format);
+    ASSERT_TRUE(model);
+    ExpectAsSource(*model, RandomTensors(config, DType::kBF16, 1));
+  }
+}
+
+TEST(PackedModel, QuantisedNeedsInputsInEights) {
+  json config = SmallConfig();
+  config["moe_intermediate_size"] = 28;
   TempDir dir;
   WriteCheckpoint(dir / "hf", {.config = config});
-  auto model = Packed(dir / "hf", dir / "packed", DType::kBF16);
-  ASSERT_TRUE(model);
-  ExpectAsSource(*model, RandomTensors(config, DType::kBF16, 1));
+  PackOptions options;
+  options.weights = WeightFormat::kInt4;
+  const absl::Status status = PackModel(dir / "hf", dir / "packed", options);
+  EXPECT_EQ(ReasonOf(status), Reason::kModelRefused);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("moe_intermediate_size"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("28"));
 }
 
 TEST(PackedModel, CarriesConfigRopeAndFiles) {
   TempDir dir;
   WriteCheckpoint(dir / "hf", {.config = OddConfig()});
-  auto model = Packed(dir / "hf", dir / "packed", DType::kBF16);
+  auto model = Packed(dir / "hf", dir / "packed", WeightFormat::kBF16);
   ASSERT_TRUE(model);
   auto config = ReadModelConfig(dir / "hf");
   ASSERT_TRUE(config.ok());
@@ -278,7 +361,7 @@ struct FileImage {
 TEST(PackedModel, AThousandFlippedBitsAreRefused) {
   TempDir dir;
   WriteCheckpoint(dir / "hf", {.config = OddConfig()});
-  ASSERT_TRUE(Packed(dir / "hf", dir / "packed", DType::kBF16));
+  ASSERT_TRUE(Packed(dir / "hf", dir / "packed", WeightFormat::kBF16));
   std::vector<FileImage> files;
   uint64_t total = 0;
   for (const auto& entry : fs::directory_iterator(dir / "packed")) {
@@ -320,7 +403,7 @@ TEST(PackedModel, AThousandFlippedBitsAreRefused) {
 TEST(PackedModel, VerifySeesAFlippedBitToo) {
   TempDir dir;
   WriteCheckpoint(dir / "hf");
-  auto model = Packed(dir / "hf", dir / "packed", DType::kBF16);
+  auto model = Packed(dir / "hf", dir / "packed", WeightFormat::kBF16);
   std::string bytes = ReadFileBytes(dir / "packed/experts.001.weights");
   bytes[bytes.size() / 2] ^= 1;
   WriteFileBytes(dir / "packed/experts.001.weights", bytes);
@@ -331,7 +414,7 @@ TEST(PackedModel, VerifySeesAFlippedBitToo) {
 TEST(PackedModel, CutAndMissingFilesAreRefused) {
   TempDir dir;
   WriteCheckpoint(dir / "hf");
-  auto model = Packed(dir / "hf", dir / "packed", DType::kBF16);
+  auto model = Packed(dir / "hf", dir / "packed", WeightFormat::kBF16);
   fs::path file = dir / "packed/experts.000.weights";
   uint64_t size = fs::file_size(file);
   fs::resize_file(file, size - 4096);
@@ -347,7 +430,7 @@ TEST(PackedModel, CutAndMissingFilesAreRefused) {
 TEST(PackedModel, SwappedExpertsAreRefused) {
   TempDir dir;
   WriteCheckpoint(dir / "hf");
-  ASSERT_TRUE(Packed(dir / "hf", dir / "packed", DType::kBF16));
+  ASSERT_TRUE(Packed(dir / "hf", dir / "packed", WeightFormat::kBF16));
   fs::path file = dir / "packed/experts.000.weights";
   std::string bytes = ReadFileBytes(file);
   size_t region = bytes.size() / 6;
@@ -383,7 +466,7 @@ TEST(PackedModel, SwappedExpertsAreRefused) {
 TEST(PackedModel, RefusesEditedManifests) {
   TempDir dir;
   WriteCheckpoint(dir / "hf");
-  ASSERT_TRUE(Packed(dir / "hf", dir / "packed", DType::kBF16));
+  ASSERT_TRUE(Packed(dir / "hf", dir / "packed", WeightFormat::kBF16));
   const json good = json::parse(ReadFileBytes(dir / "packed/manifest.json"));
   const std::vector<std::function<void(json&)>> edits = {
       [](json& m) { m["format_version"] = 2; },

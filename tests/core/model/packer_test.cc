@@ -238,7 +238,7 @@ TEST(PackerValues, RefusesWhatIsNotFinite) {
       }
       WriteWeights(dir / "hf", tensors, 1);
       PackOptions options;
-      options.weights = c.to;
+      options.weights = FormatOf(c.to);
       absl::Status status = PackModel(dir / "hf", dir / "out", options);
       EXPECT_EQ(!status.ok(), c.refused) << c.value << " " << name << status;
       EXPECT_EQ(fs::exists(dir / "out"), !c.refused);
@@ -263,7 +263,7 @@ TEST_F(Packer, CacheIsFilledOnceAndFollowsTheSource) {
   ASSERT_TRUE(second.ok());
   EXPECT_EQ(*second, *first);
   EXPECT_EQ(notes, 1);
-  options.weights = DType::kF32;
+  options.weights = WeightFormat::kF32;
   auto f32 = PackedFor(dir_ / "hf", options);
   ASSERT_TRUE(f32.ok());
   EXPECT_NE(*f32, *first);
@@ -282,7 +282,7 @@ TEST_F(Packer, APackedDirectoryIsServedAsItIs) {
   ASSERT_TRUE(path.ok());
   EXPECT_EQ(*path, dir_ / "whole");
   EXPECT_FALSE(fs::exists(dir_ / "cache"));
-  options.weights = DType::kF32;
+  options.weights = WeightFormat::kF32;
   EXPECT_THAT(std::string(PackedFor(dir_ / "whole", options).status().message()),
               HasSubstr("packed as bf16"));
   EXPECT_FALSE(PackedFor(dir_ / "nowhere", options).ok());
