@@ -63,6 +63,14 @@ class OneAnswer(unittest.TestCase):
                         rows = cluster.series(admin, "bottega_expert_rows_total")
                         self.assertGreater(sum(rows.values()), 0, f"{shape}: {name} computed nothing")
 
+    def test_same_bytes_from_quantised_weights(self):
+        for weights in ("int8", "int4"):
+            flags = [TINY, "--port", "0", "--weights", weights]
+            with running("serve", *flags) as one:
+                expected = answers(one.url, 1)
+            with running("up", *flags, "--attention-workers", "2", "--expert-workers", "4") as cluster:
+                self.assertEqual(answers(cluster.url, 32), expected, weights)
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)

@@ -318,10 +318,10 @@ TEST(PackQuantised, IsAsNearAsItsBitsAllow) {
     const float scale = eight.integers.scale[i / 120];
     ASSERT_LE(std::fabs(w[i] - scale * static_cast<float>(eight.integers.q[i])), scale * 0.5001f);
   }
-  EXPECT_LT(std::sqrt(RelativeError(w, eight)), 0.0075);
-  // What blocks of 32 with the scale largest / -8 reach on such weights: 9.9 %.
+  EXPECT_LT(std::sqrt(RelativeError(w, eight)), 0.0068);
+  // What blocks of 32 with the scale largest / -8 reach on such weights: 8.6 %.
   const Packed four = Pack({.format = WeightFormat::kInt4, .n = n, .k = k}, w);
-  EXPECT_LT(std::sqrt(RelativeError(w, four)), 0.094);
+  EXPECT_LT(std::sqrt(RelativeError(w, four)), 0.085);
 }
 
 TEST(PackQuantised, KeepsZerosAndWhatIsAlmostZero) {
