@@ -123,6 +123,7 @@ class Trace(unittest.TestCase):
         self.complete("hard-1", disturb)
         # What its first worker knew died with it, so the resends are in the trace of that time.
         self.assertRegex(state["before"], r"RESENT, away from expert-1|expert-1 is late with")
+        self.wait_whole()  # names are those of the table, which has the killed worker again then
         text = self.trace("hard-1")
         self.assertRegex(text, r"choice 0 LOST its worker at token \d+: failover")
         owners = self.owner("hard-1")
