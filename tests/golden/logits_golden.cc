@@ -1,5 +1,6 @@
 #include "tests/golden/logits_golden.h"
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -46,6 +47,34 @@ double RelativeError(const float* ours, const float* theirs, size_t count) {
     norm += std::pow(static_cast<double>(theirs[i]), 2);
   }
   return std::sqrt(difference / norm);
+}
+
+std::vector<bool> AssistantWrites(const std::vector<int32_t>& ids) {
+  constexpr int32_t kTurnBegin = 1012, kTurnEnd = 1013, kAssistant = 277;
+  std::vector<bool> writes(ids.size());
+  bool inside = false;
+  for (size_t t = 0; t < ids.size(); ++t) {
+    if (ids[t] == kTurnBegin) inside = t + 1 < ids.size() && ids[t + 1] == kAssistant;
+    if (ids[t] == kTurnEnd) inside = false;
+    writes[t] = inside;
+  }
+  return writes;
+}
+
+double Divergence(const float* theirs, const float* ours, size_t count) {
+  const auto log_sum = [count](const float* logits) {
+    const double top = *std::max_element(logits, logits + count);
+    double sum = 0;
+    for (size_t i = 0; i < count; ++i) sum += std::exp(logits[i] - top);
+    return top + std::log(sum);
+  };
+  const double their_sum = log_sum(theirs), our_sum = log_sum(ours);
+  double divergence = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const double log_p = theirs[i] - their_sum, log_q = ours[i] - our_sum;
+    divergence += std::exp(log_p) * (log_p - log_q);
+  }
+  return divergence;
 }
 
 }  // namespace bottega

@@ -27,4 +27,12 @@ bool HasLogitsGolden(const std::string& name);
 // |ours - theirs| / |theirs|, Euclidean over `count` values.
 double RelativeError(const float* ours, const float* theirs, size_t count);
 
+// Nats lost by reading the distribution of `ours` for that of `theirs`.
+double Divergence(const float* theirs, const float* ours, size_t count);
+
+// Positions of a conversation with bottega-tiny whose next token the assistant writes: after
+// `<|im_start|>assistant` until `<|im_end|>`. The others are the user's words, which the model was
+// never taught to guess.
+std::vector<bool> AssistantWrites(const std::vector<int32_t>& ids);
+
 }  // namespace bottega

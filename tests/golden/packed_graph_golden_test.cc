@@ -73,37 +73,6 @@ TEST_P(PackedGraphGolden, BF16IsCloseToTheReference) {
   EXPECT_LE(worst, 2e-2);
 }
 
-// Positions whose next token the assistant writes: after `<|im_start|>assistant` until
-// `<|im_end|>`. The others are the user's words, which the model was never taught to guess.
-std::vector<bool> AssistantWrites(const std::vector<int32_t>& ids) {
-  constexpr int32_t kTurnBegin = 1012, kTurnEnd = 1013, kAssistant = 277;
-  std::vector<bool> writes(ids.size());
-  bool inside = false;
-  for (size_t t = 0; t < ids.size(); ++t) {
-    if (ids[t] == kTurnBegin) inside = t + 1 < ids.size() && ids[t + 1] == kAssistant;
-    if (ids[t] == kTurnEnd) inside = false;
-    writes[t] = inside;
-  }
-  return writes;
-}
-
-// Nats lost by reading the distribution of `ours` for that of `theirs`.
-double Divergence(const float* theirs, const float* ours, size_t count) {
-  const auto log_sum = [count](const float* logits) {
-    const double top = *std::max_element(logits, logits + count);
-    double sum = 0;
-    for (size_t i = 0; i < count; ++i) sum += std::exp(logits[i] - top);
-    return top + std::log(sum);
-  };
-  const double their_sum = log_sum(theirs), our_sum = log_sum(ours);
-  double divergence = 0;
-  for (size_t i = 0; i < count; ++i) {
-    const double log_p = theirs[i] - their_sum, log_q = ours[i] - our_sum;
-    divergence += std::exp(log_p) * (log_p - log_q);
-  }
-  return divergence;
-}
-
 // Asserted where the assistant writes. The user's words were never taught: there the model's choice
 // of experts can hang on the last bit (bf16 itself is off by 0.97 at one of 406 such positions),
 // and the mean over all positions, printed too, is that of two or three of them.
