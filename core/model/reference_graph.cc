@@ -91,8 +91,16 @@ class Graph {
     return y;
   }
 
-  // y = x W^T, W [out, in].
+  // Product of x as the options round it.
   absl::StatusOr<Rows> Linear(const std::string& name, const Rows& x) {
+    if (!options_.round_inputs) return Product(name, x);
+    Rows rounded = x;
+    for (size_t t = 0; t < x.count(); ++t) options_.round_inputs(rounded[t]);
+    return Product(name, rounded);
+  }
+
+  // y = x W^T, W [out, in].
+  absl::StatusOr<Rows> Product(const std::string& name, const Rows& x) {
     ASSIGN_OR_RETURN(std::vector<float> w, checkpoint_.ReadFloats(name));
     Rows y(x.count(), w.size() / x.width);
     for (size_t t = 0; t < x.count(); ++t) {
@@ -167,7 +175,7 @@ class Graph {
   // all, renormalised over the chosen if the model says so; sum of weight * expert(x), ascending
   // id.
   absl::StatusOr<Rows> Mixture(int layer, const Rows& x, std::vector<std::vector<int>>& choices) {
-    ASSIGN_OR_RETURN(Rows p, Linear(OfLayer(layer, "mlp.gate"), x));
+    ASSIGN_OR_RETURN(Rows p, Product(OfLayer(layer, "mlp.gate"), x));
     for (size_t t = 0; t < x.count(); ++t) {
       choices.push_back(options_.forced ? (*options_.forced)[static_cast<size_t>(layer)][t]
                                         : Choose(p[t]));

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -21,6 +22,9 @@ struct ReferenceOptions {
   bool accumulate_in_double = false;  // sums of products in double, rounded to f32 at their end
   const ExpertChoices* forced =
       nullptr;  // use these experts; their weights still come from the router
+  // Changes each row that meets a matrix, the router's apart: what a format that rounds its inputs
+  // would multiply. bench/accuracy compares formats that way.
+  std::function<void(std::span<float> row)> round_inputs;
 };
 
 struct ReferenceOutput {
