@@ -4,14 +4,11 @@
 #include <random>
 
 #include "bench/accuracy/changed_checkpoint.h"
-#include "core/kernels/cpu/threads.h"
-#include "core/kernels/quantised.h"
-#include "core/tensor/aligned_buffer.h"
 
 namespace bottega {
 namespace {
 
-constexpr int64_t kRows = 16;
+constexpr int64_t kRows = kLayerRows;
 constexpr uint64_t kSeed = 20;
 
 std::vector<float> Gaussian(std::mt19937_64& random, int64_t count, float deviation) {
@@ -70,16 +67,6 @@ double RelativeRms(const std::vector<double>& outputs, const std::vector<double>
   return std::sqrt(difference / norm);
 }
 
-AlignedBuffer Packed(const QuantisedShape& shape, WeightRow row) {
-  AlignedBuffer packed(shape.bytes());
-  PackQuantised(shape, row, packed.data());
-  return packed;
-}
-
-const float* RowOf(const std::vector<float>& matrix, int64_t row, int64_t k) {
-  return matrix.data() + row * k;
-}
-
 }  // namespace
 
 double ExpertBytesPerWeight(const BlockFormat& format) {
@@ -104,8 +91,8 @@ Layers::Layers(bool outliers) {
   exact_ = Run(matrices_, x_, nullptr);
 }
 
-Layers::Outputs Layers::Run(const Matrices& matrices, const std::vector<float>& x,
-                            const BlockFormat* format) {
+LayerOutputs Layers::Run(const LayerMatrices& matrices, const std::vector<float>& x,
+                         const BlockFormat* format) {
   const auto weights = [format](const std::vector<float>& matrix, int64_t k) {
     return Rounded(matrix, k, format, &BlockFormat::RoundWeights);
   };
@@ -119,7 +106,7 @@ Layers::Outputs Layers::Run(const Matrices& matrices, const std::vector<float>& 
           .projection = Product(in, weights(matrices.projection, kLayerHidden))};
 }
 
-LayerErrors Layers::Compare(const Outputs& outputs) const {
+LayerErrors Layers::Compare(const LayerOutputs& outputs) const {
   return {.expert = RelativeRms(outputs.expert, exact_.expert),
           .projection = RelativeRms(outputs.projection, exact_.projection)};
 }
@@ -129,47 +116,7 @@ LayerErrors Layers::Emulated(const BlockFormat& format) const {
 }
 
 LayerErrors Layers::Engine(WeightFormat format) const {
-  ThreadPool pool(1);
-  const Cpu cpu = MakeCpu(BestIsa(), &pool);
-  const QuantisedShape gate_up = GateUpShape(format, kLayerWidth, kLayerHidden);
-  const QuantisedShape down = {.format = format, .n = kLayerHidden, .k = kLayerWidth};
-  const QuantisedShape projection = {.format = format, .n = kLayerOutputs, .k = kLayerHidden};
-  const AlignedBuffer gate_up_data = Packed(gate_up, [this](int64_t output, float* out) {
-    const GateUpRow from = GateUpRow::Of(output);
-    const auto& matrix = from.up ? matrices_.up : matrices_.gate;
-    std::copy_n(RowOf(matrix, from.row, kLayerHidden), kLayerHidden, out);
-  });
-  const AlignedBuffer down_data = Packed(down, [this](int64_t output, float* out) {
-    std::copy_n(RowOf(matrices_.down, output, kLayerWidth), kLayerWidth, out);
-  });
-  const AlignedBuffer projection_data = Packed(projection, [this](int64_t output, float* out) {
-    std::copy_n(RowOf(matrices_.projection, output, kLayerHidden), kLayerHidden, out);
-  });
-
-  AlignedBuffer in_data(QuantisedRows::Bytes(format, kRows, kLayerHidden));
-  AlignedBuffer inner_data(QuantisedRows::Bytes(format, kRows, kLayerWidth));
-  const QuantisedRows in = QuantisedRows::In(in_data.data(), format, kRows, kLayerHidden);
-  const QuantisedRows inner = QuantisedRows::In(inner_data.data(), format, kRows, kLayerWidth);
-  std::vector<float> expert(kRows * kLayerHidden), projected(kRows * kLayerOutputs);
-  Quantise(
-      cpu,
-      {.x = x_.data(), .dtype = DType::kF32, .x_stride = kLayerHidden, .rows = kRows, .to = in});
-  const QuantisedGateUpArgs first = {
-      .x = in, .m = kRows, .w = {gate_up_data.data(), gate_up}, .out = inner};
-  QuantisedGateUpGroup(cpu, {&first, 1});
-  const QuantisedMatMulArgs products[] = {{.x = inner,
-                                           .m = kRows,
-                                           .w = {down_data.data(), down},
-                                           .y = expert.data(),
-                                           .y_stride = kLayerHidden},
-                                          {.x = in,
-                                           .m = kRows,
-                                           .w = {projection_data.data(), projection},
-                                           .y = projected.data(),
-                                           .y_stride = kLayerOutputs}};
-  QuantisedMatMulGroup(cpu, products);
-  return Compare({.expert = {expert.begin(), expert.end()},
-                  .projection = {projected.begin(), projected.end()}});
+  return Compare(RunInEngine(matrices_, x_, format));
 }
 
 }  // namespace bottega

@@ -1,10 +1,13 @@
 #include "bench/accuracy/measure.h"
 
+#include <algorithm>
 #include <memory>
 #include <optional>
+#include <thread>
 
 #include "bench/accuracy/changed_checkpoint.h"
 #include "core/base/status.h"
+#include "core/kernels/cpu/threads.h"
 #include "tests/core/model/temp_dir.h"
 
 namespace bottega {
@@ -19,9 +22,9 @@ using Rule = BlockFormat::Rule;
 const Compared kCompared[] = {
     {{kEngineInt8, Rule::kInt8, 128, 128}, WeightFormat::kInt8},
     {{kInt8, Rule::kInt8, 128, 128}, {}},
-    {{"int8, inputs in 40", Rule::kInt8, 128, 40}, {}},
-    {{"int8, both in 64", Rule::kInt8, 64, 64}, {}},
-    {{"int8, both in 40", Rule::kInt8, 40, 40}, {}},
+    {{kInt8Inputs40, Rule::kInt8, 128, 40}, {}},
+    {{kInt8Both64, Rule::kInt8, 64, 64}, {}},
+    {{kInt8Both40, Rule::kInt8, 40, 40}, {}},
     {{kQ8, Rule::kQ8_0}, {}},
     {{kEngineInt4, Rule::kInt4, 40, 128}, WeightFormat::kInt4},
     {{kInt4, Rule::kInt4, 40, 128}, {}},
@@ -30,6 +33,13 @@ const Compared kCompared[] = {
     {{"int4, both in 24", Rule::kInt4, 24, 24}, {}},
     {{kQ4, Rule::kQ4_0}, {}},
 };
+
+template <class Fn>
+void InParallel(size_t items, const Fn& fn) {
+  ThreadPool pool(static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 8u)));
+  pool.ParallelFor(static_cast<int64_t>(items),
+                   [&fn](int64_t item, int) { fn(static_cast<size_t>(item)); });
+}
 
 double BytesPerWeight(const ModelConfig& config, const BlockFormat& format) {
   double bytes = 0, weights = 0;
@@ -45,15 +55,19 @@ double BytesPerWeight(const ModelConfig& config, const BlockFormat& format) {
 absl::StatusOr<std::vector<ModelRow>> MeasureCheckpoint(const LogitsGolden& golden,
                                                         const std::filesystem::path& dir) {
   ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(dir));
-  std::vector<ModelRow> rows;
   ASSIGN_OR_RETURN(const ModelLoss reference, ReferenceLoss(golden, *checkpoint));
-  rows.push_back({"reference graph f32", 4, reference});
   ASSIGN_OR_RETURN(const ModelLoss bf16, EngineLoss(golden, dir, WeightFormat::kBF16));
-  rows.push_back({"engine bf16", 2, bf16});
-  for (const auto& [format, engine] : kCompared) {
-    ASSIGN_OR_RETURN(const ModelLoss loss, engine ? EngineLoss(golden, dir, *engine)
-                                                  : EmulatedLoss(golden, *checkpoint, format));
-    rows.push_back({format.name, BytesPerWeight(checkpoint->config(), format), loss});
+  std::vector<absl::StatusOr<ModelLoss>> losses(std::size(kCompared));
+  InParallel(std::size(kCompared), [&](size_t i) {
+    const auto& [format, engine] = kCompared[i];
+    losses[i] =
+        engine ? EngineLoss(golden, dir, *engine) : EmulatedLoss(golden, *checkpoint, format);
+  });
+  std::vector<ModelRow> rows = {{"reference graph f32", 4, reference}, {"engine bf16", 2, bf16}};
+  for (size_t i = 0; i < losses.size(); ++i) {
+    RETURN_IF_ERROR(losses[i].status());
+    const BlockFormat& format = kCompared[i].format;
+    rows.push_back({format.name, BytesPerWeight(checkpoint->config(), format), *losses[i]});
   }
   return rows;
 }
@@ -82,13 +96,14 @@ absl::StatusOr<std::vector<ModelRow>> MeasureModelWithOutliers(int draws) {
 
 std::vector<LayerRow> MeasureLayers() {
   const Layers plain(false), outliers(true);
-  std::vector<LayerRow> rows;
-  for (const auto& [format, engine] : kCompared) {
-    const auto errors = [&](const Layers& layers) {
+  std::vector<LayerRow> rows(std::size(kCompared));
+  InParallel(rows.size(), [&](size_t i) {
+    const auto& [format, engine] = kCompared[i];
+    const auto errors = [&, &format = format, &engine = engine](const Layers& layers) {
       return engine ? layers.Engine(*engine) : layers.Emulated(format);
     };
-    rows.push_back({format.name, ExpertBytesPerWeight(format), errors(plain), errors(outliers)});
-  }
+    rows[i] = {format.name, ExpertBytesPerWeight(format), errors(plain), errors(outliers)};
+  });
   return rows;
 }
 

@@ -13,13 +13,15 @@ namespace bottega {
 // one like the other, so that nothing but blocks and roundings differs among them.
 inline constexpr char kEngineInt8[] = "engine int8", kEngineInt4[] = "engine int4";
 inline constexpr char kInt8[] = "int8", kInt4[] = "int4", kQ8[] = "Q8_0", kQ4[] = "Q4_0";
+inline constexpr char kInt8Inputs40[] = "int8, inputs in 40", kInt8Both64[] = "int8, both in 64",
+                      kInt8Both40[] = "int8, both in 40";
 
 struct ModelRow {
   std::string name;
   double bytes_per_weight = 0;  // mean of the packed matrices, with scales, without alignment
   ModelLoss loss;
 };
-// bottega-tiny as it is, or the sum over `draws` draws of outliers.
+// bottega-tiny as it is; the sum over several draws of outliers.
 absl::StatusOr<std::vector<ModelRow>> MeasureModel();
 absl::StatusOr<std::vector<ModelRow>> MeasureModelWithOutliers(int draws);
 

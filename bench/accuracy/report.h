@@ -6,8 +6,8 @@
 
 namespace bottega {
 
-// The page: every table, and every target beside its figure. Takes about a minute; needs the
-// repository's root as working directory. The same page on every machine, last digits apart.
+// The page: every table, and every target beside its figure. Takes about a minute of two cores;
+// needs the repository's root as working directory.
 absl::StatusOr<std::string> AccuracyReport();
 
 }  // namespace bottega

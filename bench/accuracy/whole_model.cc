@@ -16,25 +16,35 @@
 namespace bottega {
 namespace {
 
-void AddSequence(const LogitsGolden& golden, const GoldenSequence& sequence,
-                 const std::vector<float>& logits, ModelLoss& loss) {
-  const std::vector<bool> writes = AssistantWrites(sequence.ids);
-  for (size_t t = 0; t < sequence.ids.size(); ++t) {
-    const float* theirs = &golden.logits[(sequence.first_row + t) * golden.vocab];
-    const float* ours = &logits[t * golden.vocab];
-    loss.everywhere.Add(theirs, ours, golden.vocab);
-    if (writes[t]) loss.taught.Add(theirs, ours, golden.vocab);
+// Calls logits(sequence, experts), [positions, vocab], for every sequence with its own choice of
+// experts (null) and with the reference's.
+template <class Logits>
+absl::StatusOr<ModelLoss> Compare(const LogitsGolden& golden, const Logits& logits) {
+  ModelLoss loss;
+  for (const GoldenSequence& sequence : golden.sequences) {
+    const std::vector<bool> writes = AssistantWrites(sequence.ids);
+    ASSIGN_OR_RETURN(const std::vector<float> free, logits(sequence, nullptr));
+    ASSIGN_OR_RETURN(const std::vector<float> given, logits(sequence, &sequence.experts));
+    for (size_t t = 0; t < sequence.ids.size(); ++t) {
+      const float* theirs = &golden.logits[(sequence.first_row + t) * golden.vocab];
+      loss.everywhere.Add(theirs, &free[t * golden.vocab], golden.vocab);
+      if (writes[t]) loss.taught.Add(theirs, &free[t * golden.vocab], golden.vocab);
+      loss.given.Add(theirs, &given[t * golden.vocab], golden.vocab);
+    }
   }
+  return loss;
 }
 
 absl::StatusOr<ModelLoss> GraphLoss(const LogitsGolden& golden, const Checkpoint& checkpoint,
-                                    const ReferenceOptions& options) {
-  ModelLoss loss;
-  for (const GoldenSequence& sequence : golden.sequences) {
-    ASSIGN_OR_RETURN(ReferenceOutput out, RunReferenceGraph(checkpoint, sequence.ids, options));
-    AddSequence(golden, sequence, out.logits, loss);
-  }
-  return loss;
+                                    ReferenceOptions options) {
+  return Compare(golden,
+                 [&](const GoldenSequence& sequence,
+                     const ExpertChoices* experts) -> absl::StatusOr<std::vector<float>> {
+                   options.forced = experts;
+                   ASSIGN_OR_RETURN(ReferenceOutput out,
+                                    RunReferenceGraph(checkpoint, sequence.ids, options));
+                   return std::move(out.logits);
+                 });
 }
 
 }  // namespace
@@ -67,13 +77,13 @@ absl::StatusOr<ModelLoss> EngineLoss(const LogitsGolden& golden, const std::file
   RETURN_IF_ERROR(PackModel(dir, out / "packed", {.weights = format}));
   ASSIGN_OR_RETURN(std::shared_ptr<const PackedModel> model, PackedModel::Open(out / "packed"));
   PackedGraph graph(model, {.row_type = DType::kBF16});
-  ModelLoss loss;
   int number = 0;
-  for (const GoldenSequence& sequence : golden.sequences) {
-    const std::vector<float> logits = graph.Step({{.sequence = number++, .ids = sequence.ids}});
-    AddSequence(golden, sequence, logits, loss);
-  }
-  return loss;
+  return Compare(
+      golden,
+      [&](const GoldenSequence& sequence,
+          const ExpertChoices* experts) -> absl::StatusOr<std::vector<float>> {
+        return graph.Step({{.sequence = number++, .ids = sequence.ids, .forced = experts}});
+      });
 }
 
 absl::StatusOr<ModelLoss> EmulatedLoss(const LogitsGolden& golden, const Checkpoint& checkpoint,
