@@ -1,6 +1,8 @@
 #include "core/model/reference_graph.h"
 
+#include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "gtest/gtest.h"
 #include "tests/core/model/checkpoint_writer.h"
@@ -36,6 +38,22 @@ TEST_F(ReferenceGraph, APrefixGivesThePrefixOfTheLogits) {
     ReferenceOutput part = Run({kIds.begin(), kIds.begin() + static_cast<std::ptrdiff_t>(count)});
     EXPECT_TRUE(std::equal(part.logits.begin(), part.logits.end(), whole.logits.begin())) << count;
   }
+}
+
+// All that meets a packed matrix is rounded, here to nothing; what the router reads is not.
+TEST_F(ReferenceGraph, InputsAreRoundedButTheRouters) {
+  const ReferenceOutput plain = Run(kIds);
+  const ReferenceOutput same = Run(kIds, {.round_inputs = [](std::span<float>) {}});
+  EXPECT_EQ(same.logits, plain.logits);
+  std::set<size_t> widths;
+  const ReferenceOutput nothing = Run(kIds, {.round_inputs = [&](std::span<float> row) {
+                                        widths.insert(row.size());
+                                        std::fill(row.begin(), row.end(), 0.0f);
+                                      }});
+  EXPECT_EQ(nothing.logits, std::vector<float>(plain.logits.size()));
+  EXPECT_EQ(widths, (std::set<size_t>{24, 40, 56, 96}));  // expert, hidden, dense, heads
+  std::set<std::vector<int>> chosen(nothing.choices[0].begin(), nothing.choices[0].end());
+  EXPECT_GT(chosen.size(), 1u);
 }
 
 TEST_F(ReferenceGraph, ForcedChoicesAreUsed) {
