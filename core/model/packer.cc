@@ -1,30 +1,27 @@
 #include "core/model/packer.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <map>
-#include <mutex>
-#include <thread>
+#include <memory>
 #include <vector>
 
-#include "core/base/check.h"
 #include "core/base/limits.h"
 #include "core/base/status.h"
 #include "core/model/checked_json.h"
 #include "core/model/checkpoint_reader.h"
-#include "core/model/pack_lock.h"
 #include "core/model/pack_source.h"
-#include "core/model/packed_format.h"
+#include "core/model/partial_directory.h"
 #include "core/model/refusal.h"
+#include "core/model/region_sink.h"
+#include "core/model/region_threads.h"
 #include "core/model/region_writer.h"
 #include "core/model/sha256.h"
+#include "core/model/work_progress.h"
 
 namespace bottega {
 namespace {
@@ -38,66 +35,17 @@ absl::Status SystemError(const std::string& what) {
   return MakeError(Reason::kInternalError, what + ": " + std::strerror(errno));
 }
 
-class Fd {
- public:
-  explicit Fd(int fd) : fd_(fd) {}
-  Fd(Fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Fd& operator=(Fd&& other) noexcept {
-    std::swap(fd_, other.fd_);
-    return *this;
-  }
-  ~Fd() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  int get() const { return fd_; }
-
- private:
-  int fd_;
-};
-
-absl::Status WriteFile(const fs::path& path, std::string_view content) {
-  Fd fd(::open(path.c_str(), O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0644));
-  if (fd.get() < 0) return SystemError("cannot create " + path.string());
-  while (!content.empty()) {
-    ssize_t put = ::write(fd.get(), content.data(), content.size());
-    if (put < 0 && errno == EINTR) continue;
-    if (put < 0) return SystemError("cannot write " + path.string());
-    content.remove_prefix(static_cast<size_t>(put));
-  }
-  if (::fsync(fd.get()) != 0) return SystemError("cannot write " + path.string());
-  return absl::OkStatus();
-}
-
-absl::Status SyncDirectory(const fs::path& dir) {
-  Fd fd(::open(dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (fd.get() < 0 || ::fsync(fd.get()) != 0) return SystemError("cannot sync " + dir.string());
-  return absl::OkStatus();
-}
-
-std::string GiB(uint64_t bytes) {
-  char text[32];
-  std::snprintf(text, sizeof(text), "%.2f GiB", static_cast<double>(bytes) / (1u << 30));
-  return text;
-}
-
 // One run of PackModel, its lock held.
 class Packing {
  public:
-  Packing(const Checkpoint& checkpoint, const fs::path& out, const PackOptions& options)
+  Packing(const Checkpoint& checkpoint, PartialDirectory& partial, const PackOptions& options)
       : checkpoint_(checkpoint),
-        out_(out),
-        partial_(out.string() + ".partial"),
+        partial_(partial),
         options_(options),
         plan_(PlanRegions(checkpoint.config(), options.weights)),
+        progress_(AllBytes(), options.progress),
         sums_(plan_.size()),
-        kept_(plan_.size(), false) {
-    for (const Region& region : plan_) {
-      total_ += region.bytes;
-      uint64_t end = RoundUp(region.offset + region.bytes, kRegionAlignment);
-      file_bytes_[region.file] = std::max(file_bytes_[region.file], end);
-    }
-    for (const ModelFile& file : checkpoint.files()) total_ += file.size();
-  }
+        kept_(plan_.size(), false) {}
 
   absl::Status Run() {
     ASSIGN_OR_RETURN(std::string key, SourceKey(checkpoint_.dir(), options_.weights));
@@ -112,26 +60,27 @@ class Packing {
   }
 
  private:
+  // Of the regions and of the sources, which are hashed.
+  uint64_t AllBytes() const {
+    uint64_t total = 0;
+    for (const Region& region : plan_) total += region.bytes;
+    for (const ModelFile& file : checkpoint_.files()) total += file.size();
+    return total;
+  }
+
   // Makes or takes over the partial directory: files at full size, kept regions marked.
   absl::Status OpenPartial(const std::string& key) {
-    std::error_code error;
-    std::map<std::string, RegionSums> done;
-    if (fs::exists(partial_, error)) done = ReadJournal(key);
-    if (done.empty()) fs::remove_all(partial_, error);
-    fs::create_directories(partial_, error);
-    if (error) {
-      return MakeError(Reason::kInternalError,
-                       "cannot create " + partial_.string() + ": " + error.message());
-    }
-    RETURN_IF_ERROR(Reserve());
+    const std::map<std::string, RegionSums> done = ReadJournal(key);
+    RETURN_IF_ERROR(partial_.Make(plan_, /*keep=*/!done.empty()));
     KeepVerified(done);
     std::string journal = key + "\n";
     for (size_t i = 0; i < plan_.size(); ++i) {
       if (kept_[i]) journal += JournalLine(i);
     }
-    RETURN_IF_ERROR(WriteFile(partial_ / kJournal, journal));
-    journal_ = Fd(::open((partial_ / kJournal).c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
-    if (journal_.get() < 0) return SystemError("cannot open " + (partial_ / kJournal).string());
+    RETURN_IF_ERROR(partial_.Write(kJournal, journal));
+    const fs::path path = partial_.path() / kJournal;
+    journal_ = FileDescriptor(::open(path.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC));
+    if (journal_.get() < 0) return SystemError("cannot open " + path.string());
     return absl::OkStatus();
   }
 
@@ -144,7 +93,7 @@ class Packing {
   // First line: the key of the sources. Then a line a finished region; the last may be torn.
   std::map<std::string, RegionSums> ReadJournal(const std::string& key) const {
     std::map<std::string, RegionSums> done;
-    auto text = ReadModelFile(partial_, kJournal, limits::kManifestBytesMax);
+    auto text = ReadModelFile(partial_.path(), kJournal, limits::kManifestBytesMax);
     if (!text.ok()) return done;
     size_t at = text->find('\n');
     if (at == std::string::npos || text->substr(0, at) != key) return done;
@@ -164,43 +113,12 @@ class Packing {
     return done;
   }
 
-  absl::Status Reserve() {
-    uint64_t need = 16 << 20;
-    for (const auto& [name, bytes] : file_bytes_) {
-      struct stat info {};
-      uint64_t have = ::stat((partial_ / name).c_str(), &info) == 0
-                          ? static_cast<uint64_t>(info.st_blocks) * 512
-                          : 0;
-      need += bytes > have ? bytes - have : 0;
-    }
-    struct statvfs space {};
-    if (::statvfs(partial_.c_str(), &space) != 0) return SystemError("cannot read the free space");
-    uint64_t free = static_cast<uint64_t>(space.f_bavail) * space.f_frsize;
-    if (need > free) {
-      return MakeError(Reason::kInternalError, "not enough disk: " + out_.string() + " needs " +
-                                                   GiB(need) + ", free are " + GiB(free));
-    }
-    for (const auto& [name, bytes] : file_bytes_) {
-      Fd fd(::open((partial_ / name).c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644));
-      if (fd.get() < 0) return SystemError("cannot create " + (partial_ / name).string());
-      // Where the file system cannot reserve, a write may still fail later, as an error.
-      if (::fallocate(fd.get(), 0, 0, static_cast<off_t>(bytes)) != 0 && errno != EOPNOTSUPP) {
-        return SystemError("cannot reserve " + GiB(bytes) + " for " + (partial_ / name).string());
-      }
-      if (::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0) {
-        return SystemError("cannot size " + (partial_ / name).string());
-      }
-      files_.emplace(name, std::move(fd));
-    }
-    return absl::OkStatus();
-  }
-
   void KeepVerified(const std::map<std::string, RegionSums>& done) {
     std::vector<std::byte> piece(4 << 20);
     for (size_t i = 0; i < plan_.size(); ++i) {
       auto it = done.find(plan_[i].name);
       if (it == done.end()) continue;
-      auto file = ModelFile::Open(partial_, plan_[i].file);
+      auto file = ModelFile::Open(partial_.path(), plan_[i].file);
       if (!file.ok()) continue;
       RegionSummer summer(plan_[i].name);
       bool readable = true;
@@ -214,7 +132,7 @@ class Packing {
         continue;
       sums_[i] = sums;
       kept_[i] = true;
-      Advance(plan_[i].bytes);
+      progress_.Advance(plan_[i].bytes);
     }
   }
 
@@ -222,122 +140,66 @@ class Packing {
     for (const std::string& name : CopiedFiles(checkpoint_.dir())) {
       ASSIGN_OR_RETURN(std::string content,
                        ReadModelFile(checkpoint_.dir(), name, CopiedFileBytesMax(name)));
-      RETURN_IF_ERROR(WriteFile(partial_ / name, content));
+      RETURN_IF_ERROR(partial_.Write(name, content));
       manifest_.files.push_back({name, content.size(), Sha256Hex(content)});
     }
     for (const ModelFile& file : checkpoint_.files()) {
       ASSIGN_OR_RETURN(std::string sha256, Sha256OfFile(file));
       manifest_.sources.push_back({file.name(), file.size(), sha256});
-      Advance(file.size());
+      progress_.Advance(file.size());
     }
     return absl::OkStatus();
   }
 
   absl::Status WriteRegions() {
-    int count = options_.threads > 0
-                    ? options_.threads
-                    : static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 8u));
-    std::atomic<size_t> next{0};
-    auto work = [&] {
-      for (size_t i = next++; i < plan_.size() && ok_; i = next++) {
-        if (!kept_[i]) WriteOne(i);
-      }
-    };
-    std::vector<std::jthread> threads;
-    for (int t = 1; t < count; ++t) threads.emplace_back(work);
-    work();
-    threads.clear();
-    return status_;
+    return ForEachRegion(options_.threads, plan_.size(),
+                         [this](size_t i) { return kept_[i] ? absl::OkStatus() : WriteOne(i); });
   }
 
-  absl::StatusOr<RegionSums> PackRegion(size_t i) {
+  absl::Status WriteOne(size_t i) {
     if (options_.faults) RETURN_IF_ERROR(FAULT_POINT(*options_.faults, "pack.region"));
-    return WriteRegion(checkpoint_, plan_[i], options_.weights, files_.at(plan_[i].file).get());
-  }
-
-  void WriteOne(size_t i) {
-    absl::StatusOr<RegionSums> sums = PackRegion(i);
-    std::lock_guard lock(mutex_);
-    if (!sums.ok()) {
-      if (status_.ok()) status_ = sums.status();
-      ok_ = false;
-      return;
-    }
-    sums_[i] = *std::move(sums);
-    std::string line = JournalLine(i);
-    // A line that is lost only means that its region is packed again after a crash.
+    ASSIGN_OR_RETURN(
+        sums_[i], WriteRegion(checkpoint_, plan_[i], options_.weights, partial_.FileOf(plan_[i])));
+    const std::string line = JournalLine(i);
+    // One write appends a whole line. A line that is lost only means that its region is packed
+    // again after a crash.
     [[maybe_unused]] ssize_t put = ::write(journal_.get(), line.data(), line.size());
-    AdvanceLocked(plan_[i].bytes);
+    progress_.Advance(plan_[i].bytes);
+    return absl::OkStatus();
   }
 
   absl::Status Finish() {
-    for (const auto& [name, fd] : files_) {
-      if (::fsync(fd.get()) != 0) return SystemError("cannot write " + (partial_ / name).string());
-    }
     manifest_.weights = options_.weights;
     manifest_.config = checkpoint_.config();
     manifest_.rope = MakeRopeTable(checkpoint_.config());
     manifest_.sums = sums_;
-    std::string manifest = ManifestJson(manifest_);
-    RETURN_IF_ERROR(WriteFile(partial_ / "manifest.json", manifest));
-    RETURN_IF_ERROR(WriteFile(partial_ / "manifest.sha256", Sha256Hex(manifest) + "\n"));
+    RETURN_IF_ERROR(partial_.WriteManifest(manifest_));
     std::error_code error;
-    fs::remove(partial_ / kJournal, error);
-    RETURN_IF_ERROR(SyncDirectory(partial_));
-    fs::rename(partial_, out_, error);
-    if (error) {
-      return MakeError(Reason::kInternalError, "cannot rename " + partial_.string() + " to " +
-                                                   out_.string() + ": " + error.message());
-    }
-    return SyncDirectory(out_.parent_path());
-  }
-
-  void Advance(uint64_t bytes) {
-    std::lock_guard lock(mutex_);
-    AdvanceLocked(bytes);
-  }
-  void AdvanceLocked(uint64_t bytes) {
-    done_ += bytes;
-    if (options_.progress) options_.progress(done_, total_);
+    fs::remove(partial_.path() / kJournal, error);
+    return partial_.Publish();
   }
 
   const Checkpoint& checkpoint_;
-  const fs::path out_;
-  const fs::path partial_;
+  PartialDirectory& partial_;
   const PackOptions& options_;
   const std::vector<Region> plan_;
-  std::map<std::string, uint64_t> file_bytes_;
-  std::map<std::string, Fd> files_;
+  WorkProgress progress_;
   Manifest manifest_;
-  uint64_t total_ = 0;
+  FileDescriptor journal_{-1};
 
   // One region each thread: element i belongs to the thread that took i.
   std::vector<RegionSums> sums_;
   std::vector<char> kept_;  // written before the threads start
-  std::atomic<bool> ok_{true};
-
-  std::mutex mutex_;
-  absl::Status status_;
-  Fd journal_{-1};
-  uint64_t done_ = 0;
 };
 
 }  // namespace
 
 absl::Status PackModel(const fs::path& dir, const fs::path& out, const PackOptions& options) {
-  std::error_code error;
-  fs::path target = fs::absolute(out).lexically_normal();
-  if (!target.has_filename()) target = target.parent_path();  // "out/" and "out" are the same
   ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(dir));
   RETURN_IF_ERROR(CheckWeightFormat(checkpoint->config(), options.weights));
-  fs::create_directories(target.parent_path(), error);
-  ASSIGN_OR_RETURN(PackLock lock, PackLock::Acquire(target.string() + ".lock", options.wait));
-  if (options.wait && IsPacked(target)) return absl::OkStatus();
-  if (fs::exists(target, error)) {
-    return MakeError(Reason::kInternalError,
-                     target.string() + " exists; choose another directory or remove it");
-  }
-  return Packing(*checkpoint, target, options).Run();
+  ASSIGN_OR_RETURN(PartialDirectory partial, PartialDirectory::Claim(out, options.wait));
+  if (options.wait && IsPacked(partial.out())) return absl::OkStatus();
+  return Packing(*checkpoint, partial, options).Run();
 }
 
 bool IsPacked(const fs::path& dir) { return HasModelFile(dir, "manifest.json"); }

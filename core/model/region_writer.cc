@@ -1,19 +1,16 @@
 #include "core/model/region_writer.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <vector>
 
 #include "core/base/check.h"
-#include "core/base/crc32c.h"
 #include "core/base/status.h"
 #include "core/kernels/matmul.h"
 #include "core/kernels/quantised.h"
 #include "core/kernels/swiglu.h"
 #include "core/model/refusal.h"
+#include "core/model/region_sink.h"
 #include "core/tensor/bf16.h"
 
 namespace bottega {
@@ -64,16 +61,15 @@ bool AllFinite(std::span<const std::byte> bytes, DType stored, DType target) {
 class Writer {
  public:
   Writer(const Checkpoint& checkpoint, const Region& region, WeightFormat weights, int fd)
-      : checkpoint_(checkpoint), region_(region), weights_(weights), fd_(fd), sums_(region.name) {}
+      : checkpoint_(checkpoint), region_(region), weights_(weights), sink_(region, fd) {}
 
   absl::StatusOr<RegionSums> Run() {
     for (const Section& section : region_.sections) {
-      std::vector<std::byte> gap(section.offset - at_);
-      RETURN_IF_ERROR(Write(gap));
+      RETURN_IF_ERROR(sink_.Begin(section));
       RETURN_IF_ERROR(WriteSection(section));
-      CHECK_EQ(at_, section.offset + section.bytes);
+      CHECK(sink_.IsAtEndOf(section));
     }
-    return sums_.Finish();
+    return sink_.Finish();
   }
 
  private:
@@ -104,11 +100,11 @@ class Writer {
       std::vector<std::byte> buffer;
       ASSIGN_OR_RETURN(RowBlock block, Read(section, 0, row, rows, dtype, buffer));
       if (block.dtype == dtype) {
-        RETURN_IF_ERROR(Write(buffer));
+        RETURN_IF_ERROR(sink_.Write(buffer));
         continue;
       }
       ConvertElements(buffer, block.dtype, dtype, out);
-      RETURN_IF_ERROR(Write(out));
+      RETURN_IF_ERROR(sink_.Write(out));
     }
     return absl::OkStatus();
   }
@@ -127,7 +123,7 @@ class Writer {
         WidenRow(block, i, absl::MakeSpan(values));
         QuantiseTableRow(weights_, values, out.data() + static_cast<size_t>(i) * row_bytes);
       }
-      RETURN_IF_ERROR(Write(out));
+      RETURN_IF_ERROR(sink_.Write(out));
     }
     return absl::OkStatus();
   }
@@ -155,7 +151,7 @@ class Writer {
         }
         source_begin += section.rows[i];
       }
-      RETURN_IF_ERROR(Write(pack(blocks, end - begin)));
+      RETURN_IF_ERROR(sink_.Write(pack(blocks, end - begin)));
     }
     return absl::OkStatus();
   }
@@ -200,7 +196,7 @@ class Writer {
       std::vector<std::byte> up_buffer;
       ASSIGN_OR_RETURN(RowBlock gate, Read(section, 0, row, rows, target, gate_buffer));
       ASSIGN_OR_RETURN(RowBlock up, Read(section, 1, row, rows, target, up_buffer));
-      RETURN_IF_ERROR(Write(pack(gate, up, rows)));
+      RETURN_IF_ERROR(sink_.Write(pack(gate, up, rows)));
     }
     return absl::OkStatus();
   }
@@ -261,43 +257,13 @@ class Writer {
     return RowBlock{.data = buffer.data(), .dtype = tensor.dtype, .rows = rows};
   }
 
-  absl::Status Write(std::span<const std::byte> bytes) {
-    sums_.Update(bytes);
-    uint64_t offset = region_.offset + at_;
-    at_ += bytes.size();
-    while (!bytes.empty()) {
-      ssize_t put = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
-      if (put < 0 && errno == EINTR) continue;
-      if (put <= 0) {
-        return MakeError(Reason::kInternalError, "cannot write " + region_.file + ": " +
-                                                     std::strerror(put < 0 ? errno : ENOSPC));
-      }
-      offset += static_cast<uint64_t>(put);
-      bytes = bytes.subspan(static_cast<size_t>(put));
-    }
-    return absl::OkStatus();
-  }
-
   const Checkpoint& checkpoint_;
   const Region& region_;
   const WeightFormat weights_;
-  const int fd_;
-  uint64_t at_ = 0;  // in the region
-  RegionSummer sums_;
+  RegionSink sink_;
 };
 
 }  // namespace
-
-// The name's closing 0 is part of the sums.
-RegionSummer::RegionSummer(const std::string& region_name)
-    : crc_(Crc32c(region_name.c_str(), region_name.size() + 1)) {
-  sha_.Update(region_name.c_str(), region_name.size() + 1);
-}
-
-void RegionSummer::Update(std::span<const std::byte> bytes) {
-  crc_ = ExtendCrc32c(crc_, bytes.data(), bytes.size());
-  sha_.Update(bytes.data(), bytes.size());
-}
 
 absl::StatusOr<RegionSums> WriteRegion(const Checkpoint& checkpoint, const Region& region,
                                        WeightFormat weights, int fd) {
