@@ -141,14 +141,8 @@ class PanelWriter {
   }
 
  private:
-  size_t ScaleBytes() const {
-    return static_cast<size_t>((shape_.group() / shape_.weight_group() * tiles_ * 32 + 63) / 64 *
-                               64);
-  }
-  size_t ValueBytes() const {
-    return static_cast<size_t>(shape_.group() * tiles_ *
-                               (shape_.format == WeightFormat::kInt4 ? 8 : 16));
-  }
+  size_t ScaleBytes() const { return shape_.ScaleBytes(tiles_); }
+  size_t ValueBytes() const { return shape_.ValueBytes(tiles_); }
   std::byte* GroupAt(int64_t group) const {
     return panel_ + static_cast<size_t>(group) * (ScaleBytes() + ValueBytes());
   }

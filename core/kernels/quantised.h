@@ -74,11 +74,15 @@ struct QuantisedShape {
   }
   constexpr int64_t group() const { return QuantGroup(k); }
   constexpr int64_t weight_group() const { return WeightGroup(format, k); }
-  // Bytes of a panel of `panel_tiles`.
+  // Bytes of one activation group in a panel of `panel_tiles`: its scales, padded, then its values.
+  constexpr size_t ScaleBytes(int64_t panel_tiles) const {
+    return static_cast<size_t>((group() / weight_group() * panel_tiles * 16 * 2 + 63) / 64 * 64);
+  }
+  constexpr size_t ValueBytes(int64_t panel_tiles) const {
+    return static_cast<size_t>(group() * panel_tiles * (format == WeightFormat::kInt4 ? 8 : 16));
+  }
   constexpr size_t PanelBytes(int64_t panel_tiles) const {
-    const int64_t scales = group() / weight_group() * panel_tiles * 16 * 2;
-    const int64_t values = group() * panel_tiles * (format == WeightFormat::kInt4 ? 8 : 16);
-    return static_cast<size_t>(k / group() * ((scales + 63) / 64 * 64 + values));
+    return static_cast<size_t>(k / group()) * (ScaleBytes(panel_tiles) + ValueBytes(panel_tiles));
   }
   // Where panel `panel` of a span begins, from the span's beginning.
   constexpr size_t PanelOffset(int64_t panel) const {
