@@ -94,7 +94,7 @@ struct Manifest {
   ModelConfig config;
   RopeTable rope;
   std::vector<FileSum> files;    // copied beside the weights
-  std::vector<FileSum> sources;  // what the model was packed from
+  std::vector<FileSum> sources;  // what the model was packed from; of random weights: the seed
   std::vector<RegionSums> sums;  // [PlanRegions]
 };
 

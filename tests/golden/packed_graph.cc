@@ -127,6 +127,8 @@ void PackedGraph::Experts(int layer, int64_t tokens) {
     in[expert].push_back(scratch_.rows.data() + i / config.experts_per_token * row_bytes);
     out[expert].push_back(scratch_.replies.data() + i * row_bytes);
   }
+  const auto chosen = scratch_.expert_ids.As<uint16_t>();
+  last_experts_.assign(chosen.begin(), chosen.begin() + tokens * config.experts_per_token);
   std::vector<ExpertGroup> groups;
   for (int expert = 0; expert < config.num_experts; ++expert) {
     if (in[expert].empty()) continue;

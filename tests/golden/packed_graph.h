@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/types/span.h"
 #include "attention-worker/block_allocator.h"
 #include "attention-worker/kv_cache.h"
 #include "core/kernels/cpu/threads.h"
@@ -35,6 +36,9 @@ class PackedGraph {
   // One step; logits of every token, [tokens, vocab], in the order of the pieces.
   std::vector<float> Step(const std::vector<Piece>& pieces);
 
+  // [tokens, top_k] of the last step: what the last layer with experts chose.
+  absl::Span<const uint16_t> last_experts() const { return last_experts_; }
+
   // The whole sequence in pieces of `chunk` tokens.
   std::vector<float> Feed(int sequence, const std::vector<int32_t>& ids, size_t chunk);
 
@@ -55,6 +59,7 @@ class PackedGraph {
   KvCache kv_;
   BlockAllocator blocks_;
   StepScratch scratch_;
+  std::vector<uint16_t> last_experts_;
   struct Fed {
     int32_t length = 0;
     std::vector<int32_t> blocks;
