@@ -10,6 +10,7 @@
 #include "cli/pack.h"
 #include "cli/serve.h"
 #include "cli/status.h"
+#include "cli/synth.h"
 #include "cli/trace.h"
 #include "cli/up.h"
 
@@ -25,6 +26,7 @@ constexpr Command kCommands[] = {
     {"chat", "talk with a running server", RunChat},
     {"inspect", "what a model directory holds, and whether it fits this machine", RunInspect},
     {"pack", "write a model directory in the form that is served", RunPack},
+    {"synth", "write a model of random weights, for measuring", RunSynth},
     {"diff", "the first stage at which two hash traces part", RunDiff},
 };
 

@@ -3,8 +3,8 @@
 #include <cstdio>
 #include <string>
 
+#include "cli/packed_summary.h"
 #include "core/base/status.h"
-#include "core/model/packed_model.h"
 #include "core/model/packer.h"
 #include "core/service/options.h"
 #include "core/service/process.h"
@@ -21,14 +21,7 @@ absl::Status Pack(const std::string& dir, const std::string& out, const std::str
     options.progress = [&bar](uint64_t done, uint64_t total) { bar.Update(done, total); };
     RETURN_IF_ERROR(PackModel(dir, out, options));
   }
-  ASSIGN_OR_RETURN(auto model, PackedModel::Open(out));
-  std::printf("%s\n  weights  %s\n  digest   %s\n  bytes    %llu\n", out.c_str(), weights.c_str(),
-              model->digest().c_str(),
-              static_cast<unsigned long long>(
-                  model->AttentionBytes() +
-                  model->ExpertBytes() * static_cast<uint64_t>(model->config().num_experts) *
-                      static_cast<uint64_t>(model->config().num_moe_layers())));
-  return absl::OkStatus();
+  return PrintPackedSummary(out);
 }
 
 }  // namespace

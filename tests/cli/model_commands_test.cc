@@ -1,4 +1,4 @@
-// `bottega inspect` and `bottega pack`: exit codes and what is printed.
+// `bottega inspect`, `bottega pack` and `bottega synth`: exit codes and what is printed.
 
 #include <algorithm>
 #include <cstdio>
@@ -7,6 +7,7 @@
 #include "cli/inspect.h"
 #include "cli/model_report.h"
 #include "cli/pack.h"
+#include "cli/synth.h"
 #include "core/service/progress_bar.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -72,6 +73,47 @@ TEST_F(ModelCommands, PackThenInspectAndVerify) {
   Result damaged = Call(RunInspect, {"inspect", "--verify", Path("out")});
   EXPECT_EQ(damaged.code, 3);
   EXPECT_THAT(damaged.err, HasSubstr("layer.0.expert.0 is damaged"));
+}
+
+TEST_F(ModelCommands, SynthThenInspectAndVerify) {
+  nlohmann::json config = SmallConfig();
+  config["vocab_size"] = 300;
+  WriteFileBytes(dir_ / "shape.json", config.dump());
+  Result made = Call(RunSynth, {"synth", Path("out"), "--shape", Path("shape.json"), "--layers",
+                                "1", "--weights", "int8", "--seed", "7", "--threads", "2"});
+  ASSERT_EQ(made.code, 0) << made.err;
+  EXPECT_THAT(made.out, AllOf(HasSubstr("weights  int8"), HasSubstr("digest")));
+  EXPECT_THAT(made.err, HasSubstr("writing 100 %"));
+  Result inspected = Call(RunInspect, {"inspect", "--verify", Path("out")});
+  EXPECT_EQ(inspected.code, 0) << inspected.err;
+  EXPECT_THAT(inspected.out, AllOf(HasSubstr("packed as int8"), HasSubstr("layers       1"),
+                                   HasSubstr("<|im_end|>"), HasSubstr("verified")));
+}
+
+TEST_F(ModelCommands, SynthSaysWhatIsAllowed) {
+  auto expect = [this](std::vector<std::string> flags, int code, const std::string& message) {
+    flags.insert(flags.begin(), {"synth", Path("out")});
+    const Result result = Call(RunSynth, flags);
+    EXPECT_EQ(result.code, code) << message;
+    EXPECT_THAT(result.err, HasSubstr(message));
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+    EXPECT_EQ(result.out, "");
+    EXPECT_FALSE(std::filesystem::exists(dir_ / "out"));
+  };
+  expect({"--shape", "gpt"}, 2, "no shape \"gpt\"; there are enggpt2, qwen3-30b-a3b");
+  expect({"--layers", "0"}, 2, "layers is 0; of the shape enggpt2 it can be 1 to 24");
+  expect({"--layers", "49", "--shape", "qwen3-30b-a3b"}, 2, "can be 1 to 48");
+  expect({"--layers", "-1"}, 2, "layers is");
+  expect({"--layers", "many"}, 2, "expected a whole number or \"all\"");
+  expect({"--weights", "int3"}, 2, "int4");
+  expect({"--shape", Path("nowhere.json")}, 3, "nowhere.json");
+  WriteFileBytes(dir_ / "shape.json", SmallConfig().dump());
+  expect({"--shape", Path("shape.json")}, 3, "vocab_size is 37");
+  EXPECT_EQ(Call(RunSynth, {"synth"}).code, 2);
+  EXPECT_EQ(Call(RunSynth, {"synth", "--help"}).code, 0);
+  const Result exists = Call(RunSynth, {"synth", Path("hf"), "--layers", "1"});
+  EXPECT_EQ(exists.code, 1);
+  EXPECT_THAT(exists.err, HasSubstr("exists"));
 }
 
 TEST_F(ModelCommands, ExitCodes) {
