@@ -11,6 +11,8 @@ namespace bottega {
 // weight (the dear part: a shuffle each) is used twice.
 template <>
 struct Dots<Avx2Lanes> {
+  static constexpr int kPackedRows = 0;
+
   template <int R, int T>
   BOTTEGA_LANES void Run(const uint8_t* w, const int8_t* x, int64_t x_stride, int64_t quads,
                          const int32_t* offsets, int64_t offset_stride, Avx2Lanes (&sums)[R][T]) {

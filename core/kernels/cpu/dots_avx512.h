@@ -10,6 +10,8 @@ namespace bottega {
 // 32 registers; a quad of k costs 24 multiplications and 11 loads, so multiplying sets the pace.
 template <>
 struct Dots<Avx512Lanes> {
+  static constexpr int kPackedRows = 4;
+
   template <int R, int T>
   BOTTEGA_LANES void Run(const uint8_t* w, const int8_t* x, int64_t x_stride, int64_t quads,
                          const int32_t* offsets, int64_t offset_stride, Avx512Lanes (&sums)[R][T]) {
@@ -30,6 +32,46 @@ struct Dots<Avx512Lanes> {
         const __m512i input = _mm512_set1_epi32(four);
 #pragma GCC unroll 4
         for (int t = 0; t < T; ++t) Add(sum[r][t], weight[t], input);
+      }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (int t = 0; t < T; ++t) sums[r][t] = {_mm512_cvtepi32_ps(sum[r][t])};
+    }
+  }
+
+  // The same sums from two quads to a byte, w: [quads / 2][T][64]. Unpacked in registers, which a
+  // few rows leave room for: through L1 a single row would write as many bytes as it multiplies.
+  template <int R, int T>
+  BOTTEGA_LANES void RunPacked(const uint8_t* w, const int8_t* x, int64_t x_stride, int64_t quads,
+                               const int32_t* offsets, int64_t offset_stride,
+                               Avx512Lanes (&sums)[R][T]) {
+    const __m512i mask = _mm512_set1_epi8(15);
+    __m512i sum[R][T];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (int t = 0; t < T; ++t) sum[r][t] = _mm512_set1_epi32(offsets[r * offset_stride]);
+    }
+    for (int64_t pair = 0; pair < quads / 2; ++pair) {
+      __m512i low[T], high[T];
+#pragma GCC unroll 4
+      for (int t = 0; t < T; ++t) {
+        const __m512i both = _mm512_loadu_si512(w + (pair * T + t) * 64);
+        low[t] = _mm512_and_si512(both, mask);
+        high[t] = _mm512_and_si512(_mm512_srli_epi16(both, 4), mask);
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+        int32_t four[2];
+        __builtin_memcpy(four, x + r * x_stride + 8 * pair, 8);
+        const __m512i first = _mm512_set1_epi32(four[0]), second = _mm512_set1_epi32(four[1]);
+#pragma GCC unroll 4
+        for (int t = 0; t < T; ++t) {
+          Add(sum[r][t], low[t], first);
+          Add(sum[r][t], high[t], second);
+        }
       }
     }
 #pragma GCC unroll 8

@@ -11,6 +11,8 @@ struct Dots;
 
 template <>
 struct Dots<ScalarLanes> {
+  static constexpr int kPackedRows = 0;  // up to so many rows RunPacked beats Unpack and Run
+
   // sums[r][t], lane l = offsets[r] + sum over quads q and j < 4 of
   //   w[(q * T + t) * 64 + 4 l + j] * x[r * x_stride + 4 q + j], exact, as f32.
   template <int R, int T>

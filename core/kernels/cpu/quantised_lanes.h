@@ -16,6 +16,7 @@ namespace bottega {
 
 inline constexpr int kQuantisedBlockRows = 8;
 
+// values: unpacked, or of int4 and kPackedRows packed.
 template <class L, int R, int T>
 void QuantisedBlock(const QuantisedPanel& p, const uint8_t* values, const BF16* scales, int64_t row,
                     int64_t group, float* acc) {
@@ -25,8 +26,20 @@ void QuantisedBlock(const QuantisedPanel& p, const uint8_t* values, const BF16* 
   const int32_t* offsets = p.x_offsets + (row * groups + group) * parts;
   for (int64_t part = 0; part < parts; ++part) {
     L sums[R][T];
-    Dots<L>::template Run<R, T>(values + part * p.weight_group * 16 * T, x + part * p.weight_group,
-                                p.k, p.weight_group / 4, offsets + part, groups * parts, sums);
+    const int8_t* inputs = x + part * p.weight_group;
+    const int64_t weights = part * p.weight_group * 16 * T, quads = p.weight_group / 4;
+    bool packed = false;
+    if constexpr (R <= Dots<L>::kPackedRows) {
+      packed = p.int4 && p.rows <= Dots<L>::kPackedRows;
+      if (packed) {
+        Dots<L>::template RunPacked<R, T>(values + weights / 2, inputs, p.k, quads, offsets + part,
+                                          groups * parts, sums);
+      }
+    }
+    if (!packed) {
+      Dots<L>::template Run<R, T>(values + weights, inputs, p.k, quads, offsets + part,
+                                  groups * parts, sums);
+    }
     L scale[T];
 #pragma GCC unroll 4
     for (int t = 0; t < T; ++t) scale[t] = L::Load(scales + (part * T + t) * 16);
@@ -96,7 +109,9 @@ void QuantisedPanelTiles(const QuantisedPanel& p) {
   for (int64_t group = 0; group < p.k / p.group; ++group) {
     const BF16* scales = reinterpret_cast<const BF16*>(at);
     const uint8_t* values = at + scale_bytes;
-    if (p.int4) {
+    if (p.int4 && p.rows <= Dots<L>::kPackedRows) {
+      at = values + p.group * 8 * T;
+    } else if (p.int4) {
       for (int64_t pair = 0; pair < p.group / 8; ++pair) {
 #pragma GCC unroll 4
         for (int t = 0; t < T; ++t) {
