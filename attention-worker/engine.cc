@@ -43,7 +43,7 @@ Engine::Engine(Loop& loop, Cpu cpu, const PackedModel& model, const AttentionWei
                  options_.spoil_freed ? [this](int32_t block) { kv_.Spoil(block); }
                                       : std::function<void(int32_t)>(),
                  options_.prefix_cache),
-      scratch_(model, options_.row_type,
+      scratch_(model.config(), model.weights(), options_.row_type,
                std::max(options_.limits.prefill_tokens, options_.limits.sequences),
                options_.limits.sequences),
       sampler_(model.config().vocab_size, cpu.pool->threads()),

@@ -5,7 +5,7 @@
 
 #include "core/base/check.h"
 #include "core/kernels/cpu/primitives.h"
-#include "core/kernels/cpu/threads.h"
+#include "core/kernels/cpu/row_items.h"
 #include "core/tensor/bf16.h"
 
 namespace bottega {
@@ -18,7 +18,6 @@ constexpr int64_t kPanelColumns = kPanelTiles * kTileLanes;
 // 16 microkernel passes.
 constexpr int64_t kRowsPerItem = 96;
 
-// Below this many multiply-adds waking a thread costs more than it saves (20-45 us a wake-up).
 constexpr int64_t kInlineMacs = 1 << 19;
 
 int64_t PanelsOf(const MatMulArgs& args) { return (args.w.n + kPanelColumns - 1) / kPanelColumns; }
@@ -89,25 +88,11 @@ void PackTiles(absl::Span<const RowBlock> blocks, int64_t k, DType dtype, void* 
 }
 
 void MatMulGroup(const Cpu& cpu, absl::Span<const MatMulArgs> group) {
-  int64_t items = 0;
-  int64_t macs = 0;
-  for (const MatMulArgs& args : group) {
-    CheckArgs(args);
-    items += ItemsOf(args);
-    macs += args.m * args.w.n * args.w.k;
-  }
-  const auto run = [&](int64_t item, int) {
-    for (const MatMulArgs& args : group) {
-      const int64_t own = ItemsOf(args);
-      if (item < own) return RunItem(cpu, args, item);
-      item -= own;
-    }
-  };
-  if (macs <= kInlineMacs) {
-    for (int64_t item = 0; item < items; ++item) run(item, 0);
-  } else {
-    cpu.pool->ParallelFor(items, run);
-  }
+  for (const MatMulArgs& args : group) CheckArgs(args);
+  ForItemsOfGroup(
+      cpu, group, kInlineMacs, ItemsOf,
+      [](const MatMulArgs& args) { return args.m * args.w.n * args.w.k; },
+      [&](const MatMulArgs& args, int64_t item) { RunItem(cpu, args, item); });
 }
 
 void MatMul(const Cpu& cpu, const MatMulArgs& args) { MatMulGroup(cpu, {&args, 1}); }

@@ -120,9 +120,8 @@ class PanelWriter {
       : shape_(shape), tiles_(tiles), panel_(panel) {
     // Lanes that no output has: scale 0, and the integer 0.
     std::memset(panel, 0, shape.PanelBytes(tiles));
-    const int zero = shape.format == WeightFormat::kInt4 ? 0x88 : 0x80;
     for (int64_t group = 0; group < shape.k / shape.group(); ++group) {
-      std::memset(GroupAt(group) + ScaleBytes(), zero, ValueBytes());
+      std::memset(GroupAt(group) + ScaleBytes(), ZeroByte(shape.format), ValueBytes());
     }
   }
 
@@ -166,27 +165,21 @@ class PanelWriter {
 void PackQuantised(const QuantisedShape& shape, WeightRow row, std::byte* dst) {
   CHECK_GT(shape.group(), 0);
   std::vector<float> values(static_cast<size_t>(shape.k));
-  for (int64_t first = 0; first < shape.tiles(); first += shape.span_tiles()) {
-    const int64_t span_tiles = std::min(shape.span_tiles(), shape.tiles() - first);
-    for (int64_t panel = 0; panel * kQuantPanelTiles < span_tiles; ++panel) {
-      const int64_t tiles = shape.PanelTiles(span_tiles, panel);
-      PanelWriter writer(shape, tiles, dst);
-      for (int64_t lane = 0; lane < tiles * 16; ++lane) {
-        const int64_t output = (first + panel * kQuantPanelTiles) * 16 + lane;
-        if (output >= shape.n) break;
-        row(output, values.data());
-        writer.Lane(lane / 16, lane % 16, values);
-      }
-      dst += shape.PanelBytes(tiles);
+  ForEachPanel(shape, [&](int64_t first, int64_t tiles) {
+    PanelWriter writer(shape, tiles, dst);
+    for (int64_t lane = 0; lane < tiles * 16 && first + lane < shape.n; ++lane) {
+      row(first + lane, values.data());
+      writer.Lane(lane / 16, lane % 16, values);
     }
-  }
+    dst += shape.PanelBytes(tiles);
+  });
 }
 
 void QuantiseTableRow(WeightFormat format, absl::Span<const float> row, std::byte* dst) {
   const int64_t k = static_cast<int64_t>(row.size()), part_size = WeightGroup(format, k);
   CHECK_GT(part_size, 0);
   std::memset(dst, 0, QuantisedTableRowBytes(format, k));
-  std::byte* scales = dst + (format == WeightFormat::kInt4 ? k / 2 : k);
+  std::byte* scales = dst + QuantisedTableValueBytes(format, k);
   int32_t q[kQuantGroupMax];
   for (int64_t part = 0; part < k / part_size; ++part) {
     const BF16 scale = QuantiseGroup(format, row.subspan(part * part_size, part_size), q);
@@ -205,7 +198,7 @@ void QuantiseTableRow(WeightFormat format, absl::Span<const float> row, std::byt
 
 void ReadTableRow(WeightFormat format, const std::byte* src, absl::Span<float> row) {
   const int64_t k = static_cast<int64_t>(row.size()), part_size = WeightGroup(format, k);
-  const std::byte* scales = src + (format == WeightFormat::kInt4 ? k / 2 : k);
+  const std::byte* scales = src + QuantisedTableValueBytes(format, k);
   for (int64_t i = 0; i < k; ++i) {
     BF16 scale;
     std::memcpy(&scale, scales + i / part_size * 2, 2);

@@ -13,7 +13,6 @@ static_assert(kQuantisedGroupMax == kQuantGroupMax);
 
 constexpr size_t RoundUp64(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
-// Below this many multiply-adds waking a thread costs more than it saves (20-45 us a wake-up).
 constexpr int64_t kInlineMacs = 1 << 20;
 
 int64_t RowChunks(int64_t rows) { return (rows + kQuantisedRowsMax - 1) / kQuantisedRowsMax; }
@@ -46,30 +45,6 @@ QuantisedPanel PanelOf(const QuantisedMatrix& w, int64_t span, int64_t panel,
 void CheckRows(const QuantisedRows& x, const QuantisedShape& shape) {
   CHECK_EQ(x.k, shape.k);
   CHECK(x.format == shape.format);
-}
-
-// Shares `items` of several argument sets out to threads. Args: items(args), macs(args),
-// run(args, item).
-template <class Args, class Items, class Macs, class Run>
-void ForItems(const Cpu& cpu, absl::Span<const Args> group, const Items& items_of,
-              const Macs& macs_of, const Run& run_item) {
-  int64_t items = 0, macs = 0;
-  for (const Args& args : group) {
-    items += items_of(args);
-    macs += macs_of(args);
-  }
-  const auto run = [&](int64_t item, int) {
-    for (const Args& args : group) {
-      const int64_t own = items_of(args);
-      if (item < own) return run_item(args, item);
-      item -= own;
-    }
-  };
-  if (macs <= kInlineMacs) {
-    for (int64_t item = 0; item < items; ++item) run(item, 0);
-  } else {
-    cpu.pool->ParallelFor(items, run);
-  }
 }
 
 }  // namespace
@@ -126,8 +101,8 @@ void QuantisedMatMulGroup(const Cpu& cpu, absl::Span<const QuantisedMatMulArgs> 
     CHECK_EQ(args.w.shape.span, 0);
     CHECK(args.m == 1 || args.y_stride >= args.w.shape.n);
   }
-  ForItems(
-      cpu, group,
+  ForItemsOfGroup(
+      cpu, group, kInlineMacs,
       [](const QuantisedMatMulArgs& args) {
         return args.w.shape.span_panels() * RowChunks(args.m);
       },
@@ -154,8 +129,8 @@ void QuantisedGateUpGroup(const Cpu& cpu, absl::Span<const QuantisedGateUpArgs> 
     CHECK_EQ(args.w.shape.n, 2 * args.out.k);
     CHECK_EQ(args.w.shape.span, QuantGroup(args.out.k) / 8);
   }
-  ForItems(
-      cpu, group,
+  ForItemsOfGroup(
+      cpu, group, kInlineMacs,
       [](const QuantisedGateUpArgs& args) { return args.w.shape.spans() * RowChunks(args.m); },
       [](const QuantisedGateUpArgs& args) { return args.m * args.w.shape.n * args.w.shape.k; },
       [&](const QuantisedGateUpArgs& args, int64_t item) {

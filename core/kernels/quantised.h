@@ -47,6 +47,11 @@ constexpr int64_t WeightGroup(WeightFormat format, int64_t k) {
 // Weights are stored as qw + zero point, without a sign.
 constexpr int32_t ZeroPoint(WeightFormat format) { return format == WeightFormat::kInt4 ? 8 : 128; }
 
+// A stored byte whose weights are all 0.
+constexpr uint8_t ZeroByte(WeightFormat format) {
+  return format == WeightFormat::kInt4 ? 0x88 : 0x80;
+}
+
 // ---- Weights.
 //
 // Outputs lie in tiles of 16 lanes, tiles in panels of up to 3; a panel is one sequential stream,
@@ -102,6 +107,18 @@ struct QuantisedShape {
   }
 };
 
+// Calls visit(first output, tiles) for every panel, in the order in which they are stored.
+template <class Visit>
+void ForEachPanel(const QuantisedShape& shape, const Visit& visit) {
+  for (int64_t first = 0; first < shape.tiles(); first += shape.span_tiles()) {
+    const int64_t left = shape.tiles() - first;
+    const int64_t span_tiles = left < shape.span_tiles() ? left : shape.span_tiles();
+    for (int64_t tile = 0; tile < span_tiles; tile += kQuantPanelTiles) {
+      visit((first + tile) * 16, shape.PanelTiles(span_tiles, tile / kQuantPanelTiles));
+    }
+  }
+}
+
 // The shape of gate and up of an expert of `width`: [2 * width, hidden], spans as above. `width`
 // and `hidden` are multiples of 8.
 constexpr QuantisedShape GateUpShape(WeightFormat format, int64_t width, int64_t hidden) {
@@ -124,8 +141,11 @@ struct GateUpRow {
 
 // Rows of a table that is read by row (the embedding): values [k] (int4: two to a byte, low half
 // first), then bf16 scales [k / S], padded to 64 bytes. Quantised as above.
+constexpr int64_t QuantisedTableValueBytes(WeightFormat format, int64_t k) {
+  return format == WeightFormat::kInt4 ? k / 2 : k;
+}
 constexpr size_t QuantisedTableRowBytes(WeightFormat format, int64_t k) {
-  const int64_t values = format == WeightFormat::kInt4 ? k / 2 : k;
+  const int64_t values = QuantisedTableValueBytes(format, k);
   return static_cast<size_t>((values + k / WeightGroup(format, k) * 2 + 63) / 64 * 64);
 }
 void QuantiseTableRow(WeightFormat format, absl::Span<const float> row, std::byte* dst);

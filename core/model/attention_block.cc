@@ -23,23 +23,20 @@ int64_t QkvWidth(const ModelConfig& c) { return c.q_dim() + 2 * c.kv_dim(); }
 AlignedBuffer Floats(int64_t count) { return AlignedBuffer(static_cast<size_t>(count) * 4); }
 
 // Floats a token.
-int64_t DenseFloats(const PackedModel& model) {
-  const ModelConfig& c = model.config();
-  if (c.num_dense_layers() == 0 || IsQuantised(model.weights())) return 0;
+int64_t DenseFloats(const ModelConfig& c, WeightFormat weights) {
+  if (c.num_dense_layers() == 0 || IsQuantised(weights)) return 0;
   return GateUpOutputs(c.dense_width) + c.dense_width;
 }
 
 // Of the widest input of a matrix but dense layers' second one.
-AlignedBuffer QuantisedInput(const PackedModel& model, int64_t tokens) {
-  if (!IsQuantised(model.weights())) return AlignedBuffer(0);
-  const ModelConfig& c = model.config();
-  return AlignedBuffer(std::max(QuantisedRows::Bytes(model.weights(), tokens, c.hidden_size),
-                                QuantisedRows::Bytes(model.weights(), tokens, c.q_dim())));
+AlignedBuffer QuantisedInput(const ModelConfig& c, WeightFormat weights, int64_t tokens) {
+  if (!IsQuantised(weights)) return AlignedBuffer(0);
+  return AlignedBuffer(std::max(QuantisedRows::Bytes(weights, tokens, c.hidden_size),
+                                QuantisedRows::Bytes(weights, tokens, c.q_dim())));
 }
-AlignedBuffer QuantisedDense(const PackedModel& model, int64_t tokens) {
-  const ModelConfig& c = model.config();
-  if (c.num_dense_layers() == 0 || !IsQuantised(model.weights())) return AlignedBuffer(0);
-  return AlignedBuffer(QuantisedRows::Bytes(model.weights(), tokens, c.dense_width));
+AlignedBuffer QuantisedDense(const ModelConfig& c, WeightFormat weights, int64_t tokens) {
+  if (c.num_dense_layers() == 0 || !IsQuantised(weights)) return AlignedBuffer(0);
+  return AlignedBuffer(QuantisedRows::Bytes(weights, tokens, c.dense_width));
 }
 
 }  // namespace
@@ -52,11 +49,7 @@ void StepBatch::Clear() {
   sampled.clear();
 }
 
-StepScratch::StepScratch(const PackedModel& model, DType row_type, int64_t tokens_max,
-                         int64_t sampled_max)
-    : StepScratch(model, model.config(), row_type, tokens_max, sampled_max) {}
-
-StepScratch::StepScratch(const PackedModel& model, const ModelConfig& c, DType row_type,
+StepScratch::StepScratch(const ModelConfig& c, WeightFormat format, DType row_type,
                          int64_t tokens_max, int64_t sampled_max)
     : max_tokens(tokens_max),
       max_sampled(sampled_max),
@@ -73,9 +66,9 @@ StepScratch::StepScratch(const PackedModel& model, const ModelConfig& c, DType r
       bad(static_cast<size_t>(max_tokens)),
       replies(static_cast<size_t>(max_tokens * c.experts_per_token * c.hidden_size) *
               SizeOf(row_type)),
-      dense(Floats(max_tokens * DenseFloats(model))),
-      quantised(QuantisedInput(model, max_tokens)),
-      quantised_dense(QuantisedDense(model, max_tokens)),
+      dense(Floats(max_tokens * DenseFloats(c, format))),
+      quantised(QuantisedInput(c, format, max_tokens)),
+      quantised_dense(QuantisedDense(c, format, max_tokens)),
       logits(Floats(max_sampled * c.vocab_size)),
       reply_rows(static_cast<size_t>(max_tokens * c.experts_per_token)),
       identity(static_cast<size_t>(max_tokens)) {

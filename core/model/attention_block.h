@@ -23,7 +23,8 @@ struct StepBatch {
 
 // Working memory of a step, allocated once for `max_tokens`; every row belongs to one token.
 struct StepScratch {
-  StepScratch(const PackedModel& model, DType row_type, int64_t max_tokens, int64_t max_sampled);
+  StepScratch(const ModelConfig& config, WeightFormat weights, DType row_type, int64_t max_tokens,
+              int64_t max_sampled);
 
   int64_t max_tokens;
   int64_t max_sampled;
@@ -45,10 +46,6 @@ struct StepScratch {
   AlignedBuffer logits;  // [sampled, vocab] f32
   std::vector<const void*> reply_rows;  // [tokens, top_k]
   std::vector<int32_t> identity;        // [tokens] 0, 1, 2, ...
-
- private:
-  StepScratch(const PackedModel& model, const ModelConfig& c, DType row_type, int64_t max_tokens,
-              int64_t max_sampled);
 };
 
 // What an attention worker computes itself: everything but the experts. The stages of a step, in

@@ -35,7 +35,7 @@ void ExpertBlock::Run(absl::Span<const ExpertGroup> groups) {
     const int64_t group_rows = static_cast<int64_t>(group.in.size());
     for (int64_t first = 0; first < group_rows;) {
       const int64_t take = std::min(group_rows - first, rows_max_ - rows);
-      pieces_.push_back({&group, first, take});
+      pieces_.push_back({&group, first, take, rows});
       first += take;
       rows += take;
       if (rows < rows_max_) continue;
@@ -49,15 +49,13 @@ void ExpertBlock::Run(absl::Span<const ExpertGroup> groups) {
 
 void ExpertBlock::RunTurn(absl::Span<const Piece> pieces) {
   const bool quantised = IsQuantised(shape_.weights);
-  int64_t rows = 0;
-  for (const Piece& piece : pieces) rows += piece.rows;
   const Clock::time_point begin = Clock::now();
   Gather(pieces);
   const Clock::time_point gathered = Clock::now();
   if (quantised) {
     GateUpQuantised(pieces);
   } else {
-    GateUp(pieces, rows);
+    GateUp(pieces);
   }
   const Clock::time_point activated = Clock::now();
   if (quantised) {
@@ -66,14 +64,13 @@ void ExpertBlock::RunTurn(absl::Span<const Piece> pieces) {
     Down(pieces);
   }
   // round to R, each row to where it is wanted
-  int64_t row = 0;
   for (const Piece& piece : pieces) {
-    for (int64_t i = piece.first; i < piece.first + piece.rows; ++i, ++row) {
-      RoundRows(cpu_, {.src = y_.data() + row * shape_.hidden,
+    for (int64_t i = 0; i < piece.rows; ++i) {
+      RoundRows(cpu_, {.src = y_.data() + (piece.row + i) * shape_.hidden,
                        .src_stride = shape_.hidden,
                        .rows = 1,
                        .width = shape_.hidden,
-                       .dst = piece.group->out[i],
+                       .dst = piece.group->out[piece.first + i],
                        .dtype = shape_.row_type,
                        .dst_stride = shape_.hidden});
     }
@@ -111,23 +108,21 @@ void ExpertBlock::Gather(absl::Span<const Piece> pieces) {
 }
 
 // All experts in one parallel region.
-void ExpertBlock::GateUp(absl::Span<const Piece> pieces, int64_t rows) {
+void ExpertBlock::GateUp(absl::Span<const Piece> pieces) {
   const int64_t hidden = shape_.hidden, gate_up_width = GateUpOutputs(shape_.width);
   products_.clear();
-  int64_t row = 0;
   for (const Piece& piece : pieces) {
-    products_.push_back({.x = x_.data() + row * hidden,
+    products_.push_back({.x = x_.data() + piece.row * hidden,
                          .x_stride = hidden,
                          .m = piece.rows,
                          .w = piece.group->mlp.gate_up.plain(),
-                         .y = gate_up_.data() + row * gate_up_width,
+                         .y = gate_up_.data() + piece.row * gate_up_width,
                          .y_stride = gate_up_width});
-    row += piece.rows;
   }
   MatMulGroup(cpu_, products_);
   SwiGlu(cpu_, {.gate_up = gate_up_.data(),
                 .gate_up_stride = gate_up_width,
-                .rows = rows,
+                .rows = static_cast<int64_t>(x_rows_.size()),
                 .width = shape_.width,
                 .out = act_.data(),
                 .out_stride = shape_.width});
@@ -136,15 +131,13 @@ void ExpertBlock::GateUp(absl::Span<const Piece> pieces, int64_t rows) {
 void ExpertBlock::Down(absl::Span<const Piece> pieces) {
   const int64_t hidden = shape_.hidden, width = shape_.width;
   products_.clear();
-  int64_t row = 0;
   for (const Piece& piece : pieces) {
-    products_.push_back({.x = act_.data() + row * width,
+    products_.push_back({.x = act_.data() + piece.row * width,
                          .x_stride = width,
                          .m = piece.rows,
                          .w = piece.group->mlp.down.plain(),
-                         .y = y_.data() + row * hidden,
+                         .y = y_.data() + piece.row * hidden,
                          .y_stride = hidden});
-    row += piece.rows;
   }
   MatMulGroup(cpu_, products_);
 }
@@ -154,13 +147,11 @@ void ExpertBlock::GateUpQuantised(absl::Span<const Piece> pieces) {
   const auto x = QuantisedRows::In(quantised_x_.data(), shape_.weights, rows, shape_.hidden);
   const auto act = QuantisedRows::In(quantised_act_.data(), shape_.weights, rows, shape_.width);
   quantised_gate_ups_.clear();
-  int64_t row = 0;
   for (const Piece& piece : pieces) {
-    quantised_gate_ups_.push_back({.x = x.From(row),
+    quantised_gate_ups_.push_back({.x = x.From(piece.row),
                                    .m = piece.rows,
                                    .w = piece.group->mlp.quantised_gate_up(),
-                                   .out = act.From(row)});
-    row += piece.rows;
+                                   .out = act.From(piece.row)});
   }
   QuantisedGateUpGroup(cpu_, quantised_gate_ups_);
 }
@@ -169,14 +160,12 @@ void ExpertBlock::DownQuantised(absl::Span<const Piece> pieces) {
   const int64_t rows = static_cast<int64_t>(x_rows_.size());
   const auto act = QuantisedRows::In(quantised_act_.data(), shape_.weights, rows, shape_.width);
   quantised_products_.clear();
-  int64_t row = 0;
   for (const Piece& piece : pieces) {
-    quantised_products_.push_back({.x = act.From(row),
+    quantised_products_.push_back({.x = act.From(piece.row),
                                    .m = piece.rows,
                                    .w = piece.group->mlp.down.quantised(),
-                                   .y = y_.data() + row * shape_.hidden,
+                                   .y = y_.data() + piece.row * shape_.hidden,
                                    .y_stride = shape_.hidden});
-    row += piece.rows;
   }
   QuantisedMatMulGroup(cpu_, quantised_products_);
 }

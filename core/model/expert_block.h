@@ -54,10 +54,11 @@ class ExpertBlock {
     const ExpertGroup* group;
     int64_t first;
     int64_t rows;
+    int64_t row;  // where they begin among this turn's rows
   };
   void RunTurn(absl::Span<const Piece> pieces);
   void Gather(absl::Span<const Piece> pieces);
-  void GateUp(absl::Span<const Piece> pieces, int64_t rows);
+  void GateUp(absl::Span<const Piece> pieces);
   void Down(absl::Span<const Piece> pieces);
   void GateUpQuantised(absl::Span<const Piece> pieces);
   void DownQuantised(absl::Span<const Piece> pieces);

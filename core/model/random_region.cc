@@ -39,15 +39,10 @@ double Deviation(const Section& section) {
 class RandomWriter {
  public:
   RandomWriter(const Region& region, WeightFormat weights, uint64_t seed, int fd)
-      : region_(region), weights_(weights), values_(seed, region.name), sink_(region, fd) {}
+      : weights_(weights), values_(seed, region.name), sink_(region, fd) {}
 
   absl::StatusOr<RegionSums> Run() {
-    for (const Section& section : region_.sections) {
-      RETURN_IF_ERROR(sink_.Begin(section));
-      RETURN_IF_ERROR(WriteSection(section));
-      CHECK(sink_.IsAtEndOf(section));
-    }
-    return sink_.Finish();
+    return sink_.WriteSections([this](const Section& section) { return WriteSection(section); });
   }
 
  private:
@@ -84,7 +79,7 @@ class RandomWriter {
         values_.Uniform(ElementOf(weights_), deviation, piece_);
       } else {
         const size_t row_bytes = QuantisedTableRowBytes(weights_, k);
-        const size_t integers = static_cast<size_t>(weights_ == WeightFormat::kInt4 ? k / 2 : k);
+        const size_t integers = static_cast<size_t>(QuantisedTableValueBytes(weights_, k));
         const size_t scales = static_cast<size_t>(k / WeightGroup(weights_, k)) * sizeof(BF16);
         piece_.assign(count * row_bytes, std::byte{0});
         for (size_t i = 0; i < count; ++i) {
@@ -139,19 +134,16 @@ class RandomWriter {
 
   absl::Status WritePanels(const Section& section, const QuantisedShape& shape) {
     const double deviation = Deviation(section);
-    for (int64_t first = 0; first < shape.tiles(); first += shape.span_tiles()) {
-      const int64_t span_tiles = std::min(shape.span_tiles(), shape.tiles() - first);
-      for (int64_t panel = 0; panel * kQuantPanelTiles < span_tiles; ++panel) {
-        const int64_t tiles = shape.PanelTiles(span_tiles, panel);
-        const int64_t begin = (first + panel * kQuantPanelTiles) * kTileLanes;
-        piece_.assign(shape.PanelBytes(tiles), std::byte{0});
-        for (int64_t group = 0; group < shape.k / shape.group(); ++group) {
-          FillGroup(shape, tiles, group, deviation, shape.n - begin);
-        }
-        RETURN_IF_ERROR(sink_.Write(piece_));
+    absl::Status status;
+    ForEachPanel(shape, [&](int64_t first, int64_t tiles) {
+      if (!status.ok()) return;
+      piece_.assign(shape.PanelBytes(tiles), std::byte{0});
+      for (int64_t group = 0; group < shape.k / shape.group(); ++group) {
+        FillGroup(shape, tiles, group, deviation, shape.n - first);
       }
-    }
-    return absl::OkStatus();
+      status = sink_.Write(piece_);
+    });
+    return status;
   }
 
   // One activation group of the panel in `piece_`. Lanes from `outputs` on: scale 0 and integer 0.
@@ -164,18 +156,16 @@ class RandomWriter {
     std::byte* integers = scales + scale_bytes;
     values_.Scales(weights_, deviation, {scales, parts * lanes * sizeof(BF16)});
     values_.Integers(weights_, {integers, value_bytes});
-    const int zero = weights_ == WeightFormat::kInt4 ? 0x88 : 0x80;
     for (size_t lane = static_cast<size_t>(outputs); lane < lanes; ++lane) {
       for (size_t part = 0; part < parts; ++part) {
         std::memset(scales + (part * lanes + lane) * sizeof(BF16), 0, sizeof(BF16));
       }
       for (size_t quad = 0; quad < value_bytes / (lanes * 4); ++quad) {
-        std::memset(integers + (quad * lanes + lane) * 4, zero, 4);
+        std::memset(integers + (quad * lanes + lane) * 4, ZeroByte(weights_), 4);
       }
     }
   }
 
-  const Region& region_;
   const WeightFormat weights_;
   RandomValues values_;
   RegionSink sink_;

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <vector>
 
+#include "core/base/check.h"
 #include "core/base/crc32c.h"
 #include "core/base/reason.h"
 #include "core/base/status.h"
@@ -23,8 +24,14 @@ void RegionSummer::Update(std::span<const std::byte> bytes) {
   sha_.Update(bytes.data(), bytes.size());
 }
 
-absl::Status RegionSink::Begin(const Section& section) {
-  return Write(std::vector<std::byte>(section.offset - at_));
+absl::StatusOr<RegionSums> RegionSink::WriteSections(
+    absl::FunctionRef<absl::Status(const Section&)> write) {
+  for (const Section& section : region_.sections) {
+    RETURN_IF_ERROR(Write(std::vector<std::byte>(section.offset - at_)));
+    RETURN_IF_ERROR(write(section));
+    CHECK_EQ(at_, section.offset + section.bytes);
+  }
+  return sums_.Finish();
 }
 
 absl::Status RegionSink::Write(std::span<const std::byte> bytes) {

@@ -4,7 +4,8 @@
 #include <span>
 #include <string>
 
-#include "absl/status/status.h"
+#include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
 #include "core/model/packed_format.h"
 #include "core/model/sha256.h"
 
@@ -23,16 +24,15 @@ class RegionSummer {
 };
 
 // Where a region's bytes go, first to last: into the file `fd` at region.offset, and into its sums.
+// The region outlives it.
 class RegionSink {
  public:
   RegionSink(const Region& region, int fd) : region_(region), fd_(fd), sums_(region.name) {}
 
-  // The gap before the section.
-  absl::Status Begin(const Section& section);
+  // Calls write(section), which Writes exactly the section's bytes, for each of them; gaps are
+  // filled with zeros.
+  absl::StatusOr<RegionSums> WriteSections(absl::FunctionRef<absl::Status(const Section&)> write);
   absl::Status Write(std::span<const std::byte> bytes);
-  // Whether exactly the section's bytes have come.
-  bool IsAtEndOf(const Section& section) const { return at_ == section.offset + section.bytes; }
-  RegionSums Finish() { return sums_.Finish(); }
 
  private:
   const Region& region_;

@@ -61,15 +61,10 @@ bool AllFinite(std::span<const std::byte> bytes, DType stored, DType target) {
 class Writer {
  public:
   Writer(const Checkpoint& checkpoint, const Region& region, WeightFormat weights, int fd)
-      : checkpoint_(checkpoint), region_(region), weights_(weights), sink_(region, fd) {}
+      : checkpoint_(checkpoint), weights_(weights), sink_(region, fd) {}
 
   absl::StatusOr<RegionSums> Run() {
-    for (const Section& section : region_.sections) {
-      RETURN_IF_ERROR(sink_.Begin(section));
-      RETURN_IF_ERROR(WriteSection(section));
-      CHECK(sink_.IsAtEndOf(section));
-    }
-    return sink_.Finish();
+    return sink_.WriteSections([this](const Section& section) { return WriteSection(section); });
   }
 
  private:
@@ -258,7 +253,6 @@ class Writer {
   }
 
   const Checkpoint& checkpoint_;
-  const Region& region_;
   const WeightFormat weights_;
   RegionSink sink_;
 };

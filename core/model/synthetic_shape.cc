@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <initializer_list>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -18,51 +20,41 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
+// What the shapes have in common.
+json Shape(std::initializer_list<std::pair<const char*, json>> own) {
+  json config = {{"dtype", "bfloat16"},         {"num_attention_heads", 32},
+                 {"num_key_value_heads", 4},    {"head_dim", 128},
+                 {"num_experts_per_tok", 8},    {"norm_topk_prob", true},
+                 {"hidden_act", "silu"},        {"rms_norm_eps", 1e-6},
+                 {"rope_theta", 1e6},           {"max_position_embeddings", 40960},
+                 {"tie_word_embeddings", false}};
+  for (const auto& [name, value] : own) config[name] = value;
+  return config;
+}
+
 json EngGpt2() {
-  return {{"architectures", {"EngGPTMoeForCausalLM"}},
-          {"model_type", "enggpt_moe"},
-          {"dtype", "bfloat16"},
-          {"vocab_size", 131084},
-          {"hidden_size", 2880},
-          {"num_hidden_layers", 24},
-          {"num_attention_heads", 32},
-          {"num_key_value_heads", 4},
-          {"head_dim", 128},
-          {"num_experts", 64},
-          {"num_experts_per_tok", 8},
-          {"moe_intermediate_size", 1080},
-          {"norm_topk_prob", true},
-          {"hidden_act", "silu"},
-          {"rms_norm_eps", 1e-6},
-          {"rope_theta", 1e6},
-          {"max_position_embeddings", 40960},
-          {"tie_word_embeddings", false},
-          {"bos_token_id", 1},
-          {"eos_token_id", 131073},
-          {"pad_token_id", 131083}};
+  return Shape({{"architectures", json::array({"EngGPTMoeForCausalLM"})},
+                {"model_type", "enggpt_moe"},
+                {"vocab_size", 131084},
+                {"hidden_size", 2880},
+                {"num_hidden_layers", 24},
+                {"num_experts", 64},
+                {"moe_intermediate_size", 1080},
+                {"bos_token_id", 1},
+                {"eos_token_id", 131073},
+                {"pad_token_id", 131083}});
 }
 
 json Qwen3A3B() {
-  return {{"architectures", {"Qwen3MoeForCausalLM"}},
-          {"model_type", "qwen3_moe"},
-          {"dtype", "bfloat16"},
-          {"vocab_size", 151936},
-          {"hidden_size", 2048},
-          {"num_hidden_layers", 48},
-          {"num_attention_heads", 32},
-          {"num_key_value_heads", 4},
-          {"head_dim", 128},
-          {"num_experts", 128},
-          {"num_experts_per_tok", 8},
-          {"moe_intermediate_size", 768},
-          {"norm_topk_prob", true},
-          {"hidden_act", "silu"},
-          {"rms_norm_eps", 1e-6},
-          {"rope_theta", 1e6},
-          {"max_position_embeddings", 40960},
-          {"tie_word_embeddings", false},
-          {"bos_token_id", 151643},
-          {"eos_token_id", 151645}};
+  return Shape({{"architectures", json::array({"Qwen3MoeForCausalLM"})},
+                {"model_type", "qwen3_moe"},
+                {"vocab_size", 151936},
+                {"hidden_size", 2048},
+                {"num_hidden_layers", 48},
+                {"num_experts", 128},
+                {"moe_intermediate_size", 768},
+                {"bos_token_id", 151643},
+                {"eos_token_id", 151645}});
 }
 
 absl::StatusOr<json> Find(const std::string& shape) {

@@ -41,7 +41,7 @@ PackedGraph::PackedGraph(std::shared_ptr<const PackedModel> model, Options optio
                     kTokensMax * model_->config().experts_per_token),
       kv_(CacheOrDie(model_->config(), row_type_, kBlocks)),
       blocks_(kBlocks),
-      scratch_(*model_, row_type_, kTokensMax, kTokensMax) {
+      scratch_(model_->config(), model_->weights(), row_type_, kTokensMax, kTokensMax) {
   const ModelConfig& config = model_->config();
   experts_.resize(config.num_layers);
   for (int layer = 0; layer < config.num_layers; ++layer) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "absl/types/span.h"
 #include "core/kernels/cpu/cpu.h"
 #include "core/kernels/cpu/threads.h"
 
@@ -22,6 +23,31 @@ void ForRows(const Cpu& cpu, int64_t rows, int64_t elements_per_row, const Fn& f
   };
   if (items == 1) {
     run(0, 0);
+  } else {
+    cpu.pool->ParallelFor(items, run);
+  }
+}
+
+// Shares the items of several argument sets out to threads as one parallel region: item `item` of
+// `args` is run_item(args, item). Below `inline_macs` multiply-adds in all the caller does it, for
+// waking a thread costs more than it saves (20-45 us a wake-up).
+template <class Args, class Items, class Macs, class Run>
+void ForItemsOfGroup(const Cpu& cpu, absl::Span<const Args> group, int64_t inline_macs,
+                     const Items& items_of, const Macs& macs_of, const Run& run_item) {
+  int64_t items = 0, macs = 0;
+  for (const Args& args : group) {
+    items += items_of(args);
+    macs += macs_of(args);
+  }
+  const auto run = [&](int64_t item, int) {
+    for (const Args& args : group) {
+      const int64_t own = items_of(args);
+      if (item < own) return run_item(args, item);
+      item -= own;
+    }
+  };
+  if (macs <= inline_macs) {
+    for (int64_t item = 0; item < items; ++item) run(item, 0);
   } else {
     cpu.pool->ParallelFor(items, run);
   }
