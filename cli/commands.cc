@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/bench.h"
 #include "cli/chat.h"
 #include "cli/command.h"
 #include "cli/diff.h"
@@ -27,6 +28,7 @@ constexpr Command kCommands[] = {
     {"inspect", "what a model directory holds, and whether it fits this machine", RunInspect},
     {"pack", "write a model directory in the form that is served", RunPack},
     {"synth", "write a model of random weights, for measuring", RunSynth},
+    {"bench", "how fast a model is here, beside what the machine allows", RunBench},
     {"diff", "the first stage at which two hash traces part", RunDiff},
 };
 

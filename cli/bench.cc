@@ -1,0 +1,360 @@
+#include "cli/bench.h"
+
+#include <fmt/format.h>
+#include <prometheus/registry.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_split.h"
+#include "attention-worker/attention_program.h"
+#include "cli/bench_report.h"
+#include "cli/bench_work.h"
+#include "cli/json_file.h"
+#include "cli/local_cluster.h"
+#include "cli/machine_facts.h"
+#include "cli/machine_rates.h"
+#include "cli/status_line.h"
+#include "core/base/status.h"
+#include "core/model/footprint.h"
+#include "core/service/process.h"
+#include "core/service/worker_process.h"
+
+namespace bottega {
+namespace {
+
+constexpr NodeId kClientNode{2};
+constexpr Duration kReadyLook = std::chrono::milliseconds(1);
+// Of the capacity that prefill and decode have shown: busy, but no queue that grows.
+constexpr double kMixedShare = 0.7;
+constexpr double kMixedRequestsMax = 100'000;
+constexpr int64_t kLengthMax = 1 << 20;
+
+struct Options {
+  ModelOptions model;
+  ComputeOptions compute;
+  AttentionConfig attention;
+  ByteCount kv_cache;
+  std::string prefill = "512";
+  std::string decode = "1,2,4,8,16,32";
+  std::string context = std::to_string(kDecodePrompt);
+  int64_t steps = 32;
+  int64_t rounds = 3;
+  Duration mixed = std::chrono::seconds(60);
+  double mixed_rate = 0;
+  int64_t seed = 1;
+  std::string json;
+};
+
+OptionTable Table(Options* o) {
+  OptionTable table("bottega bench",
+                    "Measures the engine of `bottega serve` in this process: prompts, decode, and "
+                    "requests that come at random. Beside each number stands its floor: what "
+                    "memory and arithmetic allow, measured just before.");
+  table.Positional("DIR", 0, 1);
+  AddModelOptions(table, &o->model);
+  AddComputeOptions(table, &o->compute);
+  table.Add("prefill", &o->prefill, "lengths of prompts, by commas; none: no prefill")
+      .Add("decode", &o->decode, "sequences at once, by commas; none: no decode")
+      .Add("context", &o->context, "tokens before a decode, by commas")
+      .Add("steps", &o->steps, "steps of a decode that are timed")
+      .Range(1, 65536)
+      .Add("rounds", &o->rounds, "measurements of each; the median is told")
+      .Range(1, 1000)
+      .Add("mixed", &o->mixed, "how long requests come at random; 0s: no mixed load")
+      .Add("mixed-rate", &o->mixed_rate, "requests a second; 0: 0.7 of the measured capacity")
+      .Range(0, 1e5)
+      .Add("seed", &o->seed, "equal seeds make equal prompts and arrivals")
+      .Add("json", &o->json, "file for everything, every sample too");
+  AddAttentionOptions(table, &o->attention, &o->kv_cache);
+  return table;
+}
+
+absl::StatusOr<std::vector<Work>> WorksOf(const Options& o) {
+  const int64_t slots = o.attention.max_num_seqs;
+  ASSIGN_OR_RETURN(const auto prompts, ParseCounts("--prefill", o.prefill, 1, kLengthMax));
+  ASSIGN_OR_RETURN(const auto batches, ParseCounts("--decode", o.decode, 1, slots));
+  ASSIGN_OR_RETURN(const auto contexts, ParseCounts("--context", o.context, 1, kLengthMax));
+  std::vector<Work> works;
+  for (int64_t prompt : prompts) works.push_back({.kind = Work::Kind::kPrefill, .prompt = prompt});
+  for (int64_t context : contexts) {
+    for (int64_t batch : batches) {
+      works.push_back({Work::Kind::kDecode, batch, context, o.steps});
+    }
+  }
+  return works;
+}
+
+// Before anything heavy is opened.
+absl::Status CheckMixed(const Options& o, const std::vector<Work>& works) {
+  if (o.mixed < Duration::zero()) return absl::InvalidArgumentError("--mixed: less than no time");
+  if (o.mixed == Duration::zero() && works.empty()) {
+    return absl::InvalidArgumentError("nothing to measure: --prefill and --decode are none");
+  }
+  const auto any = [&](Work::Kind kind) {
+    return std::ranges::any_of(works, [kind](const Work& work) { return work.kind == kind; });
+  };
+  if (o.mixed > Duration::zero() && o.mixed_rate == 0 &&
+      (!any(Work::Kind::kPrefill) || !any(Work::Kind::kDecode))) {
+    return absl::InvalidArgumentError(
+        "--mixed: without prefill and decode nobody knows how much this machine can take; give "
+        "--mixed-rate, or --mixed 0s");
+  }
+  if (Seconds(o.mixed) * o.mixed_rate > kMixedRequestsMax) {
+    return absl::InvalidArgumentError(
+        fmt::format("--mixed-rate {} for {} s is more than {} requests", o.mixed_rate,
+                    Seconds(o.mixed), kMixedRequestsMax));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckJsonFolder(const std::string& file) {
+  const auto folder = std::filesystem::absolute(file).parent_path();
+  if (file.empty() || std::filesystem::is_directory(folder)) return absl::OkStatus();
+  return absl::InvalidArgumentError(fmt::format("--json {}: no such folder", file));
+}
+
+// The mixed load's lengths fit every context.
+MixedLoad LoadOf(const Options& o, int64_t context) {
+  MixedLoad load{.requests_per_s = o.mixed_rate,
+                 .seconds = Seconds(o.mixed),
+                 .seed = static_cast<uint64_t>(o.seed)};
+  for (LengthRange* range : {&load.prompt, &load.answer}) {
+    range->most = std::min(range->most, std::max<int64_t>(1, context / 2));
+    range->least = std::min(range->least, range->most);
+  }
+  return load;
+}
+
+// Enough for the largest work: unlike requests, the sequences of a measurement must not wait for
+// each other's blocks.
+absl::Status SizeKvCache(const ModelConfig& model, const std::vector<Work>& works, DType row_type,
+                         AttentionConfig* config) {
+  const auto chunk = config->prefill_tokens;
+  uint64_t needed = 0;
+  for (const Work& work : works) {
+    const int64_t tokens = work.TokensOfASequence(chunk);
+    const int64_t most = config->max_model_len > 0
+                             ? std::min(config->max_model_len, model.max_positions)
+                             : model.max_positions;
+    if (tokens > most) {
+      return absl::InvalidArgumentError(fmt::format(
+          "{} needs a context of {} tokens; this model has {}", work.Name(), tokens, most));
+    }
+    const int64_t blocks = work.sequences * ((tokens + kKvBlockPositions - 1) / kKvBlockPositions);
+    needed = std::max(needed, static_cast<uint64_t>(blocks * kKvBlockPositions) *
+                                  KvBytesPerToken(model, row_type));
+  }
+  if (config->kv_bytes == 0) {
+    config->kv_bytes = std::max(needed, kDefaultKvBytes);
+  } else if (config->kv_bytes < needed) {
+    return absl::InvalidArgumentError(fmt::format(
+        "--kv-cache {} is less than the {} bytes that these works need", config->kv_bytes, needed));
+  }
+  return absl::OkStatus();
+}
+
+// Requests a second that would keep this machine busy all the time: each its prompt and its answer.
+double Capacity(const BenchReport& report) {
+  double prefill = 0, decode = 0;  // tokens a second
+  for (const MeasuredWork& measured : report.works) {
+    double& best = measured.work.kind == Work::Kind::kPrefill ? prefill : decode;
+    best = std::max(best, Summarise(measured).tokens_per_s);
+  }
+  return 1 / (report.load.prompt.Mean() / prefill + report.load.answer.Mean() / decode);
+}
+
+// What the measuring coroutine works on.
+struct Bench {
+  Loop& loop;
+  LocalCluster& cluster;
+  const ServiceContext& client_context;
+  const StepCosts& costs;
+  const Cpu cpu;
+  const BenchRunner::Options runner;
+  const int64_t rounds;
+  const std::vector<Work> works;
+  Time opened;
+  StatusLine status;
+  BenchReport report;
+  absl::Status end;
+};
+
+void Print(StatusLine& status, const std::string& text) {
+  status.Clear();
+  std::fputs(text.c_str(), stdout);
+  std::fflush(stdout);
+}
+
+Task<absl::Status> MeasureWorks(Bench* bench, BenchRunner* runner) {
+  if (bench->works.empty()) co_return absl::OkStatus();
+  bench->status.Show("warming up");
+  absl::StatusOr<Sample> warm = co_await runner->Run(bench->works.front());
+  if (!warm.ok()) co_return warm.status();
+  Print(bench->status, WorkHeaderText());
+  for (const Work& work : bench->works) {
+    MeasuredWork measured{.work = work};
+    for (int64_t round = 1; round <= bench->rounds; ++round) {
+      bench->status.Show(fmt::format("{}, round {} of {}", work.Name(), round, bench->rounds));
+      absl::StatusOr<Sample> sample = co_await runner->Run(work);
+      if (!sample.ok()) co_return sample.status();
+      measured.samples.push_back(*std::move(sample));
+    }
+    Print(bench->status, WorkText(measured));
+    bench->report.works.push_back(std::move(measured));
+  }
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> MeasureMixed(Bench* bench, BenchRunner* runner) {
+  MixedLoad& load = bench->report.load;
+  if (load.seconds == 0) co_return absl::OkStatus();
+  if (load.requests_per_s == 0) {
+    load.requests_per_s =
+        std::min(kMixedShare * Capacity(bench->report), kMixedRequestsMax / load.seconds);
+  }
+  bench->status.Show(
+      fmt::format("mixed load, {:.3g} requests/s for {:.3g} s", load.requests_per_s, load.seconds));
+  absl::StatusOr<MixedSample> sample = co_await runner->RunMixed(load);
+  if (!sample.ok()) co_return sample.status();
+  bench->report.mixed = *std::move(sample);
+  Print(bench->status, MixedText(load, *bench->report.mixed));
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> Measure(Bench* bench) {
+  bench->status.Show("loading the weights");
+  while (!bench->cluster.ready()) co_await bench->loop.Sleep(kReadyLook);
+  bench->report.ready_s = Seconds(bench->loop.Now() - bench->opened);
+  bench->status.Show("measuring the machine");
+  bench->report.rates = MeasureMachineRates(bench->cpu);
+  Print(bench->status, HeadText(bench->report));
+
+  std::string address = bench->cluster.attention().address();
+  absl::StatusOr<std::unique_ptr<GenerationClient>> client =
+      co_await GenerationClient::Connect(&bench->client_context, address);
+  if (!client.ok()) co_return client.status();
+  BenchRunner runner(bench->loop, **client, bench->costs, bench->cpu, bench->runner);
+  absl::Status works = co_await MeasureWorks(bench, &runner);
+  if (!works.ok()) co_return works;
+  absl::Status mixed = co_await MeasureMixed(bench, &runner);
+  if (!mixed.ok()) co_return mixed;
+  bench->report.pss_bytes = ProportionalSetBytes();
+  Print(bench->status, EndText(bench->report));
+  co_return absl::OkStatus();
+}
+
+Task<void> Main(Bench* bench) {
+  bench->end = co_await Measure(bench);
+  bench->loop.Stop();
+}
+
+BenchReport ReportOf(const PackedModel& model, const Compute& compute, const Options& options) {
+  return {.processor = ProcessorName(),
+          .isa = std::string(Name(compute.cpu().isa)),
+          .threads = compute.cpu().pool->threads(),
+          .directory = options.model.dir,
+          .model_type = model.config().model_type,
+          .weights = std::string(Name(model.weights())),
+          .row_type = std::string(Name(compute.row_type())),
+          .digest = model.digest(),
+          .layers = model.config().num_layers,
+          .packed_bytes = *PackedBytesOf(model.config(), model.weights())};
+}
+
+// Ctrl-C has its default effect, here the right one: rows are printed as they are measured, and
+// nothing else outlives the process.
+absl::Status RunAll(const Options& options) {
+  ASSIGN_OR_RETURN(const std::vector<Work> works, WorksOf(options));
+  RETURN_IF_ERROR(CheckMixed(options, works));
+  RETURN_IF_ERROR(CheckJsonFolder(options.json));
+  LeaveNoCoreFile();
+  OpenLogSink({.least = LogLevel::kWarning});
+  ASSIGN_OR_RETURN(const auto compute, Compute::Make(options.compute));
+  ASSIGN_OR_RETURN(const auto model, OpenModel(options.model));
+  LocalClusterOptions cluster_options{.attention = options.attention};
+  cluster_options.attention.kv_bytes = options.kv_cache.value;
+  RETURN_IF_ERROR(
+      SizeKvCache(model->config(), works, compute->row_type(), &cluster_options.attention));
+
+  const std::unique_ptr<Loop> loop = Loop::Real();
+  prometheus::Registry registry;
+  FaultPoints faults;
+  LocalNetwork none(*loop);  // the cluster has its own
+  const ServiceContext process{.loop = *loop,
+                               .node = kClientNode,
+                               .network = none,
+                               .metrics = registry,
+                               .faults = faults,
+                               .role = Role::kGateway,
+                               .incarnation = NewIncarnation(),
+                               .name = "bench",
+                               .log = Logger("bench", "bench")};
+  absl::Status refused;
+  LocalCluster cluster(process, std::move(cluster_options), model, *compute, [&](absl::Status why) {
+    refused = std::move(why);
+    loop->Stop();
+  });
+  const ServiceContext client_context = cluster.ContextOf(Role::kGateway, kClientNode);
+  const StepCosts costs(model->config(), model->weights(), compute->row_type());
+  Bench bench{.loop = *loop,
+              .cluster = cluster,
+              .client_context = client_context,
+              .costs = costs,
+              .cpu = compute->cpu(),
+              .runner = {.vocab_size = model->config().vocab_size,
+                         .prefill_chunk = options.attention.prefill_tokens,
+                         .seed = static_cast<uint64_t>(options.seed)},
+              .rounds = options.rounds,
+              .works = works,
+              .opened = loop->Now(),
+              .report = ReportOf(*model, *compute, options)};
+  RETURN_IF_ERROR(cluster.Start());
+  bench.report.numerics_id = cluster.attention().numerics_id();
+  bench.report.load = LoadOf(options, cluster.attention().max_model_len());
+  loop->Spawn(kClientNode, Main(&bench));
+  loop->Run();
+  loop->Kill(kClientNode);
+  cluster.Stop();
+  RETURN_IF_ERROR(refused);
+  RETURN_IF_ERROR(bench.end);
+  if (options.json.empty()) return absl::OkStatus();
+  return WriteJsonFile("--json", options.json, BenchJson(bench.report));
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<int64_t>> ParseCounts(std::string_view option, std::string_view text,
+                                                 int64_t least, int64_t most) {
+  std::vector<int64_t> counts;
+  if (text == "none") return counts;
+  for (absl::string_view part : absl::StrSplit(absl::string_view(text.data(), text.size()), ',')) {
+    const absl::StatusOr<int64_t> count = ParseCount(std::string_view(part.data(), part.size()));
+    if (!count.ok() || *count < least || *count > most) {
+      return absl::InvalidArgumentError(
+          fmt::format("{}: \"{}\" is no list of numbers from {} to {}, like 1,2,4, nor \"none\"",
+                      option, text, least, most));
+    }
+    if (std::ranges::find(counts, *count) != counts.end()) {
+      return absl::InvalidArgumentError(fmt::format("{}: {} comes twice", option, *count));
+    }
+    counts.push_back(*count);
+  }
+  return counts;
+}
+
+int RunBench(int argc, const char* const* argv) {
+  Options options;
+  OptionTable table = Table(&options);
+  std::vector<std::string> positional;
+  if (std::optional<int> code = ParseOrExit(table, argc, argv, &positional)) return *code;
+  if (!positional.empty()) options.model.dir = positional.front();
+  return ExitCode(RunAll(options));
+}
+
+}  // namespace bottega
