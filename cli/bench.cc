@@ -18,7 +18,6 @@
 #include "cli/json_file.h"
 #include "cli/local_cluster.h"
 #include "cli/machine_facts.h"
-#include "cli/machine_rates.h"
 #include "cli/status_line.h"
 #include "core/base/status.h"
 #include "core/model/footprint.h"
@@ -47,6 +46,7 @@ struct Options {
   int64_t rounds = 3;
   Duration mixed = std::chrono::seconds(60);
   double mixed_rate = 0;
+  double temperature = BenchRunner::Options{}.temperature;
   int64_t seed = 1;
   std::string json;
 };
@@ -69,6 +69,10 @@ OptionTable Table(Options* o) {
       .Add("mixed", &o->mixed, "how long requests come at random; 0s: no mixed load")
       .Add("mixed-rate", &o->mixed_rate, "requests a second; 0: 0.7 of the measured capacity")
       .Range(0, 1e5)
+      .Add(
+          "temperature", &o->temperature,
+          "of sampling; 0: greedy, where random weights soon repeat themselves and hit few experts")
+      .Range(0, 2)
       .Add("seed", &o->seed, "equal seeds make equal prompts and arrivals")
       .Add("json", &o->json, "file for everything, every sample too");
   AddAttentionOptions(table, &o->attention, &o->kv_cache);
@@ -114,8 +118,10 @@ absl::Status CheckMixed(const Options& o, const std::vector<Work>& works) {
 }
 
 absl::Status CheckJsonFolder(const std::string& file) {
-  const auto folder = std::filesystem::absolute(file).parent_path();
-  if (file.empty() || std::filesystem::is_directory(folder)) return absl::OkStatus();
+  if (file.empty()) return absl::OkStatus();
+  if (std::filesystem::is_directory(std::filesystem::absolute(file).parent_path())) {
+    return absl::OkStatus();
+  }
   return absl::InvalidArgumentError(fmt::format("--json {}: no such folder", file));
 }
 
@@ -232,14 +238,15 @@ Task<absl::Status> Measure(Bench* bench) {
   while (!bench->cluster.ready()) co_await bench->loop.Sleep(kReadyLook);
   bench->report.ready_s = Seconds(bench->loop.Now() - bench->opened);
   bench->status.Show("measuring the machine");
-  bench->report.rates = MeasureMachineRates(bench->cpu);
+  bench->report.rates = co_await MeasureBesideLoop(&bench->loop, bench->cpu);
   Print(bench->status, HeadText(bench->report));
 
   std::string address = bench->cluster.attention().address();
   absl::StatusOr<std::unique_ptr<GenerationClient>> client =
       co_await GenerationClient::Connect(&bench->client_context, address);
   if (!client.ok()) co_return client.status();
-  BenchRunner runner(bench->loop, **client, bench->costs, bench->cpu, bench->runner);
+  BenchRunner runner(bench->loop, **client, bench->costs, bench->cluster.expert_stats(), bench->cpu,
+                     bench->runner);
   absl::Status works = co_await MeasureWorks(bench, &runner);
   if (!works.ok()) co_return works;
   absl::Status mixed = co_await MeasureMixed(bench, &runner);
@@ -264,6 +271,7 @@ BenchReport ReportOf(const PackedModel& model, const Compute& compute, const Opt
           .row_type = std::string(Name(compute.row_type())),
           .digest = model.digest(),
           .layers = model.config().num_layers,
+          .temperature = options.temperature,
           .packed_bytes = *PackedBytesOf(model.config(), model.weights())};
 }
 
@@ -308,7 +316,9 @@ absl::Status RunAll(const Options& options) {
               .costs = costs,
               .cpu = compute->cpu(),
               .runner = {.vocab_size = model->config().vocab_size,
+                         .moe_layers = model->config().num_moe_layers(),
                          .prefill_chunk = options.attention.prefill_tokens,
+                         .temperature = options.temperature,
                          .seed = static_cast<uint64_t>(options.seed)},
               .rounds = options.rounds,
               .works = works,

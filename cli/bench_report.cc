@@ -16,12 +16,6 @@ constexpr double kGiB = 1u << 30;
 
 std::string Percent(double share) { return fmt::format("{:.0f} %", 100 * share); }
 
-ordered_json RatesJson(const MachineRates& rates) {
-  return {{"read_bytes_per_s", rates.read_bytes_per_s},
-          {"f32_ops_per_s", rates.f32_ops_per_s},
-          {"int8_ops_per_s", rates.int8_ops_per_s}};
-}
-
 ordered_json MillisecondsJson(const Distribution& of_seconds) {
   return {{"count", of_seconds.count},   {"mean", 1e3 * of_seconds.mean},
           {"min", 1e3 * of_seconds.min}, {"p50", 1e3 * of_seconds.p50},
@@ -33,7 +27,8 @@ ordered_json SampleJson(const Sample& sample) {
   ordered_json json = {{"tokens_per_s", sample.tokens_per_s()},
                        {"floor_tokens_per_s", sample.floor_tokens_per_s()},
                        {"tokens", sample.tokens},
-                       {"seconds", sample.seconds}};
+                       {"seconds", sample.seconds},
+                       {"experts_of_a_layer", sample.experts}};
   json.update(RatesJson(sample.rates));
   return json;
 }
@@ -54,7 +49,10 @@ ordered_json WorkJson(const MeasuredWork& measured) {
                {"most", summary.most},
                {"floor_tokens_per_s", summary.floor_tokens_per_s},
                {"floor_share", summary.floor_share}});
-  if (decode) json["between_tokens_ms"] = MillisecondsJson(summary.between_tokens_s);
+  if (decode) {
+    json["between_tokens_ms"] = MillisecondsJson(summary.between_tokens_s);
+    json["experts_of_a_layer"] = summary.experts;
+  }
   json[decode ? "step_cost" : "prompt_cost"] = {{"weight_bytes", cost.weight_bytes},
                                                 {"kv_bytes", cost.kv_bytes},
                                                 {"f32_ops", cost.f32_ops},
@@ -75,7 +73,7 @@ ordered_json MixedJson(const MixedLoad& load, const MixedSample& sample) {
           {"seconds", sample.seconds},
           {"tokens", sample.tokens},
           {"tokens_per_s", sample.seconds > 0 ? sample.tokens / sample.seconds : 0},
-          {"mean_sequences", sample.mean_sequences},
+          {"sequences", sample.sequences},
           {"first_token_ms", MillisecondsJson(sample.first_token_s)},
           {"first_token_floor_ms", 1e3 * sample.first_token_floor_s},
           {"between_tokens_ms", MillisecondsJson(sample.between_tokens_s)},
@@ -90,6 +88,12 @@ std::string TimesText(const char* name, const Distribution& times, double floor_
 }
 
 }  // namespace
+
+ordered_json RatesJson(const MachineRates& rates) {
+  return {{"read_bytes_per_s", rates.read_bytes_per_s},
+          {"f32_ops_per_s", rates.f32_ops_per_s},
+          {"int8_ops_per_s", rates.int8_ops_per_s}};
+}
 
 std::string TimeText(double seconds) {
   const bool whole = seconds >= 1;
@@ -108,11 +112,12 @@ std::string RatesText(const MachineRates& rates) {
 }
 
 WorkSummary Summarise(const MeasuredWork& measured) {
-  std::vector<double> rates, floors, shares, gaps;
+  std::vector<double> rates, floors, shares, experts, gaps;
   for (const Sample& sample : measured.samples) {
     rates.push_back(sample.tokens_per_s());
     floors.push_back(sample.floor_tokens_per_s());
     shares.push_back(sample.floor_share());
+    experts.push_back(sample.experts);
     gaps.insert(gaps.end(), sample.between_tokens_s.begin(), sample.between_tokens_s.end());
   }
   const Distribution rate = DistributionOf(std::move(rates));
@@ -121,6 +126,7 @@ WorkSummary Summarise(const MeasuredWork& measured) {
           .most = rate.max,
           .floor_tokens_per_s = Median(std::move(floors)),
           .floor_share = Median(std::move(shares)),
+          .experts = Median(std::move(experts)),
           .between_tokens_s = DistributionOf(std::move(gaps))};
 }
 
@@ -136,8 +142,8 @@ std::string HeadText(const BenchReport& r) {
 }
 
 std::string WorkHeaderText() {
-  return fmt::format("\n{:<20} {:>9} {:>17} {:>9} {:>7}   {:>9} {:>9}\n", "", "tok/s",
-                     "least - most", "floor", "share", "ITL p50", "p99");
+  return fmt::format("\n{:<20} {:>9} {:>17} {:>9} {:>7} {:>9} {:>9} {:>8}\n", "", "tok/s",
+                     "least - most", "floor", "share", "ITL p50", "p99", "experts");
 }
 
 std::string WorkText(const MeasuredWork& measured) {
@@ -146,8 +152,8 @@ std::string WorkText(const MeasuredWork& measured) {
                                  s.tokens_per_s, fmt::format("{:.1f} - {:.1f}", s.least, s.most),
                                  s.floor_tokens_per_s, Percent(s.floor_share));
   if (s.between_tokens_s.count > 0) {
-    text += fmt::format("   {:>9} {:>9}", TimeText(s.between_tokens_s.p50),
-                        TimeText(s.between_tokens_s.p99));
+    text += fmt::format(" {:>9} {:>9} {:>8.1f}", TimeText(s.between_tokens_s.p50),
+                        TimeText(s.between_tokens_s.p99), s.experts);
   }
   return text + "\n";
 }
@@ -166,9 +172,9 @@ std::string MixedText(const MixedLoad& load, const MixedSample& sample) {
          TimesText("time to first token", sample.first_token_s, sample.first_token_floor_s) +
          TimesText("ITL", sample.between_tokens_s, sample.between_tokens_floor_s) +
          fmt::format(
-             "{} requests, {:.0f} tokens, {:.1f} tok/s, {:.1f} sequences in a step; floors: "
-             "the median prompt alone, such a step\n",
-             sample.requests, sample.tokens, sample.tokens / sample.seconds, sample.mean_sequences);
+             "{} requests, {:.0f} tokens, {:.1f} tok/s; floors: the median prompt alone, a step "
+             "of {:.0f} like the median token's\n",
+             sample.requests, sample.tokens, sample.tokens / sample.seconds, sample.sequences);
 }
 
 std::string EndText(const BenchReport& report) {
@@ -189,6 +195,7 @@ ordered_json BenchJson(const BenchReport& r) {
         {"numerics_id", r.numerics_id},
         {"digest", r.digest},
         {"packed_bytes", r.packed_bytes}}},
+      {"temperature", r.temperature},
       {"rates", RatesJson(r.rates)},
       {"ready_seconds", r.ready_s},
       {"pss_bytes", r.pss_bytes},

@@ -21,6 +21,7 @@ struct WorkSummary {
   double tokens_per_s = 0, least = 0, most = 0;
   double floor_tokens_per_s = 0;
   double floor_share = 0;  // of each round's own floor
+  double experts = 0;      // of a layer, that a decode step has hit
   Distribution between_tokens_s;
 };
 WorkSummary Summarise(const MeasuredWork& measured);
@@ -31,6 +32,7 @@ struct BenchReport {
   int threads = 0;
   std::string directory, model_type, weights, row_type, numerics_id, digest;
   int layers = 0;
+  double temperature = 0;
   uint64_t packed_bytes = 0;
   MachineRates rates;  // at first
   double ready_s = 0;
@@ -50,6 +52,8 @@ std::string EndText(const BenchReport& report);
 // Everything, every sample too. Its "tokens_per_s" is what bench/peers reads, "works" what
 // `bottega plan --bench` reads; units are in the names.
 nlohmann::ordered_json BenchJson(const BenchReport& report);
+
+nlohmann::ordered_json RatesJson(const MachineRates& rates);
 
 // "512 ms", "1.25 s": three digits.
 std::string TimeText(double seconds);

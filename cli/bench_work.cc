@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <thread>
 #include <utility>
 
 #include "cli/machine_rates.h"
@@ -24,25 +25,39 @@ int64_t Work::TokensOfASequence(int64_t chunk) const {
   return prompt + sequences * (prompt / chunk + 1) + steps + 1;
 }
 
-BenchRunner::BenchRunner(Loop& loop, GenerationClient& client, const StepCosts& costs, Cpu cpu,
-                         Options options)
+Task<MachineRates> MeasureBesideLoop(Loop* loop, Cpu cpu) {
+  MachineRates rates;
+  Slot done(*loop);
+  std::jthread measuring([&rates, &done, loop, cpu] {
+    rates = MeasureMachineRates(cpu);
+    loop->Post([&done] { done.Wake(); });
+  });
+  absl::Status woken = co_await done.Wait();
+  co_return rates;
+}
+
+BenchRunner::BenchRunner(Loop& loop, GenerationClient& client, const StepCosts& costs,
+                         const ExpertStats& experts, Cpu cpu, Options options)
     : loop_(loop),
       client_(client),
       costs_(costs),
+      experts_(experts),
       cpu_(cpu),
       options_(options),
       random_(options.seed) {}
 
-std::vector<int32_t> BenchRunner::RandomPrompt(int64_t tokens) {
-  std::vector<int32_t> ids(static_cast<size_t>(tokens));
-  for (int32_t& id : ids) {
-    id = static_cast<int32_t>(UniformFraction(random_) * static_cast<double>(options_.vocab_size));
+GenerationRequest BenchRunner::RandomRequest(int64_t prompt, int64_t tokens) {
+  GenerationRequest request{.tokens = tokens, .temperature = options_.temperature};
+  for (int64_t i = 0; i < prompt; ++i) {
+    const double id = UniformFraction(random_) * static_cast<double>(options_.vocab_size);
+    request.prompt.push_back(static_cast<int32_t>(id));
   }
-  return ids;
+  return request;
 }
 
 Task<absl::StatusOr<Sample>> BenchRunner::Run(Work work) {
-  Sample sample{.rates = MeasureMachineRates(cpu_)};
+  Sample sample;
+  sample.rates = co_await MeasureBesideLoop(&loop_, cpu_);
   absl::Status measured;
   if (work.kind == Work::Kind::kPrefill) {
     measured = co_await Prefill(work, &sample);
@@ -57,8 +72,7 @@ Task<absl::StatusOr<Sample>> BenchRunner::Run(Work work) {
 
 Task<absl::Status> BenchRunner::Prefill(Work work, Sample* sample) {
   const uint64_t key = next_key_++;
-  const std::vector<int32_t> prompt = RandomPrompt(work.prompt);
-  CO_RETURN_IF_ERROR(client_.Submit(key, prompt, 1));
+  CO_RETURN_IF_ERROR(client_.Submit(key, RandomRequest(work.prompt, 1)));
   const Generation& generation = client_.at(key);
   while (!generation.done) {
     absl::StatusOr<int64_t> tokens = co_await client_.Receive(kNever);
@@ -78,8 +92,7 @@ Task<absl::Status> BenchRunner::Decode(Work work, Sample* sample) {
   next_key_ = end;
   const int64_t length = work.TokensOfASequence(options_.prefill_chunk) - work.prompt;
   for (uint64_t key = first; key < end; ++key) {
-    const std::vector<int32_t> prompt = RandomPrompt(work.prompt);
-    CO_RETURN_IF_ERROR(client_.Submit(key, prompt, length));
+    CO_RETURN_IF_ERROR(client_.Submit(key, RandomRequest(work.prompt, length)));
   }
   for (uint64_t key = first; key < end; ++key) {
     while (client_.at(key).tokens.empty()) {
@@ -92,6 +105,7 @@ Task<absl::Status> BenchRunner::Decode(Work work, Sample* sample) {
     positions +=
         static_cast<double>(work.prompt) + static_cast<double>(client_.at(key).tokens.size());
   }
+  const uint64_t read = experts_.experts_read;
   const Time start = loop_.Now();
   Time last = start;
   const int64_t wanted = work.sequences * work.steps;
@@ -109,7 +123,12 @@ Task<absl::Status> BenchRunner::Decode(Work work, Sample* sample) {
   const double context = positions / sequences + static_cast<double>(work.steps - 1) / 2;
   sample->tokens = static_cast<double>(done);
   sample->seconds = Seconds(last - start);
-  sample->cost = costs_.Decode(sequences, context);
+  // The step that comes next has not begun.
+  sample->experts = options_.moe_layers == 0
+                        ? 0
+                        : static_cast<double>(experts_.experts_read - read) /
+                              static_cast<double>(options_.moe_layers * work.steps);
+  sample->cost = costs_.Decode(sequences, context, sample->experts);
   sample->floor_s = FloorSeconds(sample->cost, sample->rates) * sample->tokens / sequences;
   co_return absl::OkStatus();
 }
@@ -123,7 +142,8 @@ Duration DueAfter(const RequestArrival& arrival) {
 }  // namespace
 
 Task<absl::StatusOr<MixedSample>> BenchRunner::RunMixed(MixedLoad load) {
-  MixedSample sample{.rates = MeasureMachineRates(cpu_)};
+  MixedSample sample;
+  sample.rates = co_await MeasureBesideLoop(&loop_, cpu_);
   const std::vector<RequestArrival> arrivals = PoissonArrivals(load);
   const Offer offer = {.arrivals = &arrivals, .first_key = next_key_, .start = loop_.Now()};
   next_key_ += arrivals.size();
@@ -139,14 +159,14 @@ Task<absl::StatusOr<MixedSample>> BenchRunner::RunMixed(MixedLoad load) {
 Task<absl::Status> BenchRunner::Serve(Offer offer, MixedSample* sample) {
   const std::vector<RequestArrival>& arrivals = *offer.arrivals;
   size_t next = 0;
-  double steps = 0;
+  std::vector<double> together;  // of each token: how many came in its step
   while (next < arrivals.size() || client_.live() > 0) {
     Time due = kNever;  // of the next one that there is room for
     while (next < arrivals.size() && client_.live() < client_.slots()) {
       due = offer.start + DueAfter(arrivals[next]);
       if (due > loop_.Now()) break;
-      const std::vector<int32_t> prompt = RandomPrompt(arrivals[next].prompt);
-      CO_RETURN_IF_ERROR(client_.Submit(offer.first_key + next, prompt, arrivals[next].answer));
+      const GenerationRequest request = RandomRequest(arrivals[next].prompt, arrivals[next].answer);
+      CO_RETURN_IF_ERROR(client_.Submit(offer.first_key + next, request));
       ++next;
       due = kNever;
     }
@@ -154,10 +174,10 @@ Task<absl::Status> BenchRunner::Serve(Offer offer, MixedSample* sample) {
     if (absl::IsDeadlineExceeded(tokens.status())) continue;
     if (!tokens.ok()) co_return tokens.status();
     sample->tokens += static_cast<double>(*tokens);
-    steps += *tokens > 0 ? 1 : 0;
+    together.insert(together.end(), static_cast<size_t>(*tokens), static_cast<double>(*tokens));
     sample->seconds = Seconds(loop_.Now() - offer.start);
   }
-  sample->mean_sequences = steps > 0 ? sample->tokens / steps : 0;
+  sample->sequences = Median(std::move(together));
   co_return absl::OkStatus();
 }
 
@@ -179,8 +199,8 @@ void BenchRunner::Summarise(const Offer& offer, MixedSample* sample) const {
   if (sample->requests == 0) return;
   sample->first_token_floor_s =
       FloorSeconds(costs_.Prefill(Median(std::move(prompts))), sample->rates);
-  sample->between_tokens_floor_s = FloorSeconds(
-      costs_.Decode(sample->mean_sequences, positions / sample->tokens), sample->rates);
+  sample->between_tokens_floor_s =
+      FloorSeconds(costs_.Decode(sample->sequences, positions / sample->tokens), sample->rates);
 }
 
 }  // namespace bottega

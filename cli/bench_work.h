@@ -10,6 +10,7 @@
 #include "cli/mixed_load.h"
 #include "core/kernels/cpu/cpu.h"
 #include "core/model/step_cost.h"
+#include "expert-worker/engine.h"
 
 namespace bottega {
 
@@ -37,6 +38,7 @@ struct Sample {
   double seconds = 0;                    // of all tokens
   double floor_s = 0;                    // likewise
   std::vector<double> between_tokens_s;  // of a decode, one a step
+  double experts = 0;  // of a decode: different ones of a layer that a step has hit
 
   double tokens_per_s() const { return tokens / seconds; }
   double floor_tokens_per_s() const { return tokens / floor_s; }
@@ -51,9 +53,13 @@ struct MixedSample {
   Distribution first_token_s;  // from the moment at which a request came, waiting included
   Distribution between_tokens_s;
   double first_token_floor_s = 0;     // a prompt of median length alone
-  double mean_sequences = 0;          // of a step that gave tokens
-  double between_tokens_floor_s = 0;  // a step of so many sequences at their mean context
+  double sequences = 0;               // beside which the median token came, itself included
+  double between_tokens_floor_s = 0;  // a step of so many, at their mean context
 };
+
+// On a thread of its own: the loop turns meanwhile, or members of the cluster on it would take each
+// other for dead.
+Task<MachineRates> MeasureBesideLoop(Loop* loop, Cpu cpu);
 
 // Measures with an engine that has nothing else to do. Prompts are random ids, so no two share a
 // prefix. Everything given outlives it.
@@ -61,11 +67,14 @@ class BenchRunner {
  public:
   struct Options {
     int64_t vocab_size = 0;
+    int64_t moe_layers = 0;
     int64_t prefill_chunk = 0;  // prompt tokens in one step
+    double temperature = 1;
     uint64_t seed = 1;
   };
-  BenchRunner(Loop& loop, GenerationClient& client, const StepCosts& costs, Cpu cpu,
-              Options options);
+  // `experts` counts what the engine reads.
+  BenchRunner(Loop& loop, GenerationClient& client, const StepCosts& costs,
+              const ExpertStats& experts, Cpu cpu, Options options);
 
   Task<absl::StatusOr<Sample>> Run(Work work);
   Task<absl::StatusOr<MixedSample>> RunMixed(MixedLoad load);
@@ -73,7 +82,7 @@ class BenchRunner {
  private:
   Task<absl::Status> Prefill(Work work, Sample* sample);
   Task<absl::Status> Decode(Work work, Sample* sample);
-  std::vector<int32_t> RandomPrompt(int64_t tokens);
+  GenerationRequest RandomRequest(int64_t prompt, int64_t tokens);
   // Requests on their way through a mixed load: the i-th has the key first_key + i.
   struct Offer {
     const std::vector<RequestArrival>* arrivals;
@@ -86,6 +95,7 @@ class BenchRunner {
   Loop& loop_;
   GenerationClient& client_;
   const StepCosts& costs_;
+  const ExpertStats& experts_;
   const Cpu cpu_;
   const Options options_;
   std::mt19937_64 random_;

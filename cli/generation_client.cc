@@ -35,14 +35,15 @@ Task<absl::StatusOr<std::unique_ptr<GenerationClient>>> GenerationClient::Connec
   co_return client;
 }
 
-absl::Status GenerationClient::Submit(uint64_t key, const std::vector<int32_t>& prompt,
-                                      int64_t tokens) {
+absl::Status GenerationClient::Submit(uint64_t key, const GenerationRequest& request) {
   GatewayMessage message;
   internal::v1::Submit& submit = *message.mutable_submit();
   submit.set_request_key(key);
-  submit.mutable_prompt_ids()->Assign(prompt.begin(), prompt.end());
+  submit.mutable_prompt_ids()->Assign(request.prompt.begin(), request.prompt.end());
+  submit.mutable_sampling()->set_temperature(request.temperature);
   submit.mutable_sampling()->set_top_p(1);
-  submit.set_max_tokens(static_cast<uint32_t>(tokens));
+  submit.mutable_sampling()->set_seed(static_cast<int64_t>(key));
+  submit.set_max_tokens(static_cast<uint32_t>(request.tokens));
   submit.set_ignore_eos(true);
   submit.set_top_logprobs(-1);
   generations_[key].submitted = loop_.Now();

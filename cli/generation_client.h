@@ -12,6 +12,12 @@
 
 namespace bottega {
 
+struct GenerationRequest {
+  std::vector<int32_t> prompt;
+  int64_t tokens = 1;      // to generate; none of them is the end
+  double temperature = 0;  // 0: greedy
+};
+
 // What has come of one sequence so far.
 struct Generation {
   Time submitted{};
@@ -27,8 +33,8 @@ class GenerationClient {
   static Task<absl::StatusOr<std::unique_ptr<GenerationClient>>> Connect(const ServiceContext* self,
                                                                          std::string address);
 
-  // `tokens` tokens after the prompt, greedy, none of them the end. Keys are never used twice.
-  absl::Status Submit(uint64_t key, const std::vector<int32_t>& prompt, int64_t tokens);
+  // Keys are never used twice.
+  absl::Status Submit(uint64_t key, const GenerationRequest& request);
   // Takes in the worker's next message and says how many tokens it brought; DeadlineExceeded if
   // none came. Any sequence that fails is the client's failure.
   Task<absl::StatusOr<int64_t>> Receive(Time deadline);

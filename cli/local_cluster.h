@@ -44,6 +44,7 @@ class LocalCluster {
   // Tokens can be had: every expert is loaded and linked.
   bool ready() const { return attention_.ready(); }
   AttentionServer& attention() { return attention_; }
+  const ExpertStats& expert_stats() { return expert_.engine().stats(); }
 
  private:
   const ServiceContext& process_;

@@ -47,22 +47,26 @@ double StepCosts::DistinctExperts(double tokens) const {
   return experts_of_layer_ * (1 - std::pow(1 - experts_per_token_ / experts_of_layer_, tokens));
 }
 
-StepCost StepCosts::Products(double tokens, double sampled) const {
+StepCost StepCosts::Products(double tokens, double sampled, double experts) const {
   const double products = tokens * layer_ops_ + sampled * head_ops_;
-  return {.weight_bytes = shared_bytes_ + moe_layers_ * DistinctExperts(tokens) * expert_bytes_,
+  return {.weight_bytes = shared_bytes_ + moe_layers_ * experts * expert_bytes_,
           .f32_ops = tokens * router_ops_ + (quantised_ ? 0 : products),
           .int8_ops = quantised_ ? products : 0};
 }
 
 StepCost StepCosts::Decode(double sequences, double context) const {
-  StepCost cost = Products(sequences, sequences);
+  return Decode(sequences, context, DistinctExperts(sequences));
+}
+
+StepCost StepCosts::Decode(double sequences, double context, double experts) const {
+  StepCost cost = Products(sequences, sequences, experts);
   cost.kv_bytes = sequences * context * kv_bytes_;
   cost.f32_ops += sequences * context * attention_ops_;
   return cost;
 }
 
 StepCost StepCosts::Prefill(double tokens) const {
-  StepCost cost = Products(tokens, 1);
+  StepCost cost = Products(tokens, 1, DistinctExperts(tokens));
   // Token t sees t + 1 positions; their K and V have just been made.
   cost.f32_ops += tokens * (tokens + 1) / 2 * attention_ops_;
   return cost;

@@ -29,10 +29,10 @@ double FloorSeconds(const StepCost& cost, const MachineRates& rates);
 // The costs of one model in one weight format.
 //
 // Bytes: every matrix that a token meets is read once, in its packed size with scales and padding;
-// of the embedding single rows, which do not count. Which experts are met: as many as tokens that
-// choose evenly are expected to hit. Operations: two for a weight and token; weights of quantised
-// formats as int8, but the router and attention over the KV cache in f32. Norms, SwiGLU, softmax
-// and sampling are not counted.
+// of the embedding single rows, which do not count. Experts are met by as many as tokens that
+// choose evenly are expected to hit, unless it is known how many they were. Operations: two for a
+// weight and token; weights of quantised formats as int8, but the router and attention over the KV
+// cache in f32. Norms, SwiGLU, softmax and sampling are not counted.
 class StepCosts {
  public:
   // For a format that CheckWeightFormat allows; `row_type` is the KV cache's.
@@ -41,15 +41,17 @@ class StepCosts {
   // Different experts of one layer that `tokens` tokens are expected to hit.
   double DistinctExperts(double tokens) const;
 
-  // One token each of `sequences`, each of which sees `context` positions. Fractions are means.
+  // One token each of `sequences`, each of which sees `context` positions; together they hit
+  // `experts` of a layer. Fractions are means.
   StepCost Decode(double sequences, double context) const;
+  StepCost Decode(double sequences, double context, double experts) const;
 
   // A prompt of `tokens`, all at once, and the logits of its last token.
   StepCost Prefill(double tokens) const;
 
  private:
   // Without KV: `tokens` go through the layers, `sampled` of them through the head.
-  StepCost Products(double tokens, double sampled) const;
+  StepCost Products(double tokens, double sampled, double experts) const;
 
   double experts_per_token_;
   double experts_of_layer_;

@@ -49,6 +49,7 @@ TEST(StepCost, BytesAreThePackedOnes) {
   EXPECT_NEAR(plain.Decode(1, 0).weight_bytes, 5.65e9, 0.03e9);
   EXPECT_NEAR(plain.Decode(8, 0).weight_bytes - plain.Decode(1, 0).weight_bytes,
               24 * (plain.DistinctExperts(8) - 8) * expert, 1e6);
+  EXPECT_NEAR(plain.Decode(8, 0, 10).weight_bytes, shared + 24 * 10 * expert, 1e6);
   // 2.81 GB and 128 bytes of scales beside 5,760; half, and 320 beside 2,880.
   EXPECT_NEAR(Costs(WeightFormat::kInt8).Decode(1, 0).weight_bytes, 2.81e9 * 1.022, 0.03e9);
   EXPECT_NEAR(Costs(WeightFormat::kInt4).Decode(1, 0).weight_bytes, 1.405e9 * 1.111, 0.03e9);
