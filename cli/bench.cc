@@ -6,15 +6,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <utility>
 
-#include "absl/strings/str_split.h"
-#include "attention-worker/attention_program.h"
+#include "cli/bench_options.h"
 #include "cli/bench_report.h"
-#include "cli/bench_work.h"
 #include "cli/json_file.h"
 #include "cli/local_cluster.h"
 #include "cli/machine_facts.h"
@@ -31,111 +28,6 @@ constexpr NodeId kClientNode{2};
 constexpr Duration kReadyLook = std::chrono::milliseconds(1);
 // Of the capacity that prefill and decode have shown: busy, but no queue that grows.
 constexpr double kMixedShare = 0.7;
-constexpr double kMixedRequestsMax = 100'000;
-constexpr int64_t kLengthMax = 1 << 20;
-
-struct Options {
-  ModelOptions model;
-  ComputeOptions compute;
-  AttentionConfig attention;
-  ByteCount kv_cache;
-  std::string prefill = "512";
-  std::string decode = "1,2,4,8,16,32";
-  std::string context = std::to_string(kDecodePrompt);
-  int64_t steps = 32;
-  int64_t rounds = 3;
-  Duration mixed = std::chrono::seconds(60);
-  double mixed_rate = 0;
-  double temperature = BenchRunner::Options{}.temperature;
-  int64_t seed = 1;
-  std::string json;
-};
-
-OptionTable Table(Options* o) {
-  OptionTable table("bottega bench",
-                    "Measures the engine of `bottega serve` in this process: prompts, decode, and "
-                    "requests that come at random. Beside each number stands its floor: what "
-                    "memory and arithmetic allow, measured just before.");
-  table.Positional("DIR", 0, 1);
-  AddModelOptions(table, &o->model);
-  AddComputeOptions(table, &o->compute);
-  table.Add("prefill", &o->prefill, "lengths of prompts, by commas; none: no prefill")
-      .Add("decode", &o->decode, "sequences at once, by commas; none: no decode")
-      .Add("context", &o->context, "tokens before a decode, by commas")
-      .Add("steps", &o->steps, "steps of a decode that are timed")
-      .Range(1, 65536)
-      .Add("rounds", &o->rounds, "measurements of each; the median is told")
-      .Range(1, 1000)
-      .Add("mixed", &o->mixed, "how long requests come at random; 0s: no mixed load")
-      .Add("mixed-rate", &o->mixed_rate, "requests a second; 0: 0.7 of the measured capacity")
-      .Range(0, 1e5)
-      .Add(
-          "temperature", &o->temperature,
-          "of sampling; 0: greedy, where random weights soon repeat themselves and hit few experts")
-      .Range(0, 2)
-      .Add("seed", &o->seed, "equal seeds make equal prompts and arrivals")
-      .Add("json", &o->json, "file for everything, every sample too");
-  AddAttentionOptions(table, &o->attention, &o->kv_cache);
-  return table;
-}
-
-absl::StatusOr<std::vector<Work>> WorksOf(const Options& o) {
-  const int64_t slots = o.attention.max_num_seqs;
-  ASSIGN_OR_RETURN(const auto prompts, ParseCounts("--prefill", o.prefill, 1, kLengthMax));
-  ASSIGN_OR_RETURN(const auto batches, ParseCounts("--decode", o.decode, 1, slots));
-  ASSIGN_OR_RETURN(const auto contexts, ParseCounts("--context", o.context, 1, kLengthMax));
-  std::vector<Work> works;
-  for (int64_t prompt : prompts) works.push_back({.kind = Work::Kind::kPrefill, .prompt = prompt});
-  for (int64_t context : contexts) {
-    for (int64_t batch : batches) {
-      works.push_back({Work::Kind::kDecode, batch, context, o.steps});
-    }
-  }
-  return works;
-}
-
-// Before anything heavy is opened.
-absl::Status CheckMixed(const Options& o, const std::vector<Work>& works) {
-  if (o.mixed < Duration::zero()) return absl::InvalidArgumentError("--mixed: less than no time");
-  if (o.mixed == Duration::zero() && works.empty()) {
-    return absl::InvalidArgumentError("nothing to measure: --prefill and --decode are none");
-  }
-  const auto any = [&](Work::Kind kind) {
-    return std::ranges::any_of(works, [kind](const Work& work) { return work.kind == kind; });
-  };
-  if (o.mixed > Duration::zero() && o.mixed_rate == 0 &&
-      (!any(Work::Kind::kPrefill) || !any(Work::Kind::kDecode))) {
-    return absl::InvalidArgumentError(
-        "--mixed: without prefill and decode nobody knows how much this machine can take; give "
-        "--mixed-rate, or --mixed 0s");
-  }
-  if (Seconds(o.mixed) * o.mixed_rate > kMixedRequestsMax) {
-    return absl::InvalidArgumentError(
-        fmt::format("--mixed-rate {} for {} s is more than {} requests", o.mixed_rate,
-                    Seconds(o.mixed), kMixedRequestsMax));
-  }
-  return absl::OkStatus();
-}
-
-absl::Status CheckJsonFolder(const std::string& file) {
-  if (file.empty()) return absl::OkStatus();
-  if (std::filesystem::is_directory(std::filesystem::absolute(file).parent_path())) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(fmt::format("--json {}: no such folder", file));
-}
-
-// The mixed load's lengths fit every context.
-MixedLoad LoadOf(const Options& o, int64_t context) {
-  MixedLoad load{.requests_per_s = o.mixed_rate,
-                 .seconds = Seconds(o.mixed),
-                 .seed = static_cast<uint64_t>(o.seed)};
-  for (LengthRange* range : {&load.prompt, &load.answer}) {
-    range->most = std::min(range->most, std::max<int64_t>(1, context / 2));
-    range->least = std::min(range->least, range->most);
-  }
-  return load;
-}
 
 // Enough for the largest work: unlike requests, the sequences of a measurement must not wait for
 // each other's blocks.
@@ -261,7 +153,8 @@ Task<void> Main(Bench* bench) {
   bench->loop.Stop();
 }
 
-BenchReport ReportOf(const PackedModel& model, const Compute& compute, const Options& options) {
+BenchReport ReportOf(const PackedModel& model, const Compute& compute,
+                     const BenchOptions& options) {
   return {.processor = ProcessorName(),
           .isa = std::string(Name(compute.cpu().isa)),
           .threads = compute.cpu().pool->threads(),
@@ -275,12 +168,27 @@ BenchReport ReportOf(const PackedModel& model, const Compute& compute, const Opt
           .packed_bytes = *PackedBytesOf(model.config(), model.weights())};
 }
 
+// What a service is given, where nobody connects, scrapes or arms faults.
+struct Process {
+  std::unique_ptr<Loop> loop = Loop::Real();
+  prometheus::Registry metrics;
+  FaultPoints faults;
+  LocalNetwork network{*loop};  // the cluster has its own
+  ServiceContext context{.loop = *loop,
+                         .node = kClientNode,
+                         .network = network,
+                         .metrics = metrics,
+                         .faults = faults,
+                         .role = Role::kGateway,
+                         .incarnation = NewIncarnation(),
+                         .name = "bench",
+                         .log = Logger("bench", "bench")};
+};
+
 // Ctrl-C has its default effect, here the right one: rows are printed as they are measured, and
 // nothing else outlives the process.
-absl::Status RunAll(const Options& options) {
+absl::Status RunAll(const BenchOptions& options) {
   ASSIGN_OR_RETURN(const std::vector<Work> works, WorksOf(options));
-  RETURN_IF_ERROR(CheckMixed(options, works));
-  RETURN_IF_ERROR(CheckJsonFolder(options.json));
   LeaveNoCoreFile();
   OpenLogSink({.least = LogLevel::kWarning});
   ASSIGN_OR_RETURN(const auto compute, Compute::Make(options.compute));
@@ -290,27 +198,16 @@ absl::Status RunAll(const Options& options) {
   RETURN_IF_ERROR(
       SizeKvCache(model->config(), works, compute->row_type(), &cluster_options.attention));
 
-  const std::unique_ptr<Loop> loop = Loop::Real();
-  prometheus::Registry registry;
-  FaultPoints faults;
-  LocalNetwork none(*loop);  // the cluster has its own
-  const ServiceContext process{.loop = *loop,
-                               .node = kClientNode,
-                               .network = none,
-                               .metrics = registry,
-                               .faults = faults,
-                               .role = Role::kGateway,
-                               .incarnation = NewIncarnation(),
-                               .name = "bench",
-                               .log = Logger("bench", "bench")};
+  Process process;
   absl::Status refused;
-  LocalCluster cluster(process, std::move(cluster_options), model, *compute, [&](absl::Status why) {
-    refused = std::move(why);
-    loop->Stop();
-  });
+  LocalCluster cluster(process.context, std::move(cluster_options), model, *compute,
+                       [&](absl::Status why) {
+                         refused = std::move(why);
+                         process.loop->Stop();
+                       });
   const ServiceContext client_context = cluster.ContextOf(Role::kGateway, kClientNode);
   const StepCosts costs(model->config(), model->weights(), compute->row_type());
-  Bench bench{.loop = *loop,
+  Bench bench{.loop = *process.loop,
               .cluster = cluster,
               .client_context = client_context,
               .costs = costs,
@@ -322,14 +219,14 @@ absl::Status RunAll(const Options& options) {
                          .seed = static_cast<uint64_t>(options.seed)},
               .rounds = options.rounds,
               .works = works,
-              .opened = loop->Now(),
+              .opened = process.loop->Now(),
               .report = ReportOf(*model, *compute, options)};
   RETURN_IF_ERROR(cluster.Start());
   bench.report.numerics_id = cluster.attention().numerics_id();
   bench.report.load = LoadOf(options, cluster.attention().max_model_len());
-  loop->Spawn(kClientNode, Main(&bench));
-  loop->Run();
-  loop->Kill(kClientNode);
+  process.loop->Spawn(kClientNode, Main(&bench));
+  process.loop->Run();
+  process.loop->Kill(kClientNode);
   cluster.Stop();
   RETURN_IF_ERROR(refused);
   RETURN_IF_ERROR(bench.end);
@@ -339,28 +236,13 @@ absl::Status RunAll(const Options& options) {
 
 }  // namespace
 
-absl::StatusOr<std::vector<int64_t>> ParseCounts(std::string_view option, std::string_view text,
-                                                 int64_t least, int64_t most) {
-  std::vector<int64_t> counts;
-  if (text == "none") return counts;
-  for (absl::string_view part : absl::StrSplit(absl::string_view(text.data(), text.size()), ',')) {
-    const absl::StatusOr<int64_t> count = ParseCount(std::string_view(part.data(), part.size()));
-    if (!count.ok() || *count < least || *count > most) {
-      return absl::InvalidArgumentError(
-          fmt::format("{}: \"{}\" is no list of numbers from {} to {}, like 1,2,4, nor \"none\"",
-                      option, text, least, most));
-    }
-    if (std::ranges::find(counts, *count) != counts.end()) {
-      return absl::InvalidArgumentError(fmt::format("{}: {} comes twice", option, *count));
-    }
-    counts.push_back(*count);
-  }
-  return counts;
-}
-
 int RunBench(int argc, const char* const* argv) {
-  Options options;
-  OptionTable table = Table(&options);
+  BenchOptions options;
+  OptionTable table("bottega bench",
+                    "Measures the engine of `bottega serve` in this process: prompts, decode, and "
+                    "requests that come at random. Beside each number stands its floor: what "
+                    "memory and arithmetic allow, measured just before.");
+  AddBenchOptions(table, &options);
   std::vector<std::string> positional;
   if (std::optional<int> code = ParseOrExit(table, argc, argv, &positional)) return *code;
   if (!positional.empty()) options.model.dir = positional.front();

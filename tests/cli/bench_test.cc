@@ -2,6 +2,7 @@
 
 #include "cli/bench.h"
 
+#include "cli/bench_options.h"
 #include "cli/bench_reader.h"
 #include "cli/bench_report.h"
 #include "cli/distribution.h"
