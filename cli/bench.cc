@@ -241,7 +241,7 @@ int RunBench(int argc, const char* const* argv) {
   OptionTable table("bottega bench",
                     "Measures the engine of `bottega serve` in this process: prompts, decode, and "
                     "requests that come at random. Beside each number stands its floor: what "
-                    "memory and arithmetic allow, measured just before.");
+                    "memory and arithmetic allow, measured just before and after.");
   AddBenchOptions(table, &options);
   std::vector<std::string> positional;
   if (std::optional<int> code = ParseOrExit(table, argc, argv, &positional)) return *code;

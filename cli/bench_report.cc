@@ -134,7 +134,7 @@ std::string HeadText(const BenchReport& r) {
   return fmt::format(
       "model     {}: {}, {} layers, {} weights ({:.2f} GiB), {} rows\n"
       "machine   {}; {}, {} thread{}\n"
-      "floors    {}; measured again before every sample\n"
+      "floors    {}; measured again around every sample\n"
       "ready     {} after the model was opened\n",
       r.directory, r.model_type, r.layers, r.weights, static_cast<double>(r.packed_bytes) / kGiB,
       r.row_type, r.processor, r.isa, r.threads, r.threads == 1 ? "" : "s", RatesText(r.rates),

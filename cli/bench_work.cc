@@ -57,7 +57,7 @@ GenerationRequest BenchRunner::RandomRequest(int64_t prompt, int64_t tokens) {
 
 Task<absl::StatusOr<Sample>> BenchRunner::Run(Work work) {
   Sample sample;
-  sample.rates = co_await MeasureBesideLoop(&loop_, cpu_);
+  co_await BeginRates();
   absl::Status measured;
   if (work.kind == Work::Kind::kPrefill) {
     measured = co_await Prefill(work, &sample);
@@ -67,7 +67,24 @@ Task<absl::StatusOr<Sample>> BenchRunner::Run(Work work) {
   if (!measured.ok()) co_return measured;
   absl::Status reset = co_await client_.Reset();
   if (!reset.ok()) co_return reset;
+  sample.rates = co_await EndRates();
+  sample.floor_s = FloorSeconds(sample.cost, sample.rates) * sample.steps;
   co_return sample;
+}
+
+// What one work ends with the next one begins with.
+Task<void> BenchRunner::BeginRates() {
+  if (!rates_) rates_ = co_await MeasureBesideLoop(&loop_, cpu_);
+}
+
+Task<MachineRates> BenchRunner::EndRates() {
+  const MachineRates before = *rates_;
+  const MachineRates after = co_await MeasureBesideLoop(&loop_, cpu_);
+  rates_ = after;
+  co_return MachineRates{
+      .read_bytes_per_s = std::max(before.read_bytes_per_s, after.read_bytes_per_s),
+      .f32_ops_per_s = std::max(before.f32_ops_per_s, after.f32_ops_per_s),
+      .int8_ops_per_s = std::max(before.int8_ops_per_s, after.int8_ops_per_s)};
 }
 
 Task<absl::Status> BenchRunner::Prefill(Work work, Sample* sample) {
@@ -81,7 +98,6 @@ Task<absl::Status> BenchRunner::Prefill(Work work, Sample* sample) {
   sample->tokens = static_cast<double>(work.prompt);
   sample->seconds = Seconds(generation.tokens[0] - generation.submitted);
   sample->cost = costs_.Prefill(sample->tokens);
-  sample->floor_s = FloorSeconds(sample->cost, sample->rates);
   co_return absl::OkStatus();
 }
 
@@ -129,7 +145,7 @@ Task<absl::Status> BenchRunner::Decode(Work work, Sample* sample) {
                         : static_cast<double>(experts_.experts_read - read) /
                               static_cast<double>(options_.moe_layers * work.steps);
   sample->cost = costs_.Decode(sequences, context, sample->experts);
-  sample->floor_s = FloorSeconds(sample->cost, sample->rates) * sample->tokens / sequences;
+  sample->steps = sample->tokens / sequences;
   co_return absl::OkStatus();
 }
 
@@ -143,12 +159,13 @@ Duration DueAfter(const RequestArrival& arrival) {
 
 Task<absl::StatusOr<MixedSample>> BenchRunner::RunMixed(MixedLoad load) {
   MixedSample sample;
-  sample.rates = co_await MeasureBesideLoop(&loop_, cpu_);
+  co_await BeginRates();
   const std::vector<RequestArrival> arrivals = PoissonArrivals(load);
   const Offer offer = {.arrivals = &arrivals, .first_key = next_key_, .start = loop_.Now()};
   next_key_ += arrivals.size();
   absl::Status served = co_await Serve(offer, &sample);
   if (!served.ok()) co_return served;
+  sample.rates = co_await EndRates();
   Summarise(offer, &sample);
   absl::Status reset = co_await client_.Reset();
   if (!reset.ok()) co_return reset;

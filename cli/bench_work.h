@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,10 +31,12 @@ struct Work {
   int64_t TokensOfASequence(int64_t chunk) const;
 };
 
-// One measurement of a work, and what the machine could do just before.
+// One measurement of a work, and what the machine could do just before or after: the better of the
+// two, since whoever disturbs a measurement of the floor makes it too low.
 struct Sample {
   MachineRates rates;
   StepCost cost;                         // of a step, or of the prompt
+  double steps = 1;                      // of that cost
   double tokens = 0;                     // all sequences
   double seconds = 0;                    // of all tokens
   double floor_s = 0;                    // likewise
@@ -80,6 +83,9 @@ class BenchRunner {
   Task<absl::StatusOr<MixedSample>> RunMixed(MixedLoad load);
 
  private:
+  // As Sample::rates says, of the work since the last call (or BeginRates).
+  Task<void> BeginRates();
+  Task<MachineRates> EndRates();
   Task<absl::Status> Prefill(Work work, Sample* sample);
   Task<absl::Status> Decode(Work work, Sample* sample);
   GenerationRequest RandomRequest(int64_t prompt, int64_t tokens);
@@ -100,6 +106,7 @@ class BenchRunner {
   const Options options_;
   std::mt19937_64 random_;
   uint64_t next_key_ = 1;
+  std::optional<MachineRates> rates_;  // the last measured
 };
 
 }  // namespace bottega
