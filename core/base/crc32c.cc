@@ -4,7 +4,7 @@
 #include <cstring>
 
 #if defined(__x86_64__)
-#include <nmmintrin.h>
+#include <immintrin.h>
 #endif
 
 namespace bottega {
@@ -33,6 +33,28 @@ constexpr Tables MakeTables() {
 }
 
 constexpr Tables kTables = MakeTables();
+
+// Remainders as polynomials over GF(2) modulo the CRC's, the highest power in bit 0 ("reflected").
+constexpr uint32_t TimesX(uint32_t p) { return (p >> 1) ^ ((p & 1) ? kPolynomial : 0); }
+
+constexpr uint32_t TimesMod(uint32_t p, uint32_t q) {
+  uint32_t product = 0;
+  for (uint32_t bit = 1u << 31; bit != 0; bit >>= 1) {
+    if (q & bit) product ^= p;
+    p = TimesX(p);
+  }
+  return product;
+}
+
+// x^n.
+constexpr uint32_t PowerMod(uint64_t n) {
+  uint32_t power = 1u << 31, square = 1u << 30;
+  for (; n > 0; n >>= 1) {
+    if (n & 1) power = TimesMod(power, square);
+    square = TimesMod(square, square);
+  }
+  return power;
+}
 
 #if defined(__x86_64__)
 
@@ -73,9 +95,75 @@ uint64_t Load64(const unsigned char* p) {
   return value;
 }
 
+// Carry-less multiplication takes 64 bytes at once ("Fast CRC Computation for Generic Polynomials
+// Using PCLMULQDQ Instruction", Intel 2009): 16 bytes that stand d bits before others are congruent
+// to their low half times x^(d + 32) plus their high half times x^(d - 32), added to those. Four
+// sums of 64 bytes run side by side; of the 16 bytes that are left in the end the crc32 instruction
+// makes the remainder.
+struct FoldBy {
+  uint64_t low, high;
+};
+constexpr FoldBy FoldOver(uint64_t bits) {
+  return {uint64_t{PowerMod(bits + 32)} << 1, uint64_t{PowerMod(bits - 32)} << 1};
+}
+constexpr size_t kWideBytes = 256;
+constexpr FoldBy kOver256 = FoldOver(2048), kOver64 = FoldOver(512), kOver16 = FoldOver(128);
+
+#define BOTTEGA_WIDE_CRC __attribute__((target("sse4.2,pclmul,avx512f,vpclmulqdq")))
+
+BOTTEGA_WIDE_CRC inline __m512i Repeated(FoldBy by) {
+  const auto low = static_cast<int64_t>(by.low), high = static_cast<int64_t>(by.high);
+  return _mm512_set_epi64(high, low, high, low, high, low, high, low);
+}
+
+BOTTEGA_WIDE_CRC inline __m512i Folded(__m512i x, __m512i by, __m512i onto) {
+  return _mm512_ternarylogic_epi64(_mm512_clmulepi64_epi128(x, by, 0x00),
+                                   _mm512_clmulepi64_epi128(x, by, 0x11), onto, 0x96);
+}
+
+// A multiple of kWideBytes. Without the xor at both ends.
+BOTTEGA_WIDE_CRC uint32_t ExtendWide(uint32_t remainder, const unsigned char* p, size_t bytes) {
+  __m512i sums[4];
+  for (int i = 0; i < 4; ++i) sums[i] = _mm512_loadu_si512(p + 64 * i);
+  sums[0] = _mm512_xor_si512(
+      sums[0], _mm512_zextsi128_si512(_mm_cvtsi32_si128(static_cast<int>(remainder))));
+  const __m512i over256 = Repeated(kOver256), over64 = Repeated(kOver64);
+  for (p += kWideBytes, bytes -= kWideBytes; bytes > 0; p += kWideBytes, bytes -= kWideBytes) {
+    for (int i = 0; i < 4; ++i) {
+      sums[i] = Folded(sums[i], over256, _mm512_loadu_si512(p + 64 * i));
+    }
+  }
+  __m512i sum = sums[0];
+  for (int i = 1; i < 4; ++i) sum = Folded(sum, over64, sums[i]);
+  alignas(64) uint64_t lanes[8];
+  _mm512_store_si512(lanes, sum);
+  const __m128i over16 =
+      _mm_set_epi64x(static_cast<int64_t>(kOver16.high), static_cast<int64_t>(kOver16.low));
+  __m128i last = _mm_load_si128(reinterpret_cast<const __m128i*>(lanes));
+  for (int lane = 1; lane < 4; ++lane) {
+    last = _mm_xor_si128(_mm_xor_si128(_mm_clmulepi64_si128(last, over16, 0x00),
+                                       _mm_clmulepi64_si128(last, over16, 0x11)),
+                         _mm_load_si128(reinterpret_cast<const __m128i*>(lanes + 2 * lane)));
+  }
+  const uint64_t low = _mm_crc32_u64(0, static_cast<uint64_t>(_mm_cvtsi128_si64(last)));
+  return static_cast<uint32_t>(
+      _mm_crc32_u64(low, static_cast<uint64_t>(_mm_extract_epi64(last, 1))));
+}
+
+bool HasWide() {
+  static const bool has = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("vpclmulqdq");
+  return has;
+}
+
 __attribute__((target("sse4.2"))) uint32_t ExtendHardware(uint32_t crc, const unsigned char* p,
-                                                          size_t bytes) {
+                                                          size_t bytes, bool wide) {
   uint64_t a = ~crc & 0xFFFFFFFFu;
+  if (wide && bytes >= 2 * kWideBytes) {
+    const size_t folded = bytes / kWideBytes * kWideBytes;
+    a = ExtendWide(static_cast<uint32_t>(a), p, folded);
+    p += folded;
+    bytes -= folded;
+  }
   if (bytes >= 3 * kStreamBytes) {
     const ShiftTable& shift = StreamShift();
     for (; bytes >= 3 * kStreamBytes; p += 3 * kStreamBytes, bytes -= 3 * kStreamBytes) {
@@ -121,9 +209,22 @@ uint32_t ExtendCrc32cPortable(uint32_t crc, const void* data, size_t bytes) {
 
 uint32_t ExtendCrc32c(uint32_t crc, const void* data, size_t bytes) {
 #if defined(__x86_64__)
-  if (HasHardware()) return ExtendHardware(crc, static_cast<const unsigned char*>(data), bytes);
+  const auto* p = static_cast<const unsigned char*>(data);
+  if (HasHardware()) return ExtendHardware(crc, p, bytes, HasWide());
 #endif
   return ExtendCrc32cPortable(crc, data, bytes);
+}
+
+uint32_t ExtendCrc32cNarrow(uint32_t crc, const void* data, size_t bytes) {
+#if defined(__x86_64__)
+  const auto* p = static_cast<const unsigned char*>(data);
+  if (HasHardware()) return ExtendHardware(crc, p, bytes, false);
+#endif
+  return ExtendCrc32cPortable(crc, data, bytes);
+}
+
+uint32_t CombineCrc32c(uint32_t a, uint32_t b, size_t b_bytes) {
+  return TimesMod(a, PowerMod(8 * uint64_t{b_bytes})) ^ b;
 }
 
 }  // namespace bottega

@@ -29,16 +29,17 @@ uint32_t Slow(const std::string& data) {
   return ~crc;
 }
 
-TEST(Crc32c, BothPathsEqualTheDefinitionAtEveryLengthAndAlignment) {
+TEST(Crc32c, AllPathsEqualTheDefinitionAtEveryLengthAndAlignment) {
   std::mt19937 random(1);
   std::string data(7000, '\0');
   for (char& c : data) c = static_cast<char>(random());
-  for (size_t bytes :
-       {0, 1, 7, 8, 9, 63, 64, 1023, 1024, 3071, 3072, 3073, 6143, 6144, 6200, 6990}) {
+  for (size_t bytes : {0,   1,    7,    8,    9,    63,   64,   511,  512,  513, 767,
+                       768, 1023, 1024, 3071, 3072, 3073, 6143, 6144, 6200, 6990}) {
     for (size_t start : {0, 1, 5}) {
       std::string part = data.substr(start, bytes);
       uint32_t expected = Slow(part);
       EXPECT_EQ(Crc32c(data.data() + start, bytes), expected) << bytes << " at " << start;
+      EXPECT_EQ(ExtendCrc32cNarrow(0, data.data() + start, bytes), expected) << bytes;
       EXPECT_EQ(ExtendCrc32cPortable(0, data.data() + start, bytes), expected) << bytes;
     }
   }
@@ -52,6 +53,17 @@ TEST(Crc32c, ExtendsOverAnyCut) {
   for (size_t cut : {0, 1, 3, 8, 100, 3072, 4999, 5000}) {
     uint32_t head = Crc32c(data.data(), cut);
     EXPECT_EQ(ExtendCrc32c(head, data.data() + cut, data.size() - cut), whole) << cut;
+  }
+}
+
+TEST(Crc32c, CombinesTheSumsOfPieces) {
+  std::vector<unsigned char> data(70'000);
+  for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<unsigned char>(i * i >> 3);
+  const uint32_t whole = Crc32c(data.data(), data.size());
+  for (size_t cut : {0u, 1u, 7u, 4096u, 65'536u, 69'999u, 70'000u}) {
+    const size_t rest = data.size() - cut;
+    EXPECT_EQ(CombineCrc32c(Crc32c(data.data(), cut), Crc32c(data.data() + cut, rest), rest), whole)
+        << cut;
   }
 }
 
