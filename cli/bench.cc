@@ -33,10 +33,9 @@ constexpr double kMixedShare = 0.7;
 // each other's blocks.
 absl::Status SizeKvCache(const ModelConfig& model, const std::vector<Work>& works, DType row_type,
                          AttentionConfig* config) {
-  const auto chunk = config->prefill_tokens;
   uint64_t needed = 0;
   for (const Work& work : works) {
-    const int64_t tokens = work.TokensOfASequence(chunk);
+    const int64_t tokens = work.TokensOfASequence();
     const int64_t most = config->max_model_len > 0
                              ? std::min(config->max_model_len, model.max_positions)
                              : model.max_positions;
@@ -192,7 +191,7 @@ absl::Status RunAll(const BenchOptions& options) {
   LeaveNoCoreFile();
   OpenLogSink({.least = LogLevel::kWarning});
   ASSIGN_OR_RETURN(const auto compute, Compute::Make(options.compute));
-  ASSIGN_OR_RETURN(const auto model, OpenModel(options.model));
+  ASSIGN_OR_RETURN(const auto model, OpenModel(options.model, compute->cpu().pool));
   LocalClusterOptions cluster_options{.attention = options.attention};
   cluster_options.attention.kv_bytes = options.kv_cache.value;
   RETURN_IF_ERROR(
@@ -214,7 +213,6 @@ absl::Status RunAll(const BenchOptions& options) {
               .cpu = compute->cpu(),
               .runner = {.vocab_size = model->config().vocab_size,
                          .moe_layers = model->config().num_moe_layers(),
-                         .prefill_chunk = options.attention.prefill_tokens,
                          .temperature = options.temperature,
                          .seed = static_cast<uint64_t>(options.seed)},
               .rounds = options.rounds,

@@ -20,9 +20,9 @@ std::string Work::Name() const {
 
 // Prompts and decode take turns, so the first sequence gets a token for every step that the other
 // prompts still need, before the timed ones.
-int64_t Work::TokensOfASequence(int64_t chunk) const {
+int64_t Work::TokensOfASequence() const {
   if (kind == Kind::kPrefill) return prompt + 1;
-  return prompt + sequences * (prompt / chunk + 1) + steps + 1;
+  return prompt + steps + 1 + 16 + 4 * sequences;  // some go on while others begin
 }
 
 Task<MachineRates> MeasureBesideLoop(Loop* loop, Cpu cpu) {
@@ -101,14 +101,35 @@ Task<absl::Status> BenchRunner::Prefill(Work work, Sample* sample) {
   co_return absl::OkStatus();
 }
 
+// The prefix cache then has all but the end of each prompt, and sequences can begin together: while
+// some decode, others' prompts come in slices, and the first would have ended before the last
+// began.
+Task<absl::Status> BenchRunner::ComputePrompts(const std::vector<GenerationRequest>& requests) {
+  for (const GenerationRequest& request : requests) {
+    GenerationRequest prompt = request;
+    prompt.tokens = 1;
+    const uint64_t key = next_key_++;
+    CO_RETURN_IF_ERROR(client_.Submit(key, std::move(prompt)));
+    while (!client_.at(key).done) {
+      absl::StatusOr<int64_t> tokens = co_await client_.Receive(kNever);
+      if (!tokens.ok()) co_return tokens.status();
+    }
+  }
+  co_return absl::OkStatus();
+}
+
 // Timed from the step after which every sequence has a token: from there all are in every step.
 Task<absl::Status> BenchRunner::Decode(Work work, Sample* sample) {
+  std::vector<GenerationRequest> requests;
+  for (int64_t i = 0; i < work.sequences; ++i) {
+    requests.push_back(RandomRequest(work.prompt, work.TokensOfASequence() - work.prompt));
+  }
+  if (work.prompt > kDecodePrompt) CO_RETURN_IF_ERROR(co_await ComputePrompts(requests));
   const uint64_t first = next_key_;
   const uint64_t end = first + static_cast<uint64_t>(work.sequences);
   next_key_ = end;
-  const int64_t length = work.TokensOfASequence(options_.prefill_chunk) - work.prompt;
   for (uint64_t key = first; key < end; ++key) {
-    CO_RETURN_IF_ERROR(client_.Submit(key, RandomRequest(work.prompt, length)));
+    CO_RETURN_IF_ERROR(client_.Submit(key, std::move(requests[key - first])));
   }
   for (uint64_t key = first; key < end; ++key) {
     while (client_.at(key).tokens.empty()) {
@@ -131,6 +152,10 @@ Task<absl::Status> BenchRunner::Decode(Work work, Sample* sample) {
     if (!tokens.ok()) co_return tokens.status();
     if (*tokens == 0) continue;  // a sign of life
     done += *tokens;
+    if (done < wanted && client_.at(first).done) {
+      co_return absl::InternalError(
+          fmt::format("{}: a sequence ended before all had been timed", work.Name()));
+    }
     const Time now = loop_.Now();
     sample->between_tokens_s.push_back(Seconds(now - last));
     last = now;

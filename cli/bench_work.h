@@ -27,8 +27,8 @@ struct Work {
   int64_t steps = 1;               // of a decode that are timed
 
   std::string Name() const;  // "prefill 512", "decode 8", "decode 8 at 4096"
-  // Tokens for which one of its sequences needs room, where a step takes `chunk` tokens of prompts.
-  int64_t TokensOfASequence(int64_t chunk) const;
+  // Tokens for which one of its sequences needs room.
+  int64_t TokensOfASequence() const;
 };
 
 // One measurement of a work, and what the machine could do just before or after: the better of the
@@ -71,7 +71,6 @@ class BenchRunner {
   struct Options {
     int64_t vocab_size = 0;
     int64_t moe_layers = 0;
-    int64_t prefill_chunk = 0;  // prompt tokens in one step
     double temperature = 1;
     uint64_t seed = 1;
   };
@@ -87,6 +86,7 @@ class BenchRunner {
   Task<void> BeginRates();
   Task<MachineRates> EndRates();
   Task<absl::Status> Prefill(Work work, Sample* sample);
+  Task<absl::Status> ComputePrompts(const std::vector<GenerationRequest>& requests);
   Task<absl::Status> Decode(Work work, Sample* sample);
   GenerationRequest RandomRequest(int64_t prompt, int64_t tokens);
   // Requests on their way through a mixed load: the i-th has the key first_key + i.

@@ -47,7 +47,7 @@ OptionTable Table(Options* o) {
 absl::Status Serve(const Options& options) {
   ASSIGN_OR_RETURN(auto process, ServiceProcess::Start(Role::kGateway, options.process));
   ASSIGN_OR_RETURN(const auto compute, Compute::Make(options.compute));
-  ASSIGN_OR_RETURN(const auto model, OpenModel(options.model));
+  ASSIGN_OR_RETURN(const auto model, OpenModel(options.model, compute->cpu().pool));
   const auto refused = [&process](absl::Status why) { process->Fail(std::move(why)); };
   LocalClusterOptions cluster_options{.attention = options.attention,
                                       .detailed_metrics = options.moe_metrics == "detailed"};

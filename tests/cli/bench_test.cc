@@ -75,9 +75,9 @@ TEST(Work, HasANameAndRoomForAll) {
   EXPECT_EQ((Work{.prompt = 512}.Name()), "prefill 512");
   EXPECT_EQ((Work{Work::Kind::kDecode, 8, 16, 32}.Name()), "decode 8");
   EXPECT_EQ((Work{Work::Kind::kDecode, 8, 4096, 32}.Name()), "decode 8 at 4096");
-  EXPECT_EQ((Work{.prompt = 512}.TokensOfASequence(512)), 513);
-  EXPECT_EQ((Work{Work::Kind::kDecode, 1, 16, 32}.TokensOfASequence(512)), 16 + 1 + 32 + 1);
-  EXPECT_EQ((Work{Work::Kind::kDecode, 4, 1024, 32}.TokensOfASequence(512)), 1024 + 12 + 32 + 1);
+  EXPECT_EQ((Work{.prompt = 512}.TokensOfASequence()), 513);
+  EXPECT_EQ((Work{Work::Kind::kDecode, 1, 16, 32}.TokensOfASequence()), 16 + 32 + 1 + 20);
+  EXPECT_EQ((Work{Work::Kind::kDecode, 4, 1024, 32}.TokensOfASequence()), 1024 + 32 + 1 + 32);
 }
 
 // Rounds of 100, 50 and 200 tokens in a second, each with a floor of its own.
