@@ -15,7 +15,12 @@ constexpr size_t RoundUp64(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 constexpr int64_t kInlineMacs = 1 << 20;
 
+// Rows are cut into chunks of about one size: each reads all weights again.
 int64_t RowChunks(int64_t rows) { return (rows + kQuantisedRowsMax - 1) / kQuantisedRowsMax; }
+int64_t ChunkRows(int64_t rows) {
+  const int64_t chunks = RowChunks(rows);
+  return ((rows + chunks - 1) / chunks + 7) / 8 * 8;
+}
 
 // A panel of `w` at the rows of `x` from `row` on; where the sums go is the caller's.
 QuantisedPanel PanelOf(const QuantisedMatrix& w, int64_t span, int64_t panel,
@@ -51,7 +56,7 @@ void CheckRows(const QuantisedRows& x, const QuantisedShape& shape) {
 
 size_t QuantisedRows::Bytes(WeightFormat format, int64_t rows, int64_t k) {
   return RoundUp64(static_cast<size_t>(rows * k)) +
-         RoundUp64(static_cast<size_t>(rows * (k / QuantGroup(k))) * sizeof(float)) +
+         RoundUp64(static_cast<size_t>(rows * (k / QuantGroup(format, k))) * sizeof(float)) +
          RoundUp64(static_cast<size_t>(rows * (k / WeightGroup(format, k))) * sizeof(int32_t));
 }
 
@@ -77,7 +82,7 @@ void Quantise(const Cpu& cpu, const QuantiseArgs& args) {
     cpu.primitives->quantise({.x = x,
                               .dtype = args.dtype,
                               .width = to.k,
-                              .group = QuantGroup(to.k),
+                              .group = QuantGroup(to.format, to.k),
                               .weight_group = WeightGroup(to.format, to.k),
                               .zero_point = ZeroPoint(to.format),
                               .values = to.values,
@@ -110,10 +115,10 @@ void QuantisedMatMulGroup(const Cpu& cpu, absl::Span<const QuantisedMatMulArgs> 
       [&](const QuantisedMatMulArgs& args, int64_t item) {
         // Row chunks of a panel follow each other, so that its weights are still in the cache.
         const int64_t panel = item / RowChunks(args.m);
-        const int64_t row = item % RowChunks(args.m) * kQuantisedRowsMax;
+        const int64_t row = item % RowChunks(args.m) * ChunkRows(args.m);
         const int64_t column = panel * kQuantPanelTiles * 16;
         QuantisedPanel work =
-            PanelOf(args.w, 0, panel, args.x.From(row), std::min(kQuantisedRowsMax, args.m - row));
+            PanelOf(args.w, 0, panel, args.x.From(row), std::min(ChunkRows(args.m), args.m - row));
         work.y = args.y + row * args.y_stride + column;
         work.y_stride = args.y_stride;
         work.columns = args.w.shape.n - column;
@@ -127,7 +132,7 @@ void QuantisedGateUpGroup(const Cpu& cpu, absl::Span<const QuantisedGateUpArgs> 
     if (args.m == 0) continue;
     CheckRows(args.x, args.w.shape);
     CHECK_EQ(args.w.shape.n, 2 * args.out.k);
-    CHECK_EQ(args.w.shape.span, QuantGroup(args.out.k) / 8);
+    CHECK_EQ(args.w.shape.span, QuantGroup(args.out.format, args.out.k) / 8);
   }
   ForItemsOfGroup(
       cpu, group, kInlineMacs,
@@ -135,10 +140,11 @@ void QuantisedGateUpGroup(const Cpu& cpu, absl::Span<const QuantisedGateUpArgs> 
       [](const QuantisedGateUpArgs& args) { return args.m * args.w.shape.n * args.w.shape.k; },
       [&](const QuantisedGateUpArgs& args, int64_t item) {
         const QuantisedShape& shape = args.w.shape;
-        const int64_t width = QuantGroup(args.out.k);  // outputs of a span: one group
+        const int64_t width =
+            QuantGroup(args.out.format, args.out.k);  // outputs of a span: one group
         const int64_t span = item / RowChunks(args.m);
-        const int64_t row = item % RowChunks(args.m) * kQuantisedRowsMax;
-        const int64_t rows = std::min(kQuantisedRowsMax, args.m - row);
+        const int64_t row = item % RowChunks(args.m) * ChunkRows(args.m);
+        const int64_t rows = std::min(ChunkRows(args.m), args.m - row);
         alignas(64) float gate[kQuantisedRowsMax * kQuantGroupMax];
         alignas(64) float up[kQuantisedRowsMax * kQuantGroupMax];
         for (int64_t panel = 0; panel < shape.span_panels(); ++panel) {

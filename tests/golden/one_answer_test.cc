@@ -1,16 +1,23 @@
 // The numerics contract as one sentence: a token's logits depend on its own prefix, the model, the
 // format and nothing else. Every comparison here is of bytes.
 
+#include <fmt/format.h>
+
 #include <cstring>
+#include <fstream>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "core/base/crc32c.h"
 #include "gtest/gtest.h"
 #include "tests/golden/packed_graph.h"
 
 namespace bottega {
 namespace {
+
+// A line a format: its name, then the CRC32C of each sequence's logits.
+constexpr char kGoldenSums[] = "tests/golden/logits/crc32c.txt";
 
 struct Format {
   const char* name;
@@ -26,6 +33,8 @@ const Format kFormats[] = {
     {"qwen3moe_int8_bf16", "tests/fixtures/random-qwen3moe", WeightFormat::kInt8, DType::kBF16},
     {"yarn_int8_f32", "tests/fixtures/random-yarn", WeightFormat::kInt8, DType::kF32},
     {"yarn_int4_bf16", "tests/fixtures/random-yarn", WeightFormat::kInt4, DType::kBF16},
+    {"tiny_bf16_bf16", "tests/fixtures/bottega-tiny", WeightFormat::kBF16, DType::kBF16},
+    {"tiny_int8_bf16", "tests/fixtures/bottega-tiny", WeightFormat::kInt8, DType::kBF16},
     {"tiny_int4_bf16", "tests/fixtures/bottega-tiny", WeightFormat::kInt4, DType::kBF16},
 };
 
@@ -76,6 +85,22 @@ TEST_P(OneAnswer, WhateverTheChunksOfPrefill) {
       ExpectSame(graph.Feed(static_cast<int>(i), sequences_[i], chunk), alone[i]);
     }
   }
+}
+
+// Written on one machine, holds on any other. Whoever changes the arithmetic on purpose raises
+// kArithmeticVersion and replaces the line.
+TEST_P(OneAnswer, WhateverTheMachine) {
+  std::string line = GetParam().name;
+  for (const std::vector<float>& logits : Alone()) {
+    line += fmt::format(" {:08x}", Crc32c(logits.data(), logits.size() * sizeof(float)));
+  }
+  std::ifstream golden(kGoldenSums);
+  ASSERT_TRUE(golden) << kGoldenSums;
+  std::string known;
+  while (std::getline(golden, known)) {
+    if (known == line) return;
+  }
+  FAIL() << "not in " << kGoldenSums << ":\n" << line;
 }
 
 TEST_P(OneAnswer, WhateverTheInstructionSetAndThreads) {
