@@ -163,6 +163,7 @@ BenchReport ReportOf(const PackedModel& model, const Compute& compute,
           .row_type = std::string(Name(compute.row_type())),
           .digest = model.digest(),
           .layers = model.config().num_layers,
+          .experts = model.config().num_experts,
           .temperature = options.temperature,
           .packed_bytes = *PackedBytesOf(model.config(), model.weights())};
 }

@@ -190,6 +190,7 @@ ordered_json BenchJson(const BenchReport& r) {
        {{"directory", r.directory},
         {"type", r.model_type},
         {"layers", r.layers},
+        {"experts", r.experts},
         {"weights", r.weights},
         {"row_type", r.row_type},
         {"numerics_id", r.numerics_id},

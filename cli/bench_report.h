@@ -32,6 +32,7 @@ struct BenchReport {
   int threads = 0;
   std::string directory, model_type, weights, row_type, numerics_id, digest;
   int layers = 0;
+  int64_t experts = 0;  // of a layer
   double temperature = 0;
   uint64_t packed_bytes = 0;
   MachineRates rates;  // at first
