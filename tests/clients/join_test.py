@@ -1,6 +1,7 @@
 """Who may join a running cluster, and who not: workers of another model, numerics or protocol are
 refused with a clear word and counted; a second process of a live name takes it over; a worker that
-fails its self-test is given no rows; one that joins under load is used, and drained without a loss.
+fails its self-test is given no rows; one that joins under load is used, and drained without a loss;
+one whose file is cut under it (M9) dies, and nobody notices.
 """
 import contextlib
 import os
@@ -8,6 +9,7 @@ import pathlib
 import re
 import signal
 import subprocess
+import tempfile
 import unittest
 
 import openai
@@ -121,6 +123,33 @@ class Join(unittest.TestCase):
                     joined.communicate(timeout=60)
                     self.assertEqual(joined.returncode, 0)
                     self.assertGreater(self.moves(cluster, "drain"), 0)
+            self.assertEqual(load.errors, [])
+            for number, answer in load.answers:
+                self.assertEqual(answer, calm[number])
+
+    def test_a_worker_whose_file_is_cut_is_failed_over(self):
+        """M9: a joined worker with a copy of its own, which is cut while it is served from."""
+        with tempfile.TemporaryDirectory() as folder, \
+                running("up", TINY, "--port", "0", "--expert-workers", "2", "--replication",
+                        "2") as cluster:
+            copy = pathlib.Path(folder, "copy")
+            subprocess.run([BIN / "bottega", "pack", TINY, copy], check=True, capture_output=True)
+            client = openai.OpenAI(base_url=cluster.url + "/v1", api_key="none", timeout=120,
+                                   max_retries=0)
+            calm = expected(client, STREAMS, TOKENS)
+            with Load(client, STREAMS, TOKENS) as load:
+                with self.worker(cluster, "expert-2", model=copy) as joined:
+                    wait("its experts", lambda: self.held(cluster, "expert-2") > 0)
+                    soon = len(load.answers) + STREAMS
+                    wait("answers with it", lambda: len(load.answers) >= soon)
+                    for file in copy.glob("experts.*"):
+                        os.truncate(file, 4096)
+                    _, said = joined.communicate(timeout=60)
+                    self.assertEqual(joined.returncode, -signal.SIGBUS, said)
+                    soon = len(load.answers) + STREAMS
+                    wait("answers without it", lambda: len(load.answers) >= soon)
+                with self.worker(cluster, "expert-2", model=copy) as again:
+                    self.assert_refused(again, r"experts\.\d+\.weights: 4096 bytes, the manifest")
             self.assertEqual(load.errors, [])
             for number, answer in load.answers:
                 self.assertEqual(answer, calm[number])
