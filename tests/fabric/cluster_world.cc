@@ -54,7 +54,11 @@ ClusterWorld::Process::Process(ClusterWorld& world, Role role, const std::string
               .log = Logger("fabric", name)} {}
 
 ClusterWorld::ClusterWorld(const ClusterOptions& options)
-    : options_(options), model_(FabricModel::Get()), loop_(Loop::Simulated(options.seed)) {
+    : options_(options),
+      model_(FabricModel::Get(options.weights)),
+      pool_(options.threads),
+      cpu_(MakeCpu(options.isa, &pool_)),
+      loop_(Loop::Simulated(options.seed)) {
   network_ =
       std::make_unique<LocalNetwork>(*loop_, std::make_unique<ControlFaults>(*loop_, &broken_));
   hub_ = std::make_unique<LoopbackHub>(*loop_, kHubNode);
@@ -139,7 +143,7 @@ void ClusterWorld::StartExpert(uint32_t index) {
   config.listen = name;
   config.row_type = DType::kF32;
   expert.server = std::make_unique<ExpertServer>(expert.process->context, config, model_.packed(),
-                                                 model_.cpu(), *expert.transport);
+                                                 cpu_, *expert.transport);
   CHECK(expert.server->Start().ok());
   expert.server->Join({.router_address = kRouterAddress}, Refused);
 }
@@ -252,8 +256,8 @@ void ClusterWorld::StartAttention(uint32_t index) {
   config.prefix_hash_mask = options_.prefix_hash_mask;
   config.verify_every = options_.verify_every;
   config.spoil_freed = true;
-  attention.server = std::make_unique<AttentionServer>(
-      attention.process->context, config, model_.packed(), model_.cpu(), *attention.transport);
+  attention.server = std::make_unique<AttentionServer>(attention.process->context, config,
+                                                       model_.packed(), cpu_, *attention.transport);
   CHECK(attention.server->Start().ok());
   attention.server->Join({.router_address = kRouterAddress}, Refused);
 }

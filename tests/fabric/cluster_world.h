@@ -8,6 +8,8 @@
 
 #include "attention-worker/attention_server.h"
 #include "core/base/fault_point.h"
+#include "core/kernels/cpu/cpu.h"
+#include "core/kernels/cpu/threads.h"
 #include "core/service/local_network.h"
 #include "core/service/router_session.h"
 #include "core/transport/loopback_transport.h"
@@ -29,6 +31,9 @@ struct ClusterOptions {
   uint64_t prefix_hash_mask = ~uint64_t{0};
   uint32_t verify_every = 0;  // dispatches executed twice
   Duration quarantine_min = std::chrono::milliseconds(500);
+  WeightFormat weights = WeightFormat::kF32;
+  Isa isa = BestIsa();
+  int threads = 1;  // that compute, for all workers together
 };
 
 // The answer to one request, as a client would get it.
@@ -113,6 +118,7 @@ class ClusterWorld {
   uint64_t gateway_term() const { return gateway_->session->table()->term; }
 
   Loop& loop() { return *loop_; }
+  const Cpu& cpu() const { return cpu_; }
   gateway::GatewayService& gateway() { return *gateway_->service; }
   AttentionServer& attention(uint32_t index) { return *attention_[index]->server; }
   ExpertServer& expert(uint32_t index) { return *experts_[index]->server; }
@@ -172,6 +178,8 @@ class ClusterWorld {
 
   const ClusterOptions options_;
   const FabricModel& model_;
+  ThreadPool pool_;
+  const Cpu cpu_;
   std::unique_ptr<Loop> loop_;
   std::unique_ptr<LocalNetwork> network_;
   std::unique_ptr<LoopbackHub> hub_;

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <map>
 #include <string>
 
 #include "core/base/check.h"
@@ -16,12 +17,14 @@ constexpr char kTiny[] = "tests/fixtures/bottega-tiny";  // tests run in the rep
 
 }  // namespace
 
-const FabricModel& FabricModel::Get() {
-  static const FabricModel model;
-  return model;
+const FabricModel& FabricModel::Get(WeightFormat weights) {
+  static std::map<WeightFormat, std::unique_ptr<const FabricModel>> models;
+  std::unique_ptr<const FabricModel>& model = models[weights];
+  if (model == nullptr) model.reset(new FabricModel(weights));
+  return *model;
 }
 
-FabricModel::FabricModel() : cpu_(MakeCpu(BestIsa(), &pool_)) {
+FabricModel::FabricModel(WeightFormat weights) {
   namespace fs = std::filesystem;
   std::string pattern = (fs::temp_directory_path() / "bottega-fabric-XXXXXX").string();
   CHECK(mkdtemp(pattern.data()) != nullptr);
@@ -39,7 +42,7 @@ FabricModel::FabricModel() : cpu_(MakeCpu(BestIsa(), &pool_)) {
     fs::copy_file(fs::path(kTiny) / file, checkpoint_ / file, fs::copy_options::overwrite_existing);
   }
   const absl::Status done =
-      PackModel(checkpoint_, dir_ / "packed", {.weights = WeightFormat::kF32, .threads = 1});
+      PackModel(checkpoint_, dir_ / "packed", {.weights = weights, .threads = 1});
   if (!done.ok()) std::fprintf(stderr, "%s\n", done.ToString().c_str());
   CHECK(done.ok());
   auto opened = PackedModel::Open(dir_ / "packed");

@@ -19,7 +19,7 @@ using namespace std::chrono_literals;
 using gateway::Json;
 
 // What the model alone says comes next, without a cluster.
-TokenLogprob NextByModel(const std::vector<int32_t>& prompt) {
+TokenLogprob NextByModel(const Cpu& cpu, const std::vector<int32_t>& prompt) {
   const FabricModel& model = FabricModel::Get();
   PackedGraph graph(model.packed(), {.row_type = DType::kF32});
   const std::vector<float> logits = graph.Feed(0, prompt, prompt.size());  // [tokens, vocab]
@@ -27,7 +27,7 @@ TokenLogprob NextByModel(const std::vector<int32_t>& prompt) {
   SampleRow row{.logits = logits.data() + (prompt.size() - 1) * static_cast<size_t>(vocab),
                 .params = {.temperature = 0},
                 .position = static_cast<int64_t>(prompt.size())};
-  Sampler(vocab, 1).Sample(model.cpu(), absl::MakeSpan(&row, 1));
+  Sampler(vocab, 1).Sample(cpu, absl::MakeSpan(&row, 1));
   return row.chosen;
 }
 
@@ -62,7 +62,7 @@ TEST(OneTokenTest, GoesThroughTheWholeCluster) {
   const auto prompt = whole["prompt_token_ids"].get<std::vector<int32_t>>();
   const auto tokens = choice["token_ids"].get<std::vector<int32_t>>();
   ASSERT_EQ(tokens.size(), 1u);
-  const TokenLogprob next = NextByModel(prompt);
+  const TokenLogprob next = NextByModel(cluster.cpu(), prompt);
   EXPECT_EQ(tokens[0], next.token);
   EXPECT_EQ(choice["logprobs"]["content"][0]["logprob"].get<double>(), next.logprob);  // every bit
   uint64_t rows = 0;
