@@ -81,6 +81,24 @@ def table(rows: list[dict], layers: int, whole: int) -> str:
     return "\n".join(lines)
 
 
+def ratios(samples: list[dict], ours: str) -> list[dict]:
+    """Ours over each other contestant's, of the same round: median, least and most."""
+    rates = {(s["contestant"], s["work"], s["round"]): s["tokens_per_s"] for s in samples}
+    by_work: dict[tuple[str, str], list[float]] = {}
+    for (name, work, number), rate in rates.items():
+        if name != ours:
+            by_work.setdefault((name, work), []).append(rates[ours, work, number] / rate)
+    return [{"peer": name, "work": work, "median": statistics.median(values), "min": min(values),
+             "max": max(values)} for (name, work), values in by_work.items()]
+
+
+def ratio_table(rows: list[dict]) -> str:
+    lines = ["| ours over | work | median of the rounds (min–max) |", "|---|---|---|"]
+    lines += [f"| {r['peer']} | {r['work']} | {r['median']:.2f} ({r['min']:.2f}–{r['max']:.2f}) |"
+              for r in rows]
+    return "\n".join(lines)
+
+
 def processor() -> str:
     found = re.search(r"^model name\s*: (.+)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
     return found.group(1) if found else "unknown"
@@ -120,12 +138,15 @@ def run(chosen):
     print(f"{chosen.shape}, {llama_cpp.pinned()}; {processor()}, {chosen.threads} threads; read "
           f"{statistics.median(reads):.1f} ({min(reads):.1f}–{max(reads):.1f}) GB/s")
     print(table(rows, chosen.layers, shape.layers))
+    versus = ratios(samples, Bottega.name) if chosen.bottega else []
+    if versus:
+        print(ratio_table(versus))
     if chosen.json:
         chosen.json.write_text(json.dumps({
             "date": time.strftime("%Y-%m-%d"), "processor": processor(), "threads": chosen.threads,
             "peer": llama_cpp.pinned(), "shape": chosen.shape, "layers": chosen.layers,
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY"),
-            "rows": rows, "samples": samples}, indent=1) + "\n")
+            "rows": rows, "ratios": versus, "samples": samples}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
