@@ -98,11 +98,11 @@ void ExpertEngine::UnloadRetired() {
   retired_.clear();
 }
 
-void ExpertEngine::Learn(size_t rows, Duration took) {
+void ExpertEngine::Learn(FramePhase phase, size_t rows, Duration took) {
   stats_.busy += took;
   const double us = std::chrono::duration<double, std::micro>(took).count();
   const double row_us = std::max(0.1, us / static_cast<double>(std::max<size_t>(1, rows)));
-  row_us_ += 0.1 * (row_us - row_us_);
+  for (double* smoothed : {&row_us_, &phase_row_us(phase)}) *smoothed += 0.1 * (row_us - *smoothed);
 }
 
 PeerCost ExpertEngine::CostFor(const Pair& pair) const {

@@ -112,11 +112,12 @@ class ExpertEngine {
   void Admit(FrameBuffer frame, const FrameView& view, const std::shared_ptr<Pair>& pair);
   void OnProbe(const FrameHeader& header, const Pair& pair);
   void OfferTrial();
+  Task<void> Gathered();
   Task<void> RunWork(FramePhase phase);
   bool Gather(FramePhase phase, Work* work);
   bool StillWanted(const Arrival& arrival);
   void CrashIf(const FrameView& view);
-  size_t RunSlice(const Work& work, size_t first);
+  size_t RunSlice(FramePhase phase, const Work& work, size_t first);
   void Measure(const Work& work, Time begun);
   void Reply(Work& work);
   void Nack(const FrameHeader& forward, const Pair& pair, FrameReason reason);
@@ -125,7 +126,8 @@ class ExpertEngine {
   absl::StatusOr<EndpointId> OpenFirst(const std::vector<std::string>& kinds, std::string* opened);
   void OnDown(EndpointId endpoint);
   void UnloadRetired();
-  void Learn(size_t rows, Duration took);
+  void Learn(FramePhase phase, size_t rows, Duration took);
+  double& phase_row_us(FramePhase phase) { return phase_row_us_[static_cast<size_t>(phase)]; }
 
   ServiceContext& context_;
   Transport& transport_;
@@ -138,7 +140,10 @@ class ExpertEngine {
   std::vector<std::pair<LayerId, ExpertId>> retired_;
   std::vector<uint64_t> expert_rows_;  // [layers * experts]
   uint64_t epoch_ = 0;
-  double row_us_ = 50;  // measured, smoothed
+  // Measured, smoothed: of all work, which peers are told, and of each phase, by which items are
+  // cut. A row of prefill costs a fraction of one of decode: it shares its expert's weights.
+  double row_us_ = 50;
+  double phase_row_us_[2] = {50, 50};
   double base_us_ = 50;
 
   // Scratch of RunSlice.

@@ -21,7 +21,7 @@ PackedExperts::PackedExperts(std::shared_ptr<const PackedModel> model, const Cpu
                              DType row_type, FaultPoints* faults)
     : model_(std::move(model)),
       experts_(static_cast<size_t>(model_->config().num_experts)),
-      block_(cpu, ShapeOf(*model_, row_type), limits::kFrameTokensMax),
+      block_(cpu, ShapeOf(*model_, row_type), limits::kItemRowsMax),
       self_test_(cpu, ShapeOf(*model_, row_type), faults),
       weights_(static_cast<size_t>(model_->config().num_layers) * experts_) {}
 

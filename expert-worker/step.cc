@@ -10,6 +10,7 @@ namespace bottega {
 using namespace std::chrono_literals;
 
 namespace {
+constexpr Duration kGatherMax = 2ms;
 // Until an offered trial is given up for the next one.
 constexpr Duration kTrialOfferMax = 500ms;
 }  // namespace
@@ -23,8 +24,22 @@ Task<void> ExpertEngine::Run() {
     if (arrivals_.waiting(FramePhase::kDecode)) {
       co_await RunWork(FramePhase::kDecode);
     } else if (arrivals_.waiting(FramePhase::kPrefill)) {
+      co_await Gathered();
       co_await RunWork(FramePhase::kPrefill);
     }
+    co_await context_.loop.Sleep(Duration::zero());
+  }
+}
+
+// The parts of a chunk of prefill come one after the other, and the first alone would read nearly
+// all experts for a few rows each. Waits while more arrives with each turn of the loop, at most
+// kGatherMax: never for a peer that is silent, nor while decode waits.
+Task<void> ExpertEngine::Gathered() {
+  const Time begun = context_.loop.Now();
+  size_t before = 0;
+  while (arrivals_.rows() > before && !arrivals_.waiting(FramePhase::kDecode) &&
+         context_.loop.Now() - begun < kGatherMax) {
+    before = arrivals_.rows();
     co_await context_.loop.Sleep(Duration::zero());
   }
 }
@@ -135,10 +150,10 @@ Task<void> ExpertEngine::RunWork(FramePhase phase) {
   size_t done = 0;
   while (done < work.rows.size()) {
     const Time start = context_.loop.Now();
-    const size_t rows = RunSlice(work, done);
+    const size_t rows = RunSlice(phase, work, done);
     done += rows;
     const Duration pretended = compute_.VirtualTime(rows);
-    Learn(rows, context_.loop.Now() - start + pretended);
+    Learn(phase, rows, context_.loop.Now() - start + pretended);
     // A turn of the loop, even of length zero, polls the network. The last item's reply goes first.
     const bool last = done == work.rows.size();
     if (!last || pretended > Duration::zero()) co_await context_.loop.Sleep(pretended);
@@ -154,7 +169,7 @@ Task<void> ExpertEngine::RunWork(FramePhase phase) {
 // Merges what waits for one layer, by expert. False if there is no memory for any reply.
 bool ExpertEngine::Gather(FramePhase phase, Work* work) {
   const size_t row_bytes = options_.shape.row_bytes();
-  std::vector<Arrival> taken = arrivals_.Take(phase, limits::kFrameTokensMax);
+  std::vector<Arrival> taken = arrivals_.Take(phase, limits::kMergedRowsMax);
   bool starved = false;
   for (Arrival& arrival : taken) {
     if (!StillWanted(arrival)) {
@@ -236,11 +251,18 @@ bool ExpertEngine::StillWanted(const Arrival& arrival) {
 
 // One item: whole experts while they fit the time, at least some rows of one. Returns how many
 // rows.
-size_t ExpertEngine::RunSlice(const Work& work, size_t first) {
+size_t ExpertEngine::RunSlice(FramePhase phase, const Work& work, size_t first) {
   const double item_us = std::chrono::duration<double, std::micro>(options_.item_time).count();
   const size_t rows_max = static_cast<size_t>(
-      std::clamp(item_us / std::max(row_us_, 1e-3), 1.0, double{limits::kFrameTokensMax}));
-  const size_t count = std::min(rows_max, work.rows.size() - first);
+      std::clamp(item_us / std::max(phase_row_us(phase), 1e-3), 1.0, double{limits::kItemRowsMax}));
+  size_t count = std::min(rows_max, work.rows.size() - first);
+  // An expert that is cut in two is read twice.
+  if (first + count < work.rows.size()) {
+    size_t cut = first + count;
+    const uint16_t expert = work.rows[cut].expert;
+    while (cut > first && work.rows[cut - 1].expert == expert) --cut;
+    if (cut > first) count = cut - first;
+  }
   in_.clear();
   out_.clear();
   groups_.clear();

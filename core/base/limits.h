@@ -71,7 +71,11 @@ inline constexpr size_t kPartBytesMax = 256u << 10;
 // Of one dispatch, resends included: 512 tokens x 8 experts at 16 KiB a row and 256 KiB a part, to
 // 16 workers, twice.
 inline constexpr size_t kPartsMax = 1024;
-inline constexpr size_t kCreditRows = 512;  // rows in flight per attention-expert pair
+// Rows in flight per attention-expert pair: a prefill chunk with 8 experts a token, for an expert's
+// weights are read once for all rows that are there together.
+inline constexpr size_t kCreditRows = 4096;
+inline constexpr size_t kMergedRowsMax = 8192;  // of a piece of work at an expert worker
+inline constexpr size_t kItemRowsMax = 512;     // of those, between two looks at the network
 inline constexpr int kAttemptsMax = 3;
 // Frames of a share that were damaged or lost: the wire's doing, so no attempt of the three.
 inline constexpr int kDamagesMax = 16;
