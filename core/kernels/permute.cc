@@ -15,12 +15,9 @@ void GatherRows(const Cpu& cpu, const GatherRowsArgs& args) {
 }
 
 void RoundRows(const Cpu& cpu, const RoundRowsArgs& args) {
-  CHECK(args.index.empty() || static_cast<int64_t>(args.index.size()) == args.rows);
-  const size_t row_bytes = static_cast<size_t>(args.dst_stride) * SizeOf(args.dtype);
-  ForRows(cpu, args.rows, args.width, [&](int64_t row) {
-    const int64_t from = args.index.empty() ? row : args.index[row];
-    cpu.primitives->round(args.src + from * args.src_stride, args.width, args.dtype,
-                          static_cast<std::byte*>(args.dst) + row * row_bytes);
+  ForRows(cpu, args.dst_rows.size(), args.width, [&](int64_t row) {
+    cpu.primitives->round(args.src + row * args.src_stride, args.width, args.dtype,
+                          args.dst_rows[row]);
   });
 }
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "absl/types/span.h"
@@ -23,16 +24,13 @@ struct GatherRowsArgs {
 };
 void GatherRows(const Cpu& cpu, const GatherRowsArgs& args);
 
-// dst[i] = round(src[index[i]]), index empty: dst[i] = round(src[i]).
+// dst_rows[i] = round(src[i]).
 struct RoundRowsArgs {
-  const float* src = nullptr;  // rows src_stride floats apart
+  const float* src = nullptr;  // [rows], src_stride floats apart
   int64_t src_stride = 0;
-  absl::Span<const int32_t> index;
-  int64_t rows = 0;
   int64_t width = 0;
-  void* dst = nullptr;  // [rows, width] of dtype, rows dst_stride elements apart
+  absl::Span<std::byte* const> dst_rows;  // [rows], each [width] of dtype, anywhere
   DType dtype = DType::kBF16;
-  int64_t dst_stride = 0;
 };
 void RoundRows(const Cpu& cpu, const RoundRowsArgs& args);
 

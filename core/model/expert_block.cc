@@ -64,17 +64,16 @@ void ExpertBlock::RunTurn(absl::Span<const Piece> pieces) {
     Down(pieces);
   }
   // round to R, each row to where it is wanted
+  y_rows_.clear();
   for (const Piece& piece : pieces) {
-    for (int64_t i = 0; i < piece.rows; ++i) {
-      RoundRows(cpu_, {.src = y_.data() + (piece.row + i) * shape_.hidden,
-                       .src_stride = shape_.hidden,
-                       .rows = 1,
-                       .width = shape_.hidden,
-                       .dst = piece.group->out[piece.first + i],
-                       .dtype = shape_.row_type,
-                       .dst_stride = shape_.hidden});
-    }
+    const auto rows = piece.group->out.subspan(piece.first, piece.rows);
+    y_rows_.insert(y_rows_.end(), rows.begin(), rows.end());
   }
+  RoundRows(cpu_, {.src = y_.data(),
+                   .src_stride = shape_.hidden,
+                   .width = shape_.hidden,
+                   .dst_rows = y_rows_,
+                   .dtype = shape_.row_type});
   times_.gather += gathered - begin;
   times_.gate_up += activated - gathered;
   times_.down += Clock::now() - activated;

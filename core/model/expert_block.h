@@ -80,6 +80,7 @@ class ExpertBlock {
   std::vector<QuantisedMatMulArgs> quantised_products_;
 
   std::vector<float> y_;  // [rows_max, hidden]
+  std::vector<std::byte*> y_rows_;
   std::vector<Piece> pieces_;
 };
 

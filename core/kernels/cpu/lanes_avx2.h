@@ -19,6 +19,8 @@ struct Avx2Lanes {
   };
   static constexpr int kMatMulAccumulators = 6;
   static constexpr int kHeadsAtOnce = 4;
+  static constexpr int kScoreBlocks = 1;
+  static constexpr int kValueRuns = 1;
 
   BOTTEGA_LANES Avx2Lanes Set(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
   BOTTEGA_LANES Avx2Lanes Zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }

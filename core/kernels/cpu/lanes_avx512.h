@@ -17,6 +17,8 @@ struct Avx512Lanes {
   using Mask = __mmask16;
   static constexpr int kMatMulAccumulators = 24;
   static constexpr int kHeadsAtOnce = 8;
+  static constexpr int kScoreBlocks = 2;
+  static constexpr int kValueRuns = 2;
 
   BOTTEGA_LANES Avx512Lanes Set(float x) { return {_mm512_set1_ps(x)}; }
   BOTTEGA_LANES Avx512Lanes Zero() { return {_mm512_setzero_ps()}; }

@@ -21,6 +21,8 @@ struct ScalarLanes {
   using Mask = uint16_t;                         // bit i: lane i
   static constexpr int kMatMulAccumulators = 4;  // see matmul_lanes.h
   static constexpr int kHeadsAtOnce = 4;         // see attention_lanes.h
+  static constexpr int kScoreBlocks = 1;
+  static constexpr int kValueRuns = 1;
 
   template <class Fn>
   BOTTEGA_LANES ScalarLanes Each(const Fn& fn) {

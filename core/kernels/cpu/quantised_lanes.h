@@ -9,8 +9,8 @@
 //
 // The loops, outside in: weight group of k, block of up to 8 rows. A weight group of a panel is 5.8
 // KB or less: it comes from memory once, by one stream, and lies in L1 while all rows of the item
-// use it. The price is that sums in f32 live in memory between groups (12 KB for 64 rows, L1 too): a
-// load, a conversion, two multiplications and a store for every 30 dot products of a lane.
+// use it. The price is that sums in f32 live in memory between groups (12 KB for 64 rows, L1 too):
+// a load, a conversion, two multiplications and a store for every 30 dot products of a lane.
 //
 // While a group is multiplied, the next one is fetched, a part with each block: the stream is slow
 // (a line in 40 cycles for 64 rows), and the machine's own prefetcher stops at every page. Without
@@ -22,13 +22,13 @@ inline constexpr int kQuantisedBlockRows = 8;
 
 // One weight group of a panel and of all its rows.
 struct QuantisedStep {
-  const uint8_t* values;   // [quads][T][64], or two quads to a byte
-  bool packed;             // they are, and Dots<L>::RunPacked reads them
-  const BF16* scales;      // [T][16]
-  int64_t quads;           // of k
-  const int8_t* x;         // [rows], x_stride bytes apart
+  const uint8_t* values;  // [quads][T][64], or two quads to a byte
+  bool packed;            // they are, and Dots<L>::RunPacked reads them
+  const BF16* scales;     // [T][16]
+  int64_t quads;          // of k
+  const int8_t* x;        // [rows], x_stride bytes apart
   int64_t x_stride;
-  const float* x_scales;   // [rows], scale_stride apart
+  const float* x_scales;  // [rows], scale_stride apart
   int64_t scale_stride;
   const int32_t* offsets;  // [rows], offset_stride apart
   int64_t offset_stride;

@@ -230,14 +230,14 @@ TEST(Rows, GatherWidensAndRoundRounds) {
       }
       const auto rounded = OnEveryCpu([&](const Cpu& cpu) {
         std::vector<std::byte> out(count * width * SizeOf(dtype));
+        std::vector<std::byte*> rows;
+        for (int64_t row = 0; row < count; ++row)
+          rows.push_back(out.data() + row * width * SizeOf(dtype));
         RoundRows(cpu, {.src = values.data(),
                         .src_stride = width,
-                        .index = {},
-                        .rows = count,
                         .width = width,
-                        .dst = out.data(),
-                        .dtype = dtype,
-                        .dst_stride = width});
+                        .dst_rows = rows,
+                        .dtype = dtype});
         return out;
       });
       EXPECT_EQ(rounded, bytes);
