@@ -73,7 +73,7 @@ ServiceContext ContextOf(const ServiceContext& process, Role role, NodeId node, 
 absl::Status Serve(const Options& options) {
   ASSIGN_OR_RETURN(auto process, ServiceProcess::Start(Role::kGateway, options.process));
   ASSIGN_OR_RETURN(const auto compute, Compute::Make(options.compute));
-  ASSIGN_OR_RETURN(const auto model, OpenModel(options.model));
+  ASSIGN_OR_RETURN(const auto model, OpenModel(options.model, compute->cpu().pool));
   Loop& loop = process->loop();
   LocalNetwork network(loop);
   LoopbackHub hub(loop, kHubNode);

@@ -126,4 +126,25 @@ uint32_t ExtendCrc32c(uint32_t crc, const void* data, size_t bytes) {
   return ExtendCrc32cPortable(crc, data, bytes);
 }
 
+// A remainder is a polynomial over GF(2), its highest power in bit 0. Bytes that follow multiply it
+// by x^8 each, modulo the CRC's polynomial; the initial and final xor cancel out.
+uint32_t CombineCrc32c(uint32_t a, uint32_t b, size_t b_bytes) {
+  const auto times_x = [](uint32_t p) { return (p >> 1) ^ ((p & 1) ? kPolynomial : 0); };
+  const auto times = [&](uint32_t p, uint32_t q) {
+    uint32_t product = 0;
+    for (uint32_t bit = 1u << 31; bit != 0; bit >>= 1) {
+      if (q & bit) product ^= p;
+      p = times_x(p);
+    }
+    return product;
+  };
+  uint32_t power = 1u << 23;  // x^8
+  uint32_t shift = 1u << 31;  // 1
+  for (; b_bytes > 0; b_bytes >>= 1) {
+    if (b_bytes & 1) shift = times(shift, power);
+    power = times(power, power);
+  }
+  return times(a, shift) ^ b;
+}
+
 }  // namespace bottega

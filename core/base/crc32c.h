@@ -17,6 +17,9 @@ inline uint32_t Crc32c(const void* data, size_t bytes) { return ExtendCrc32c(0, 
 inline uint32_t Crc32c(std::string_view data) { return Crc32c(data.data(), data.size()); }
 inline uint32_t Crc32c(std::span<const std::byte> data) { return Crc32c(data.data(), data.size()); }
 
+// The sum of a followed by b from the sums of both: pieces can be summed side by side.
+uint32_t CombineCrc32c(uint32_t a, uint32_t b, size_t b_bytes);
+
 // The table walk that serves machines without SSE4.2; tests hold the two against each other.
 uint32_t ExtendCrc32cPortable(uint32_t crc, const void* data, size_t bytes);
 

@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "core/base/strong_id.h"
+#include "core/kernels/cpu/threads.h"
 #include "core/model/config.h"
 #include "core/model/packed_format.h"
 #include "core/model/weight_matrix.h"
@@ -74,7 +75,9 @@ struct ExpertWeights {
 // machine that maps the same file.
 class PackedModel {
  public:
-  static absl::StatusOr<std::shared_ptr<const PackedModel>> Open(const std::filesystem::path& dir);
+  // `pool`, if there is one, outlives the model and checks regions.
+  static absl::StatusOr<std::shared_ptr<const PackedModel>> Open(const std::filesystem::path& dir,
+                                                                 ThreadPool* pool = nullptr);
 
   const std::filesystem::path& dir() const { return dir_; }
   const Manifest& manifest() const { return manifest_; }
@@ -103,6 +106,7 @@ class PackedModel {
   size_t RegionOf(LayerId layer, ExpertId expert) const;
 
   std::filesystem::path dir_;
+  ThreadPool* pool_ = nullptr;
   Manifest manifest_;
   std::string digest_;
   std::vector<Region> plan_;

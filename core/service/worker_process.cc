@@ -49,7 +49,8 @@ void AddWorkerOptions(OptionTable& table, WorkerOptions* o) {
   AddMoeMetricsOption(table, &o->moe_metrics);
 }
 
-absl::StatusOr<std::shared_ptr<const PackedModel>> OpenModel(const ModelOptions& options) {
+absl::StatusOr<std::shared_ptr<const PackedModel>> OpenModel(const ModelOptions& options,
+                                                             ThreadPool* pool) {
   if (options.dir.empty()) {
     return MakeError(Reason::kInvalidValue, "no model: give its directory as DIR or --model");
   }
@@ -66,7 +67,7 @@ absl::StatusOr<std::shared_ptr<const PackedModel>> OpenModel(const ModelOptions&
     std::fprintf(stderr, "%s\n", std::string(line).c_str());
   };
   ASSIGN_OR_RETURN(const std::filesystem::path packed, PackedFor(options.dir, cache));
-  return PackedModel::Open(packed);
+  return PackedModel::Open(packed, pool);
 }
 
 absl::StatusOr<std::unique_ptr<Compute>> Compute::Make(const ComputeOptions& options) {
@@ -93,7 +94,7 @@ absl::StatusOr<std::unique_ptr<WorkerProcess>> WorkerProcess::Start(Role role,
                                                          std::move(worker->transport_));
 #endif
   ASSIGN_OR_RETURN(worker->compute_, Compute::Make(options.compute));
-  ASSIGN_OR_RETURN(worker->model_, OpenModel(options.model));
+  ASSIGN_OR_RETURN(worker->model_, OpenModel(options.model, worker->compute_->cpu().pool));
   worker->process_->SetNumericsId(
       fmt::format("{}-{}", worker->model_->numerics_base(), options.compute.row_type));
   return worker;

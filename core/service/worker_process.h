@@ -22,7 +22,8 @@ struct ModelOptions {
 void AddModelOptions(OptionTable& table, ModelOptions* options);
 
 // The packed model to serve, packed now if need be, with a bar on stderr.
-absl::StatusOr<std::shared_ptr<const PackedModel>> OpenModel(const ModelOptions& options);
+absl::StatusOr<std::shared_ptr<const PackedModel>> OpenModel(const ModelOptions& options,
+                                                             ThreadPool* pool = nullptr);
 
 // How this machine computes.
 struct ComputeOptions {

@@ -55,6 +55,17 @@ TEST(Crc32c, ExtendsOverAnyCut) {
   }
 }
 
+TEST(Crc32c, CombinesTheSumsOfPieces) {
+  std::vector<unsigned char> data(70'000);
+  for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<unsigned char>(i * i >> 3);
+  const uint32_t whole = Crc32c(data.data(), data.size());
+  for (size_t cut : {0u, 1u, 7u, 4096u, 65'536u, 69'999u, 70'000u}) {
+    const size_t rest = data.size() - cut;
+    EXPECT_EQ(CombineCrc32c(Crc32c(data.data(), cut), Crc32c(data.data() + cut, rest), rest), whole)
+        << cut;
+  }
+}
+
 TEST(Crc32c, SeesEverySingleBit) {
   std::string data(64, 'x');
   uint32_t before = Crc32c(data);
