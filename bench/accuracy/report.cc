@@ -22,8 +22,8 @@ page. Another library's exp and log may change a last digit, or a choice of expe
 Rows named `engine` are the engine's own answers, with rows in bf16 as it is served. All others are emulated, one like the other: weights, and
 the inputs of every product but the router's, are rounded to integers and a scale a block, then multiplied in float32 (whole model) or double
 (layers), so that nothing but blocks and roundings differs. `int8` and `int4` are cut as the engine cuts them: the longest blocks that divide
-K, up to 128 inputs (120 at K = 2880 and 1080, 128 at 4096), int4 weights up to 40. "Both in 40" is the same with weights and inputs in
-blocks of up to 40. Q8_0 and Q4_0 are llama.cpp's blocks of 32 as published: scales in f16, inputs in int8 of blocks of 32 too; where 32 does
+K, in int8 up to 72 inputs (72 at K = 2880 and 1080, 64 at 4096), in int4 up to 128, int4 weights up to 40. "Both in 40" is the same with
+weights and inputs in blocks of up to 40; "inputs in 40" with weights in blocks of up to 120. Q8_0 and Q4_0 are llama.cpp's blocks of 32 as published: scales in f16, inputs in int8 of blocks of 32 too; where 32 does
 not divide K the last block is padded with zeros. Bytes a weight are with scales and padding.
 )";
 
@@ -33,7 +33,7 @@ constexpr char kTargetsNote[] =
 The step of a block is a fraction of its largest value. Of gaussian values the largest grows slowly with the length of a block; of what SwiGLU
 makes, which has long tails, faster; and an outlier makes the step coarse for as many neighbours as its block has. So long blocks lose most
 where inputs have tails. Finer blocks of inputs take no bytes of weights, only more folds of exact sums in the kernel: at 40 as many as int4
-has. Finer blocks of weights take two bytes a block.
+has. Finer blocks of weights take two bytes a block. So int8 is cut at 72, where all limits hold: docs/decisions/0023 weighs it.
 )";
 
 constexpr char kModelNote[] =
@@ -118,7 +118,7 @@ class Targets {
   }
 
  private:
-  static constexpr const char* kFinerInt8[] = {kInt8Inputs40, kInt8Both64, kInt8Both40};
+  static constexpr const char* kFinerInt8[] = {kInt8Both128, kInt8Inputs40, kInt8Both40};
 
   std::string Absolute(const char* name, double most) const {
     const ModelLoss& loss = Named(plain_, name).loss;

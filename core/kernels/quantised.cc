@@ -51,7 +51,7 @@ void CheckRows(const QuantisedRows& x, const QuantisedShape& shape) {
 
 size_t QuantisedRows::Bytes(WeightFormat format, int64_t rows, int64_t k) {
   return RoundUp64(static_cast<size_t>(rows * k)) +
-         RoundUp64(static_cast<size_t>(rows * (k / QuantGroup(k))) * sizeof(float)) +
+         RoundUp64(static_cast<size_t>(rows * (k / QuantGroup(format, k))) * sizeof(float)) +
          RoundUp64(static_cast<size_t>(rows * (k / WeightGroup(format, k))) * sizeof(int32_t));
 }
 
@@ -77,7 +77,7 @@ void Quantise(const Cpu& cpu, const QuantiseArgs& args) {
     cpu.primitives->quantise({.x = x,
                               .dtype = args.dtype,
                               .width = to.k,
-                              .group = QuantGroup(to.k),
+                              .group = QuantGroup(to.format, to.k),
                               .weight_group = WeightGroup(to.format, to.k),
                               .zero_point = ZeroPoint(to.format),
                               .values = to.values,
@@ -127,7 +127,7 @@ void QuantisedGateUpGroup(const Cpu& cpu, absl::Span<const QuantisedGateUpArgs> 
     if (args.m == 0) continue;
     CheckRows(args.x, args.w.shape);
     CHECK_EQ(args.w.shape.n, 2 * args.out.k);
-    CHECK_EQ(args.w.shape.span, QuantGroup(args.out.k) / 8);
+    CHECK_EQ(args.w.shape.span, QuantGroup(args.out.format, args.out.k) / 8);
   }
   ForItemsOfGroup(
       cpu, group, kInlineMacs,
@@ -135,7 +135,8 @@ void QuantisedGateUpGroup(const Cpu& cpu, absl::Span<const QuantisedGateUpArgs> 
       [](const QuantisedGateUpArgs& args) { return args.m * args.w.shape.n * args.w.shape.k; },
       [&](const QuantisedGateUpArgs& args, int64_t item) {
         const QuantisedShape& shape = args.w.shape;
-        const int64_t width = QuantGroup(args.out.k);  // outputs of a span: one group
+        const int64_t width =
+            QuantGroup(args.out.format, args.out.k);  // outputs of a span: one group
         const int64_t span = item / RowChunks(args.m);
         const int64_t row = item % RowChunks(args.m) * kQuantisedRowsMax;
         const int64_t rows = std::min(kQuantisedRowsMax, args.m - row);

@@ -14,8 +14,8 @@ namespace bottega {
 
 // int8 and int4 matrices, and rows of activations quantised to meet them.
 //
-// A row of k inputs is cut into activation groups of G = QuantGroup(k) and weight groups of
-// S = WeightGroup(format, k), S | G | k. With integers qx, qw and one scale a group,
+// A row of k inputs is cut into activation groups of G = QuantGroup(format, k) and weight groups
+// of S = WeightGroup(format, k), S | G | k. With integers qx, qw and one scale a group,
 //
 //   x[i] ~ sx[i / G] * qx[i], qx in [-127, 127];   w[i] ~ sw[i / S] * qw[i],
 //   qw in [-127, 127] (int8) or [-8, 7] (int4),
@@ -28,7 +28,9 @@ namespace bottega {
 // of it gives the same bytes, and lanes may run over k there. The products of groups are folded in
 // order. Activations: sx = max |x| / 127, qx = round_to_even(x * (127 / max |x|)), in f32.
 //
-// Groups: docs (numerics). 120 for 2880 and 1080, 128 for 4096, 2048, 768; int4 weights 40 and 32.
+// int8: the largest multiple of 8 up to 72 that divides k (72 for 2880 and 1080, 64 for 4096, 2048,
+// 768): docs/decisions/0023 weighs accuracy, bytes and folds. int4: inputs up to 128 (120; 128),
+// weights up to 40 (40; 32).
 
 inline constexpr int64_t kQuantGroupMax = 128;
 inline constexpr int64_t kQuantPanelTiles = 3;
@@ -40,9 +42,12 @@ constexpr int64_t LargestGroup(int64_t k, int64_t most) {
   }
   return 0;
 }
-constexpr int64_t QuantGroup(int64_t k) { return LargestGroup(k, kQuantGroupMax); }
+constexpr int64_t QuantGroup(WeightFormat format, int64_t k) {
+  return LargestGroup(k, format == WeightFormat::kInt4 ? kQuantGroupMax : 72);
+}
 constexpr int64_t WeightGroup(WeightFormat format, int64_t k) {
-  return format == WeightFormat::kInt4 ? LargestGroup(QuantGroup(k), 40) : QuantGroup(k);
+  return format == WeightFormat::kInt4 ? LargestGroup(QuantGroup(format, k), 40)
+                                       : QuantGroup(format, k);
 }
 // Weights are stored as qw + zero point, without a sign.
 constexpr int32_t ZeroPoint(WeightFormat format) { return format == WeightFormat::kInt4 ? 8 : 128; }
@@ -77,7 +82,7 @@ struct QuantisedShape {
   constexpr int64_t span_panels() const {
     return (span_tiles() + kQuantPanelTiles - 1) / kQuantPanelTiles;
   }
-  constexpr int64_t group() const { return QuantGroup(k); }
+  constexpr int64_t group() const { return QuantGroup(format, k); }
   constexpr int64_t weight_group() const { return WeightGroup(format, k); }
   // Bytes of one activation group in a panel of `panel_tiles`: its scales, padded, then its values.
   constexpr size_t ScaleBytes(int64_t panel_tiles) const {
@@ -122,7 +127,7 @@ void ForEachPanel(const QuantisedShape& shape, const Visit& visit) {
 // The shape of gate and up of an expert of `width`: [2 * width, hidden], spans as above. `width`
 // and `hidden` are multiples of 8.
 constexpr QuantisedShape GateUpShape(WeightFormat format, int64_t width, int64_t hidden) {
-  return {.format = format, .n = 2 * width, .k = hidden, .span = QuantGroup(width) / 8};
+  return {.format = format, .n = 2 * width, .k = hidden, .span = QuantGroup(format, width) / 8};
 }
 
 // row(i, out): the f32 values [k] of output i; i in [0, n), each asked for once, ascending within a
@@ -171,7 +176,7 @@ struct QuantisedRows {
   WeightFormat format{};       // of the weights that they will meet
   int64_t k = 0;
 
-  int64_t groups() const { return k / QuantGroup(k); }
+  int64_t groups() const { return k / QuantGroup(format, k); }
   int64_t weight_groups() const { return k / WeightGroup(format, k); }
   QuantisedRows From(int64_t row) const {
     return {values + row * k, scales + row * groups(), offsets + row * weight_groups(), format, k};

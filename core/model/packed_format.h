@@ -27,11 +27,11 @@ namespace bottega {
 // reader refuses a manifest that differs from the plan.
 inline constexpr int kPackedFormatVersion = 1;
 // Grows when any defined order of arithmetic or any packing changes; part of numerics_id.
-inline constexpr int kArithmeticVersion = 1;
+inline constexpr int kArithmeticVersion = 2;
 inline constexpr uint64_t kRegionAlignment = 4096;
 inline constexpr uint64_t kSectionAlignment = 64;
 
-// "v1-bf16": arithmetic version and weight format; a worker appends the row type R.
+// "v2-bf16": arithmetic version and weight format; a worker appends the row type R.
 std::string NumericsBase(WeightFormat weights);
 
 // What lies inside a region, in order, each section at a multiple of 64. Matrices are PackedMatrix

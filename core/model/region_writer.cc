@@ -207,7 +207,7 @@ class Writer {
 
   // Pieces of whole spans, for the same reason.
   absl::Status WriteQuantisedGateUp(const Section& section) {
-    const int64_t group = QuantGroup(section.rows[0]);
+    const int64_t group = QuantGroup(weights_, section.rows[0]);
     return WritePairs(
         section, group, DType::kF32, [&](const RowBlock& gate, const RowBlock& up, int64_t rows) {
           const QuantisedShape shape = {

@@ -16,14 +16,19 @@ namespace {
 constexpr WeightFormat kFormats[] = {WeightFormat::kInt8, WeightFormat::kInt4};
 
 TEST(QuantGroups, AreTheLargestThatDivide) {
-  EXPECT_EQ(QuantGroup(2880), 120);
-  EXPECT_EQ(QuantGroup(1080), 120);
-  for (int64_t k : {4096, 2048, 768}) EXPECT_EQ(QuantGroup(k), 128) << k;
+  for (int64_t k : {2880, 1080}) {
+    EXPECT_EQ(QuantGroup(WeightFormat::kInt8, k), 72) << k;
+    EXPECT_EQ(QuantGroup(WeightFormat::kInt4, k), 120) << k;
+  }
+  for (int64_t k : {4096, 2048, 768}) {
+    EXPECT_EQ(QuantGroup(WeightFormat::kInt8, k), 64) << k;
+    EXPECT_EQ(QuantGroup(WeightFormat::kInt4, k), 128) << k;
+  }
   EXPECT_EQ(WeightGroup(WeightFormat::kInt4, 2880), 40);
   EXPECT_EQ(WeightGroup(WeightFormat::kInt4, 4096), 32);
-  EXPECT_EQ(WeightGroup(WeightFormat::kInt8, 4096), 128);
-  EXPECT_EQ(QuantGroup(56), 56);
-  EXPECT_EQ(QuantGroup(12), 0);
+  EXPECT_EQ(WeightGroup(WeightFormat::kInt8, 4096), 64);
+  EXPECT_EQ(QuantGroup(WeightFormat::kInt8, 56), 56);
+  EXPECT_EQ(QuantGroup(WeightFormat::kInt8, 12), 0);
 }
 
 // A matrix as integers and scales, read back from its panels by the layout in the header.
@@ -100,9 +105,9 @@ struct QuantisedRow {
   std::vector<int> q;
   std::vector<float> scale;
 };
-QuantisedRow QuantiseLiterally(const float* x, int64_t k) {
+QuantisedRow QuantiseLiterally(WeightFormat format, const float* x, int64_t k) {
   QuantisedRow out{std::vector<int>(k), {}};
-  const int64_t group = QuantGroup(k);
+  const int64_t group = QuantGroup(format, k);
   for (int64_t g = 0; g < k / group; ++g) {
     float max = 0;
     for (int64_t i = 0; i < group; ++i) max = std::max(max, std::fabs(x[g * group + i]));
@@ -158,7 +163,7 @@ TEST(QuantisedMatMul, EqualsTheDefinitionOnEveryCpu) {
         });
         std::vector<float> expected = before;
         for (int64_t row = 0; row < m; ++row) {
-          const QuantisedRow quantised = QuantiseLiterally(&x[row * k], k);
+          const QuantisedRow quantised = QuantiseLiterally(format, &x[row * k], k);
           for (int64_t column = 0; column < n; ++column) {
             const float value = Output(quantised, w.integers, w.matrix.shape, column);
             float& out = expected[row * stride + column];
@@ -192,7 +197,7 @@ TEST(QuantisedGateUp, EqualsTheDefinitionOnEveryCpu) {
       std::vector<std::byte> memory = bytes;
       const QuantisedRows out = QuantisedRows::In(memory.data(), format, m, width);
       for (int64_t row = 0; row < m; ++row) {
-        const QuantisedRow in = QuantiseLiterally(&x[row * hidden], hidden);
+        const QuantisedRow in = QuantiseLiterally(format, &x[row * hidden], hidden);
         std::vector<float> inner(width);
         for (int64_t i = 0; i < 2 * width; ++i) {
           const GateUpRow from = GateUpRow::Of(i);
@@ -200,7 +205,7 @@ TEST(QuantisedGateUp, EqualsTheDefinitionOnEveryCpu) {
           inner[from.row] =
               Silu(Output(in, w.integers, shape, i)) * Output(in, w.integers, shape, i + 8);
         }
-        const QuantisedRow expected = QuantiseLiterally(inner.data(), width);
+        const QuantisedRow expected = QuantiseLiterally(format, inner.data(), width);
         const QuantisedRows got = out.From(row);
         for (int64_t i = 0; i < width; ++i) ASSERT_EQ(got.values[i], expected.q[i]) << i;
         for (int64_t g = 0; g < got.groups(); ++g) ASSERT_EQ(got.scales[g], expected.scale[g]);
@@ -268,13 +273,13 @@ TEST(QuantisedMatMul, AGroupEqualsItsMembers) {
 }
 
 TEST(Quantise, RefusesNothingAndHidesNothing) {
-  const int64_t k = 240;
+  const int64_t k = 240;  // two groups of 120
   for (float bad : {std::numeric_limits<float>::quiet_NaN(), INFINITY, -INFINITY}) {
     auto x = RandomFloats(k, 10);
     x[125] = bad;
     for (int64_t i = 0; i < 120; ++i) x[i] *= 0x1p-120f;  // too small to matter
     for (const NamedCpu& named : EveryCpu()) {
-      const Rows out = QuantiseOn(named.cpu, WeightFormat::kInt8, x, 1, k);
+      const Rows out = QuantiseOn(named.cpu, WeightFormat::kInt4, x, 1, k);
       EXPECT_EQ(out.rows.scales[0], 0.0f) << named.name;
       EXPECT_TRUE(std::isnan(out.rows.scales[1])) << named.name;
       for (int64_t i = 0; i < k; ++i) EXPECT_EQ(out.rows.values[i], 0);

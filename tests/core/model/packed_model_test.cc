@@ -306,7 +306,7 @@ TEST(PackedModel, CarriesConfigRopeAndFiles) {
   EXPECT_EQ(model->config().sampling.temperature, 0.6);
   EXPECT_EQ(model->rope().inv_freq, MakeRopeTable(*config).inv_freq);
   EXPECT_EQ(model->rope().attention_scaling, MakeRopeTable(*config).attention_scaling);
-  EXPECT_EQ(model->numerics_base(), "v1-bf16");
+  EXPECT_EQ(model->numerics_base(), "v2-bf16");
   for (const char* name :
        {"tokenizer.json", "chat_template.jinja", "generation_config.json", "config.json"}) {
     auto content = model->ReadCopiedFile(name);
