@@ -47,6 +47,8 @@ void AddAttentionOptions(OptionTable& table, AttentionConfig* config, ByteCount*
       .Range(1, limits::kRunningRequestsMax)
       .Add("max-num-batched-tokens", &config->prefill_tokens, "prompt tokens in one step")
       .Range(1, limits::kPrefillChunkTokens)
+      .Add("step-budget", &config->step_budget,
+           "how long prefill may keep running streams waiting; 0: 2/3 of one of their steps")
       .Add("prefix-cache", &config->prefix_cache,
            "keep the KV of finished sequences for those that begin with the same tokens")
       .Add("hash-trace", &config->hash_trace, "file for a hash per (position, layer, stage)");

@@ -118,6 +118,7 @@ absl::Status AttentionServer::Start() {
       .prefix_cache = {.enabled = config_.prefix_cache,
                        .seed = context_.incarnation.value,
                        .hash_mask = config_.prefix_hash_mask},
+      .step_budget = config_.step_budget,
       .spoil_freed = config_.spoil_freed,
       .trace = trace_.get(),
       .faults = &context_.faults,

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "core/base/limits.h"
+#include "core/base/time.h"
 #include "core/tensor/dtype.h"
 
 namespace bottega {
@@ -17,6 +18,7 @@ struct AttentionConfig {
   int64_t max_model_len = 0;           // 0: what the model offers and the pool holds
   int64_t max_num_seqs = limits::kRunningRequestsMax;
   int64_t prefill_tokens = limits::kPrefillChunkTokens;
+  Duration step_budget{};  // of prefill between two decode steps; 0: by what those take
   // Every so-many-th dispatch to the experts is executed twice and compared; 0: none.
   uint32_t verify_every = 1000;
   bool prefix_cache = true;

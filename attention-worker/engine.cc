@@ -34,7 +34,6 @@ Engine::Engine(Loop& loop, Cpu cpu, const PackedModel& model, const AttentionWei
       model_(model),
       experts_(experts),
       metrics_(metrics),
-      stage_(loop, metrics),
       options_(std::move(options)),
       on_events_(std::move(on_events)),
       block_(cpu, model, weights, options_.row_type),
@@ -43,9 +42,16 @@ Engine::Engine(Loop& loop, Cpu cpu, const PackedModel& model, const AttentionWei
                  options_.spoil_freed ? [this](int32_t block) { kv_.Spoil(block); }
                                       : std::function<void(int32_t)>(),
                  options_.prefix_cache),
-      scratch_(model.config(), model.weights(), options_.row_type,
-               std::max(options_.limits.prefill_tokens, options_.limits.sequences),
-               options_.limits.sequences),
+      slices_(options_.step_budget),
+      decode_(FramePhase::kDecode, scheduler_.decode(),
+              StepScratch(model.config(), model.weights(), options_.row_type,
+                          options_.limits.sequences, options_.limits.sequences),
+              StageClock(loop, metrics)),
+      prefill_(FramePhase::kPrefill, scheduler_.prefill(),
+               StepScratch(model.config(), model.weights(), options_.row_type,
+                           options_.limits.prefill_tokens,
+                           std::min(options_.limits.prefill_tokens, options_.limits.sequences)),
+               StageClock(loop, metrics)),
       sampler_(model.config().vocab_size, cpu.pool->threads()),
       work_(loop) {}
 
@@ -73,77 +79,125 @@ void Engine::OfferTrial() {
   events_.trials.push_back({.key = sequence->spec.key, .owner_epoch = sequence->spec.owner_epoch});
 }
 
-// A sequence in the step under way is still written to, so cancels wait for the step's end.
+// A sequence in a piece under way is still written to: its cancel waits for the piece's end.
 void Engine::Cancel(const SequenceKey& key) {
   cancelled_.insert(key);
   work_.Wake();
 }
 
 void Engine::CancelOwner(OwnerId owner) {
-  for (const auto& [order, sequence] : scheduler_.sequences()) {
+  for (const auto& [rank, sequence] : scheduler_.sequences()) {
     if (sequence->spec.key.owner == owner) Cancel(sequence->spec.key);
   }
 }
 
 Task<void> Engine::Run() {
   while (true) {
-    const bool freed = ApplyCancels();
-    ExpireDeadlines();
-    OfferTrial();
-    Flush(freed);
-    const Shares shares = scheduler_.Pick(batch_);
-    if (shares.empty()) {
-      absl::Status woken = co_await work_.Wait(NextDeadline());
-      continue;
-    }
-    const Time start = loop_.Now();
-    ++step_key_;
-    Begun(shares);
-    absl::Status done = co_await Step(shares);
-    metrics_.Step(batch_, shares, loop_.Now() - start);
-    Note(options_.flight, {.kind = FlightKind::kStep,
-                           .key = step_key_,
-                           .a = static_cast<uint64_t>(batch_.tokens()),
-                           .b = Microseconds(loop_.Now() - start)});
-    if (done.ok()) {
-      scheduler_.Commit(shares);
-      Emit(shares);
+    TakeStock();
+    const bool decoded = !scheduler_.PickDecode().empty();
+    if (decoded) co_await RunStep(decode_);
+    const int32_t most = options_.limits.prefill_tokens;
+    slices_.BeginSlice(loop_.Now());
+    const bool prefilled =
+        !scheduler_.PickPrefill(decoded ? slices_.StepTokens(most) : most).empty();
+    if (prefilled) co_await RunStep(prefill_);
+    if (decoded || prefilled) {
+      co_await loop_.Yield();
+    } else if (!scheduler_.PickDecode().empty()) {
+      co_await RunStep(decode_);  // cached but for a token: PickPrefill has found that out
     } else {
-      for (const auto& share : shares) {
-        End(share.sequence->spec.key, share.sequence->spec.owner_epoch, done);
-      }
+      absl::Status woken = co_await work_.Wait(NextDeadline());
     }
-    Flush(false);
-    co_await loop_.Yield();
   }
 }
 
+// What has come in since the last time takes effect.
+void Engine::TakeStock() {
+  const bool freed = ApplyCancels();
+  ExpireDeadlines();
+  OfferTrial();
+  Flush(freed);
+}
+
+Task<void> Engine::RunStep(StepContext& step) {
+  const Time start = loop_.Now();
+  step.key = ++step_key_;
+  step.paused = Duration::zero();
+  Begun(step);
+  absl::Status done = co_await Step(step);
+  const Duration took = loop_.Now() - start - step.paused;
+  if (!step.picked.empty()) metrics_.Step(step.phase, step.picked, took);
+  Note(options_.flight, {.kind = FlightKind::kStep,
+                         .key = step.key,
+                         .a = static_cast<uint64_t>(step.picked.batch.tokens()),
+                         .b = Microseconds(took)});
+  if (step.phase == FramePhase::kDecode) slices_.DecodeTook(took);
+  if (done.ok()) {
+    scheduler_.Commit(step.picked);
+    Emit(step);
+  } else {
+    for (const auto& share : step.picked.shares) {
+      const SequenceSpec& spec = share.sequence->spec;
+      End(spec.key, spec.owner_epoch, done);
+    }
+  }
+  step.picked.Clear();
+  Flush(false);
+}
+
+// Cancelled and expired sequences go, those of this step too; streams that decode get their next
+// token if this step would keep them for longer than its slice.
+Task<void> Engine::MakeRoom(StepContext& prefill, Piece next, int64_t work) {
+  slices_.EndPiece(loop_.Now());
+  co_await loop_.Yield();
+  const Time from = loop_.Now();
+  TakeStock();
+  if (!slices_.Fits(next, work, from) && !scheduler_.PickDecode().empty()) {
+    metrics_.Slice(from - slices_.slice_began(), slices_.budget());
+    co_await RunStep(decode_);
+    slices_.BeginSlice(loop_.Now());
+  }
+  const Duration pause = loop_.Now() - from;
+  prefill.paused += pause;
+  prefill.stage.Skip(pause);
+  slices_.BeginPiece(next, work, loop_.Now());
+}
+
+// What has left since the step began: cancelled, expired, or preempted by a decode step.
+void Engine::DropGone(StepContext& prefill) {
+  const size_t before = prefill.picked.shares.size();
+  prefill.picked.DropGone([&prefill](int64_t from, int64_t to, int64_t count) {
+    prefill.scratch.MoveTokens(from, to, count);
+  });
+  if (prefill.picked.shares.size() < before) NameOwners(prefill);
+}
+
 // Waiting is over for those whose first step this is.
-void Engine::Begun(const Shares& shares) {
-  for (const auto& share : shares) {
+void Engine::Begun(const StepContext& step) {
+  for (const auto& share : step.picked.shares) {
     Sequence& sequence = *share.sequence;
-    Record(FlightKind::kInStep, sequence, step_key_, static_cast<uint64_t>(share.tokens));
+    Record(FlightKind::kInStep, sequence, step.key, static_cast<uint64_t>(share.tokens));
     if (sequence.started) continue;
     sequence.started = loop_.Now();
     const Duration waited = *sequence.started - sequence.submitted;
     metrics_.Queued(waited);
-    Record(FlightKind::kStarted, sequence, step_key_, Microseconds(waited));
+    Record(FlightKind::kStarted, sequence, step.key, Microseconds(waited));
   }
 }
 
 // A token of `sequence` is out.
-void Engine::Measure(Sequence& sequence, Finish finish) const {
+void Engine::Measure(const StepContext& step, Sequence& sequence, Finish finish) const {
   const Time now = loop_.Now();
   metrics_.vllm().Token(sequence, now, finish);
   sequence.last_token = now;
   if (!sequence.first_token) {
     sequence.first_token = now;
     metrics_.Prefilled(now - *sequence.started);
-    Record(FlightKind::kPrefilled, sequence, step_key_, Microseconds(now - *sequence.started));
+    Record(FlightKind::kPrefilled, sequence, step.key, Microseconds(now - *sequence.started));
   }
   if (finish == Finish::kNone) return;
   metrics_.Decoded(now - *sequence.first_token);
-  Record(FlightKind::kEnded, sequence, step_key_, sequence.generated());
+  Record(FlightKind::kEnded, sequence, step.key, sequence.generated());
 }
 
 void Engine::Record(FlightKind kind, const Sequence& sequence, uint64_t a, uint64_t b) const {
@@ -170,20 +224,20 @@ bool Engine::ApplyCancels() {
 
 void Engine::ExpireDeadlines() {
   const Time now = loop_.Now();
-  std::vector<std::pair<SequenceKey, uint32_t>> expired;
-  for (const auto& [order, sequence] : scheduler_.sequences()) {
+  expired_.clear();
+  for (const auto& [rank, sequence] : scheduler_.sequences()) {
     if (sequence->spec.deadline <= now) {
-      expired.emplace_back(sequence->spec.key, sequence->spec.owner_epoch);
+      expired_.emplace_back(sequence->spec.key, sequence->spec.owner_epoch);
     }
   }
-  for (const auto& [key, epoch] : expired) {
+  for (const auto& [key, epoch] : expired_) {
     End(key, epoch, MakeError(Reason::kDeadlineExceeded, "the request's deadline has passed"));
   }
 }
 
 Time Engine::NextDeadline() const {
   Time next = kNever;
-  for (const auto& [order, sequence] : scheduler_.sequences()) {
+  for (const auto& [rank, sequence] : scheduler_.sequences()) {
     next = std::min(next, sequence->spec.deadline);
   }
   return next;

@@ -12,6 +12,7 @@
 #include "attention-worker/metrics.h"
 #include "attention-worker/scheduler.h"
 #include "attention-worker/sequence.h"
+#include "attention-worker/time_slices.h"
 #include "core/base/fault_point.h"
 #include "core/base/loop.h"
 #include "core/exchange/dispatch.h"
@@ -33,10 +34,30 @@ struct EngineOptions {
   SchedulerLimits limits;
   int32_t kv_blocks = 0;
   PrefixCacheOptions prefix_cache;
+  Duration step_budget{};         // of a slice of prefill; 0: by the decode steps (time_slices.h)
   bool spoil_freed = false;       // freed KV blocks are overwritten (tests)
   HashTrace* trace = nullptr;     // --hash-trace; outlives the engine
   FaultPoints* faults = nullptr;  // likewise; null: none
   FlightRecorder* flight = nullptr;
+};
+
+// A step under way, with its working memory, reused from step to step. There are two, so that
+// decode steps can run while a prefill step waits between two of its pieces.
+struct StepContext {
+  StepContext(FramePhase phase, Scheduler::Step& picked, StepScratch scratch, StageClock stage)
+      : phase(phase), picked(picked), scratch(std::move(scratch)), stage(stage) {}
+
+  const FramePhase phase;
+  Scheduler::Step& picked;
+  StepScratch scratch;
+  StageClock stage;
+  uint64_t key = 0;
+  Duration paused{};              // it was not its turn
+  std::vector<int32_t> owners;    // [tokens of the batch] its share
+  std::vector<uint8_t> skip;      // [tokens of the batch] failed: nobody needs its experts
+  bool experts_missed = false;    // a layer has waited for experts in vain
+  std::vector<SampleRow> rows;    // [sampled]
+  std::vector<TokenLogprob> top;  // [sampled, kTopLogprobsMax]
 };
 
 // Continuous batching over one model: takes sequences, runs steps while there are any, hands out
@@ -55,7 +76,8 @@ class Engine {
   absl::Status Submit(SequenceSpec spec);
   // The gateway knows that it is on trial: it may run.
   void StartTrial(const SequenceKey& key);
-  // Takes effect before the next step; no event follows. Unknown keys are ignored.
+  // Takes effect before the next decode step or piece of a prefill step; no event follows. Unknown
+  // keys are ignored.
   void Cancel(const SequenceKey& key);
   void CancelOwner(OwnerId owner);
 
@@ -76,25 +98,33 @@ class Engine {
   std::vector<std::vector<uint32_t>> KvCrcs(const SequenceKey& key) const;
 
  private:
-  using Shares = std::vector<Scheduler::Share>;
-
   Engine(Loop& loop, Cpu cpu, const PackedModel& model, const AttentionWeights& weights,
          Dispatcher& experts, AttentionMetrics& metrics, EngineOptions options, OnEvents on_events,
          KvCache kv);
 
   // step.cc: the data path.
-  Task<absl::Status> Step(const Shares& shares);
-  Task<absl::Status> Experts(int layer, FramePhase phase);
-  void Sample(const Shares& shares);
-  absl::Status CrashIf() const;
-  void MarkRows();
-  void Emit(const Shares& shares);
-  void Begun(const Shares& shares);
-  void Measure(Sequence& sequence, Finish finish) const;
+  Task<absl::Status> Step(StepContext& step);
+  void Attend(StepContext& step, int layer);
+  Task<void> AttendInPieces(StepContext& step, int layer);
+  Task<absl::Status> Experts(StepContext& step, int layer);
+  void Sample(StepContext& step);
+  absl::Status CrashIf(const StepBatch& batch) const;
+  void MarkRows(StepContext& step);
+  bool SkipFailed(StepContext& step);
+  void FailTokens(StepContext& step, const std::vector<int32_t>& tokens, const absl::Status& why);
+  void Emit(StepContext& step);
+  void TraceRows(const StepContext& step, int layer, std::string_view stage) const;
+
+  // engine.cc: which step is next, and what happens between steps and pieces of them.
+  Task<void> RunStep(StepContext& step);
+  // Before each piece of a prefill step but the exchange: others get what is theirs.
+  Task<void> MakeRoom(StepContext& prefill, Piece next, int64_t work);
+  void DropGone(StepContext& prefill);
+  static void NameOwners(StepContext& step);
+  void TakeStock();
+  void Begun(const StepContext& step);
+  void Measure(const StepContext& step, Sequence& sequence, Finish finish) const;
   void Record(FlightKind kind, const Sequence& sequence, uint64_t a, uint64_t b) const;
-  void FailTokens(const std::vector<int32_t>& tokens, const absl::Status& why);
-  void TraceRows(const Shares& shares, int layer, std::string_view stage, const void* rows,
-                 size_t row_bytes) const;
 
   // Ends it early; false: there is no such sequence.
   bool Drop(const SequenceKey& key);
@@ -110,28 +140,21 @@ class Engine {
   const PackedModel& model_;
   Dispatcher& experts_;
   AttentionMetrics& metrics_;
-  StageClock stage_;
   const EngineOptions options_;
   const OnEvents on_events_;
 
   AttentionBlock block_;
   KvCache kv_;
   Scheduler scheduler_;
-  StepScratch scratch_;
+  TimeSlices slices_;
+  StepContext decode_, prefill_;
   Sampler sampler_;
   Slot work_;
 
-  // Of the step under way; reused.
-  StepBatch batch_;
-  std::vector<SampleRow> rows_;
-  std::vector<TokenLogprob> top_;           // [sampled, kTopLogprobsMax]
-  std::map<int32_t, absl::Status> failed_;  // token of the batch → why its sequence must end
-  std::vector<int32_t> owners_;             // [tokens of the batch] its share
-  std::vector<uint8_t> skip_;    // [tokens of the batch] failed: nobody needs its experts
-  bool experts_missed_ = false;  // a layer has waited for experts in vain
   StepEvents events_;
   uint64_t step_key_ = 0;
-  std::set<SequenceKey> cancelled_;  // applied between steps
+  std::set<SequenceKey> cancelled_;                        // applied by TakeStock
+  std::vector<std::pair<SequenceKey, uint32_t>> expired_;  // scratch of ExpireDeadlines
 };
 
 }  // namespace bottega

@@ -57,6 +57,10 @@ AttentionMetrics::AttentionMetrics(prometheus::Registry& r, const std::string& m
                            metrics::InterTokenBuckets(), {{"phase", "decode"}}),
       prefill_step_seconds_(r, "bottega_attention_step_seconds", "Duration of a step",
                             metrics::InterTokenBuckets(), {{"phase", "prefill"}}),
+      prefill_slice_seconds_(r, "bottega_attention_prefill_slice_seconds",
+                             "Prefill between two decode steps", metrics::InterTokenBuckets()),
+      step_budget_(AddGauge(r, "bottega_attention_step_budget_seconds",
+                            "How long a slice of prefill may be")),
       batch_tokens_(r, "bottega_attention_batch_tokens", "Tokens in a step", metrics::RowBuckets()),
       batch_requests_(r, "bottega_attention_batch_requests", "Sequences in a step",
                       metrics::RowBuckets()),
@@ -79,19 +83,23 @@ AttentionMetrics::AttentionMetrics(prometheus::Registry& r, const std::string& m
   }
 }
 
-void AttentionMetrics::Step(const StepBatch& batch, const std::vector<Scheduler::Share>& shares,
-                            Duration took) {
-  // Nothing of the step is committed yet: what is being decoded still is one token short.
-  const bool decode = shares.front().sequence->decoding();
+void AttentionMetrics::Step(FramePhase phase, const Scheduler::Step& step, Duration took) {
+  const bool decode = phase == FramePhase::kDecode;
   (decode ? decode_step_seconds_ : prefill_step_seconds_).Observe(Seconds(took));
-  batch_tokens_.Observe(static_cast<double>(batch.tokens()));
-  batch_requests_.Observe(static_cast<double>(shares.size()));
-  vllm_.Step(batch.tokens());
-  generation_tokens_.Increment(static_cast<double>(batch.sampled.size()));
-  for (const Scheduler::Share& share : shares) {
+  batch_tokens_.Observe(static_cast<double>(step.batch.tokens()));
+  batch_requests_.Observe(static_cast<double>(step.shares.size()));
+  vllm_.Step(step.batch.tokens());
+  generation_tokens_.Increment(static_cast<double>(step.batch.sampled.size()));
+  for (const Scheduler::Share& share : step.shares) {
+    // Nothing of the step is committed yet: a prompt that was cached but for a token still shows.
     if (decode && !share.sequence->just_hit()) continue;
     (share.sequence->replays ? prompt_replayed_ : prompt_computed_).Increment(share.tokens);
   }
+}
+
+void AttentionMetrics::Slice(Duration took, Duration budget) {
+  prefill_slice_seconds_.Observe(Seconds(took));
+  step_budget_.Set(Seconds(budget));
 }
 
 void AttentionMetrics::Abort(std::string_view reason) {
@@ -119,7 +127,7 @@ std::string AttentionMetrics::BusyLine(const Scheduler& scheduler, Duration span
 
 void AttentionMetrics::Publish(const Scheduler& scheduler) {
   int decoding = 0;
-  for (const auto& [order, sequence] : scheduler.sequences()) decoding += sequence->decoding();
+  for (const auto& [rank, sequence] : scheduler.sequences()) decoding += sequence->decoding();
   running_.Set(decoding);
   waiting_.Set(static_cast<double>(scheduler.sequences().size()) - decoding);
   const int used = scheduler.total_blocks() - scheduler.free_blocks();
@@ -134,8 +142,8 @@ void AttentionMetrics::Publish(const Scheduler& scheduler) {
   vllm_.Publish(scheduler, decoding, kv_usage_.Value());
   for (metrics::LoopSeries& stage : stages_) stage.Publish();
   for (metrics::LoopSeries* series :
-       {&decode_step_seconds_, &prefill_step_seconds_, &batch_tokens_, &batch_requests_,
-        &queue_seconds_, &prefill_seconds_, &decode_seconds_}) {
+       {&decode_step_seconds_, &prefill_step_seconds_, &prefill_slice_seconds_, &batch_tokens_,
+        &batch_requests_, &queue_seconds_, &prefill_seconds_, &decode_seconds_}) {
     series->Publish();
   }
 }

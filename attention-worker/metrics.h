@@ -32,7 +32,9 @@ class AttentionMetrics {
     stages_[static_cast<int>(stage)].Observe(Seconds(took));
   }
   // After each step: what it computed and how long it took.
-  void Step(const StepBatch& batch, const std::vector<Scheduler::Share>& shares, Duration took);
+  void Step(FramePhase phase, const Scheduler::Step& step, Duration took);
+  // After each slice of prefill that ended for a decode step, and the budget of the next.
+  void Slice(Duration took, Duration budget);
   // Of a sequence's life: submitted → first step → first token → last token.
   void Queued(Duration waited) { queue_seconds_.Observe(Seconds(waited)); }
   void Prefilled(Duration took) { prefill_seconds_.Observe(Seconds(took)); }
@@ -67,6 +69,8 @@ class AttentionMetrics {
   std::vector<metrics::LoopSeries> stages_;  // [kStepStages]
   metrics::LoopSeries decode_step_seconds_;
   metrics::LoopSeries prefill_step_seconds_;
+  metrics::LoopSeries prefill_slice_seconds_;
+  prometheus::Gauge& step_budget_;
   metrics::LoopSeries batch_tokens_;
   metrics::LoopSeries batch_requests_;
   metrics::LoopSeries queue_seconds_;
@@ -79,11 +83,12 @@ class AttentionMetrics {
   double told_in_ = 0, told_out_ = 0, told_queries_ = 0, told_hits_ = 0;  // tokens
 };
 
-// Times the stages of a step, one after the other.
+// Times the stages of a step, one after the other, without its pauses.
 class StageClock {
  public:
   StageClock(const Loop& loop, AttentionMetrics& metrics) : loop_(loop), metrics_(metrics) {}
   void Begin() { last_ = loop_.Now(); }
+  void Skip(Duration pause) { last_ += pause; }
   void Done(StepStage stage) {
     const Time now = loop_.Now();
     metrics_.Stage(stage, now - last_);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "core/base/check.h"
@@ -26,40 +27,49 @@ absl::Status Scheduler::Add(SequenceSpec spec) {
                      fmt::format("{} prompt tokens and {} to generate exceed the context of {}",
                                  spec.prompt_ids.size(), spec.max_tokens, limits_.max_length));
   }
-  if (orders_.contains(spec.key)) {
+  if (ranks_.contains(spec.key)) {
     return MakeError(Reason::kRequestIdInUse, "this request key is live already");
   }
   if (free_slots() <= 0) return MakeError(Reason::kQueueFull, "no free slot");
   auto sequence = std::make_unique<Sequence>();
-  sequence->order = next_order_++;
+  sequence->rank = {.priority = spec.priority, .order = next_order_++};
+  // Once and for all: a step allocates nothing.
+  sequence->tokens.reserve(static_cast<size_t>(length));
+  sequence->blocks.reserve(static_cast<size_t>(BlocksFor(static_cast<int32_t>(length))));
   sequence->tokens = spec.prompt_ids;
   sequence->tokens.insert(sequence->tokens.end(), spec.resume_tokens.begin(),
                           spec.resume_tokens.end());
   if (spec.suspect) sequence->trial = Trial::kQueued;
   sequence->replays = !spec.resume_tokens.empty();
   sequence->spec = std::move(spec);
-  orders_[sequence->spec.key] = sequence->order;
-  sequences_.emplace(sequence->order, std::move(sequence));
+  Queue(*sequence);
+  ranks_[sequence->spec.key] = sequence->rank;
+  sequences_.emplace(sequence->rank, std::move(sequence));
   return absl::OkStatus();
 }
 
 bool Scheduler::Remove(const SequenceKey& key) {
-  auto it = orders_.find(key);
-  if (it == orders_.end()) return false;
+  auto it = ranks_.find(key);
+  if (it == ranks_.end()) return false;
   FreeBlocks(*sequences_.at(it->second));
   sequences_.erase(it->second);
-  orders_.erase(it);
+  ranks_.erase(it);
   return true;
 }
 
 Sequence* Scheduler::Find(const SequenceKey& key) {
-  auto it = orders_.find(key);
-  return it == orders_.end() ? nullptr : sequences_.at(it->second).get();
+  auto it = ranks_.find(key);
+  return it == ranks_.end() ? nullptr : sequences_.at(it->second).get();
+}
+
+// Behind what is waiting, by as much as it is long.
+void Scheduler::Queue(Sequence& sequence) {
+  sequence.turn = prefilled_ + static_cast<uint64_t>(sequence.length());
 }
 
 Sequence* Scheduler::OfferTrial() {
   Sequence* next = nullptr;
-  for (auto& [order, sequence] : sequences_) {
+  for (auto& [rank, sequence] : sequences_) {
     if (sequence->trial == Trial::kOffered || sequence->trial == Trial::kRunning) return nullptr;
     if (next == nullptr && sequence->trial == Trial::kQueued) next = sequence.get();
   }
@@ -67,44 +77,62 @@ Sequence* Scheduler::OfferTrial() {
   return next;
 }
 
-std::vector<Scheduler::Share> Scheduler::Pick(StepBatch& batch) {
-  std::vector<Share> shares;
-  for (int attempt = 0; attempt < 2 && shares.empty(); ++attempt) {
-    batch.Clear();
-    last_was_prefill_ = !last_was_prefill_;
-    shares = last_was_prefill_ ? PickPrefill(batch) : PickDecode(batch);
-  }
-  return shares;
+void Scheduler::Step::Clear() {
+  batch.Clear();
+  shares.clear();
 }
 
-std::vector<Scheduler::Share> Scheduler::PickDecode(StepBatch& batch) {
-  std::vector<Share> shares;
-  for (auto& [order, sequence] : sequences_) {
-    // A preemption below takes only younger sequences, which come later in this walk.
+void Scheduler::Step::Leave(const Sequence& sequence) {
+  for (Share& share : shares) {
+    if (share.sequence == &sequence) share.sequence = nullptr;
+  }
+}
+
+Scheduler::Step& Scheduler::PickDecode() {
+  CHECK(decode_.empty());
+  for (auto& [rank, sequence] : sequences_) {
+    // A preemption below takes only those after it in rank, which come later in this walk.
     if (sequence->may_run() && sequence->decoding() && Reserve(*sequence, sequence->length())) {
-      Append(*sequence, 1, batch, shares);
+      Append(*sequence, 1, decode_);
     }
   }
-  return shares;
+  return decode_;
 }
 
-std::vector<Scheduler::Share> Scheduler::PickPrefill(StepBatch& batch) {
-  std::vector<Share> shares;
-  for (auto& [order, sequence] : sequences_) {
-    if (sequence->decoding() || !sequence->may_run()) continue;
-    const int32_t room = limits_.prefill_tokens - static_cast<int32_t>(batch.tokens());
-    if (room <= 0) break;
+Scheduler::Step& Scheduler::PickPrefill(int32_t tokens_max) {
+  CHECK(prefill_.empty());
+  PlanPrefill(tokens_max);
+  for (auto& [rank, sequence] : sequences_) {  // likewise
+    if (sequence->planned == 0) continue;
+    if (!Reserve(*sequence, sequence->computed + sequence->planned)) break;
+    Append(*sequence, sequence->planned, prefill_);
+  }
+  prefilled_ += static_cast<uint64_t>(prefill_.batch.tokens());
+  return prefill_;
+}
+
+// Who gets how much of the next prefill step, if there are blocks for it.
+void Scheduler::PlanPrefill(int32_t tokens_max) {
+  by_turn_.clear();
+  for (auto& [rank, sequence] : sequences_) {
+    sequence->planned = 0;
+    if (sequence->may_run() && !sequence->decoding()) by_turn_.push_back(sequence.get());
+  }
+  std::ranges::sort(by_turn_, {}, [](const Sequence* sequence) {
+    return std::tuple(sequence->rank.priority, sequence->turn, sequence->rank.order);
+  });
+  int32_t room = std::min(tokens_max, limits_.prefill_tokens);
+  for (Sequence* sequence : by_turn_) {
+    if (room == 0) break;
     LookUp(*sequence);
     if (sequence->decoding()) continue;  // all else was cached
-    const int32_t tokens = std::min(room, sequence->length() - sequence->computed);
-    if (!Reserve(*sequence, sequence->computed + tokens)) break;
-    Append(*sequence, tokens, batch, shares);
+    sequence->planned = std::min(room, sequence->length() - sequence->computed);
+    room -= sequence->planned;
   }
-  return shares;
 }
 
-void Scheduler::Append(Sequence& sequence, int32_t tokens, StepBatch& batch,
-                       std::vector<Share>& shares) {
+void Scheduler::Append(Sequence& sequence, int32_t tokens, Step& step) {
+  StepBatch& batch = step.batch;
   const int32_t end = sequence.computed + tokens;
   for (int32_t position = sequence.computed; position < end; ++position) {
     batch.ids.push_back(sequence.tokens[position]);
@@ -113,16 +141,16 @@ void Scheduler::Append(Sequence& sequence, int32_t tokens, StepBatch& batch,
                            .offset = position % kKvBlockPositions});
     batch.attends.push_back({.position = position, .blocks = sequence.blocks.data()});
   }
-  Share share{.sequence = &sequence, .tokens = tokens, .sample = std::nullopt};
+  Share share{.sequence = &sequence, .tokens = tokens, .sample = std::nullopt, .failed = {}};
   if (end == sequence.length()) {
     share.sample = static_cast<int32_t>(batch.sampled.size());
     batch.sampled.push_back(static_cast<int32_t>(batch.tokens()) - 1);
   }
-  shares.push_back(share);
+  step.shares.push_back(std::move(share));
 }
 
-void Scheduler::Commit(const std::vector<Share>& shares) {
-  for (const Share& share : shares) share.sequence->computed += share.tokens;
+void Scheduler::Commit(const Step& step) {
+  for (const Share& share : step.shares) share.sequence->computed += share.tokens;
 }
 
 void Scheduler::Publish(Sequence& sequence) {
@@ -134,7 +162,7 @@ void Scheduler::Publish(Sequence& sequence) {
 
 void Scheduler::WithdrawAll() {
   blocks_.WithdrawAll();
-  for (auto& [order, sequence] : sequences_) sequence->doubted = !sequence->blocks.empty();
+  for (auto& [rank, sequence] : sequences_) sequence->doubted = !sequence->blocks.empty();
 }
 
 // Before its first step, and again after a preemption. The last token is computed in any case: its
@@ -154,18 +182,19 @@ bool Scheduler::Reserve(Sequence& sequence, int32_t length) {
     std::optional<int32_t> block = blocks_.Take();
     if (block) {
       sequence.blocks.push_back(*block);
-    } else if (!PreemptYoungerThan(sequence.order)) {
+    } else if (!PreemptAfter(sequence.rank)) {
       return false;
     }
   }
   return true;
 }
 
-bool Scheduler::PreemptYoungerThan(uint64_t order) {
-  for (auto it = sequences_.rbegin(); it != sequences_.rend() && it->first > order; ++it) {
+bool Scheduler::PreemptAfter(const Rank& rank) {
+  for (auto it = sequences_.rbegin(); it != sequences_.rend() && it->first > rank; ++it) {
     if (it->second->blocks.empty()) continue;
     FreeBlocks(*it->second);
     it->second->replays = true;
+    Queue(*it->second);
     ++preemptions_;
     return true;
   }
@@ -173,9 +202,11 @@ bool Scheduler::PreemptYoungerThan(uint64_t order) {
 }
 
 void Scheduler::FreeBlocks(Sequence& sequence) {
+  decode_.Leave(sequence);
+  prefill_.Leave(sequence);
   blocks_.Release(sequence.blocks);
   sequence.blocks.clear();
-  sequence.published = sequence.computed = sequence.hit = 0;
+  sequence.published = sequence.computed = sequence.hit = sequence.planned = 0;
   sequence.looked_up = sequence.doubted = false;
 }
 

@@ -22,6 +22,13 @@ struct SequenceKey {
   friend auto operator<=>(const SequenceKey&, const SequenceKey&) = default;
 };
 
+// Who goes first where not all can: the least.
+struct Rank {
+  int32_t priority = 0;
+  uint64_t order = 0;  // of arrival
+  friend auto operator<=>(const Rank&, const Rank&) = default;
+};
+
 // What a gateway asks for: one choice of one request.
 struct SequenceSpec {
   SequenceKey key;
@@ -36,6 +43,7 @@ struct SequenceSpec {
   int32_t top_logprobs = -1;  // -1: no logprobs wanted
   uint64_t trace_key = 0;     // of the request's id, for the flight recorder
   Time deadline = kNever;
+  int32_t priority = 0;  // the least goes first
   CacheSalt salt;
   bool suspect = false;  // a worker was lost under it: runs on trial
 };
@@ -79,7 +87,9 @@ struct TrialEvent {
 // A live sequence: its tokens, how many of them are in the KV cache, and where.
 struct Sequence {
   SequenceSpec spec;
-  uint64_t order = 0;           // of arrival; the youngest is preempted first
+  Rank rank;
+  uint64_t turn = 0;            // among prompts of its priority (scheduler.h)
+  int32_t planned = 0;          // tokens for it in the prefill step that is being picked
   std::vector<int32_t> tokens;  // prompt, then generated
   int32_t computed = 0;         // tokens whose K and V are in `blocks`
   bool replays = false;         // what is computed was computed before: here, or by another owner

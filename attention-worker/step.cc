@@ -20,128 +20,190 @@ namespace {
 // for experts once, not once a layer.
 constexpr Duration kWaitAgain = std::chrono::seconds(1);
 
+// Tokens times positions in one piece of a prefill's attention. 64 Ki of them, 32 heads of 128
+// channels, K and V are half a billion multiply-adds: some milliseconds, as long as an expert
+// worker's items. At the end of a long prompt all of a chunk's would be seconds.
+constexpr int64_t kAttendWork = 1 << 16;
+
 }  // namespace
 
-Task<absl::Status> Engine::Step(const Shares& shares) {
+Task<absl::Status> Engine::Step(StepContext& step) {
   const ModelConfig& model = model_.config();
-  const int64_t tokens = batch_.tokens();
-  const FramePhase phase =
-      shares.front().sequence->decoding() ? FramePhase::kDecode : FramePhase::kPrefill;
-  failed_.clear();
-  experts_missed_ = false;
-  owners_.clear();
-  for (size_t i = 0; i < shares.size(); ++i) {
-    owners_.insert(owners_.end(), shares[i].tokens, static_cast<int32_t>(i));
-  }
+  const StepBatch& batch = step.picked.batch;
+  step.experts_missed = false;
+  NameOwners(step);
   if (options_.faults != nullptr) CO_RETURN_IF_ERROR(FAULT_POINT(*options_.faults, "aw.step"));
 
-  if (absl::Status crash = CrashIf(); !crash.ok()) co_await loop_.SleepUntil(kNever);
+  if (absl::Status crash = CrashIf(batch); !crash.ok()) co_await loop_.SleepUntil(kNever);
 
-  stage_.Begin();
-  block_.Embed(batch_, scratch_);
-  stage_.Done(StepStage::kEmbed);
-  TraceRows(shares, -1, "embed", scratch_.x.data(), model.hidden_size * sizeof(float));
+  step.stage.Begin();
+  block_.Embed(batch, step.scratch);
+  step.stage.Done(StepStage::kEmbed);
+  TraceRows(step, -1, "embed");
   for (int layer = 0; layer < model.num_layers; ++layer) {
-    block_.Attend(layer, batch_, kv_.layer(layer), scratch_);
-    stage_.Done(StepStage::kAttend);
-    TraceRows(shares, layer, "attend", scratch_.x.data(), model.hidden_size * sizeof(float));
-    if (model.is_moe_layer[layer]) {
-      absl::Status routed = co_await Experts(layer, phase);
-      if (!routed.ok()) co_return routed;
-      block_.Combine(tokens, scratch_);
-      stage_.Done(StepStage::kCombine);
+    if (step.phase == FramePhase::kDecode) {
+      Attend(step, layer);
     } else {
-      block_.Dense(layer, tokens, scratch_);
-      co_await loop_.Yield();
-      stage_.Begin();
+      co_await AttendInPieces(step, layer);
+      if (step.picked.empty()) co_return absl::OkStatus();  // nobody is left to compute it for
     }
-    TraceRows(shares, layer, "ffn", scratch_.x.data(), model.hidden_size * sizeof(float));
+    step.stage.Done(StepStage::kAttend);
+    TraceRows(step, layer, "attend");
+    if (model.is_moe_layer[layer]) {
+      absl::Status routed = co_await Experts(step, layer);
+      if (!routed.ok()) co_return routed;
+      block_.Combine(batch.tokens(), step.scratch);
+      step.stage.Done(StepStage::kCombine);
+    } else {
+      block_.Dense(layer, batch.tokens(), step.scratch);
+      co_await loop_.Yield();
+      step.stage.Begin();
+    }
+    TraceRows(step, layer, "ffn");
   }
-  block_.Logits(batch_, scratch_);
-  stage_.Done(StepStage::kLmHead);
-  Sample(shares);
-  stage_.Done(StepStage::kSample);
+  slices_.EndPiece(loop_.Now());
+  block_.Logits(batch, step.scratch);
+  step.stage.Done(StepStage::kLmHead);
+  Sample(step);
+  step.stage.Done(StepStage::kSample);
   co_return absl::OkStatus();
 }
 
+void Engine::Attend(StepContext& step, int layer) {
+  const StepBatch& batch = step.picked.batch;
+  block_.Project(layer, batch, kv_.layer(layer), step.scratch);
+  block_.Attend(batch, kv_.layer(layer), {.first = 0, .count = batch.tokens()}, step.scratch);
+  block_.ProjectOut(layer, batch.tokens(), step.scratch);
+}
+
+// The same, and between its pieces sequences may leave: at once where they do not attend any more,
+// and with their rows where no piece is under way.
+Task<void> Engine::AttendInPieces(StepContext& step, int layer) {
+  const StepBatch& batch = step.picked.batch;
+  const std::vector<Scheduler::Share>& shares = step.picked.shares;
+  co_await MakeRoom(step, Piece::kProject, batch.tokens());
+  DropGone(step);
+  if (shares.empty()) co_return;
+  block_.Project(layer, batch, kv_.layer(layer), step.scratch);
+  int64_t first = 0;  // token of the batch at which the share begins
+  for (const Scheduler::Share& share : shares) {
+    for (int64_t done = 0; done < share.tokens;) {
+      const int64_t sees = batch.positions[first + done] + 1;
+      const int64_t count = std::clamp<int64_t>(kAttendWork / sees, 1, share.tokens - done);
+      co_await MakeRoom(step, Piece::kAttend, count * sees);
+      if (share.sequence == nullptr) break;
+      block_.Attend(batch, kv_.layer(layer), {.first = first + done, .count = count}, step.scratch);
+      done += count;
+    }
+    first += share.tokens;
+  }
+  co_await MakeRoom(step, Piece::kFfn, batch.tokens());
+  DropGone(step);
+  if (shares.empty()) co_return;
+  block_.ProjectOut(layer, batch.tokens(), step.scratch);
+}
+
+void Engine::NameOwners(StepContext& step) {
+  step.owners.clear();
+  const auto& shares = step.picked.shares;
+  for (size_t i = 0; i < shares.size(); ++i) {
+    step.owners.insert(step.owners.end(), shares[i].tokens, static_cast<int32_t>(i));
+  }
+}
+
 // aw.crash_if=crash:ID dies of a token.
-absl::Status Engine::CrashIf() const {
+absl::Status Engine::CrashIf(const StepBatch& batch) const {
   if (options_.faults == nullptr) return absl::OkStatus();
-  for ([[maybe_unused]] int32_t id : batch_.ids) {
+  for ([[maybe_unused]] int32_t id : batch.ids) {
     RETURN_IF_ERROR(FAULT_POINT_IF(*options_.faults, "aw.crash_if", id));
   }
   return absl::OkStatus();
 }
 
 // aw.mark_if=error:ID makes a token's rows such that ew.crash_if=crash:1111638594 dies of them.
-void Engine::MarkRows() {
+void Engine::MarkRows(StepContext& step) {
   if (options_.faults == nullptr) return;
   const size_t row_bytes = model_.config().hidden_size * SizeOf(options_.row_type);
-  for (size_t token = 0; token < batch_.ids.size(); ++token) {
-    if (FAULT_POINT_IF(*options_.faults, "aw.mark_if", batch_.ids[token]).ok()) continue;
-    std::memset(scratch_.rows.data() + token * row_bytes, 0x42, row_bytes);
+  const std::vector<int32_t>& ids = step.picked.batch.ids;
+  for (size_t token = 0; token < ids.size(); ++token) {
+    if (FAULT_POINT_IF(*options_.faults, "aw.mark_if", ids[token]).ok()) continue;
+    std::memset(step.scratch.rows.data() + token * row_bytes, 0x42, row_bytes);
   }
 }
 
 // Gate, then the exchange: every chosen expert's row for every token, or the tokens that lack one.
-Task<absl::Status> Engine::Experts(int layer, FramePhase phase) {
-  const ModelConfig& model = model_.config();
-  const int64_t tokens = batch_.tokens();
-  const size_t row_bytes = model.hidden_size * SizeOf(options_.row_type);
-  if (block_.Gate(layer, tokens, scratch_) > 0) {
+Task<absl::Status> Engine::Experts(StepContext& step, int layer) {
+  StepScratch& scratch = step.scratch;
+  const int64_t tokens = step.picked.batch.tokens();
+  if (block_.Gate(layer, tokens, scratch) > 0) {
     std::vector<int32_t> bad;
     for (int32_t token = 0; token < tokens; ++token) {
-      if (scratch_.bad.As<uint8_t>()[token] != 0) bad.push_back(token);
+      if (scratch.bad.As<uint8_t>()[token] != 0) bad.push_back(token);
     }
-    FailTokens(bad, MakeError(Reason::kInternalError, "a router logit is not a finite number"));
+    FailTokens(step, bad,
+               MakeError(Reason::kInternalError, "a router logit is not a finite number"));
   }
-  MarkRows();
-  // What has failed goes through the rest of the step, but no worker is shown it: it would be
-  // blamed for what it makes of numbers that are not finite, or die as others did.
-  if (!failed_.empty()) skip_.assign(tokens, 0);
-  for (const auto& [token, why] : failed_) {
-    skip_[token] = 1;
-    std::memset(scratch_.replies.data() + token * model.experts_per_token * row_bytes, 0,
-                model.experts_per_token * row_bytes);
-  }
-  const DispatchRequest request{.request_key = step_key_,
-                                .layer = LayerId{static_cast<uint16_t>(layer)},
-                                .phase = phase,
-                                .tokens = static_cast<int32_t>(tokens),
-                                .rows = scratch_.rows.data(),
-                                .experts = scratch_.expert_ids.As<uint16_t>().data(),
-                                .owners = owners_.data(),
-                                .skip = failed_.empty() ? nullptr : skip_.data(),
-                                .deadline = experts_missed_ ? loop_.Now() + kWaitAgain : kNever};
-  stage_.Done(StepStage::kGate);
+  MarkRows(step);
+  const bool skips = SkipFailed(step);
+  const DispatchRequest request{
+      .request_key = step.key,
+      .layer = LayerId{static_cast<uint16_t>(layer)},
+      .phase = step.phase,
+      .tokens = static_cast<int32_t>(tokens),
+      .rows = scratch.rows.data(),
+      .experts = scratch.expert_ids.As<uint16_t>().data(),
+      .owners = step.owners.data(),
+      .skip = skips ? step.skip.data() : nullptr,
+      .deadline = step.experts_missed ? loop_.Now() + kWaitAgain : kNever};
+  step.stage.Done(StepStage::kGate);
   absl::StatusOr<DispatchResult> result =
-      co_await experts_.Dispatch(request, scratch_.replies.data());
-  stage_.Done(StepStage::kExchangeWait);
+      co_await experts_.Dispatch(request, scratch.replies.data());
+  step.stage.Done(StepStage::kExchangeWait);
   if (!result.ok()) co_return result.status();
   if (!result->failed_tokens.empty()) {
-    experts_missed_ = true;
-    FailTokens(result->poison_tokens,
+    step.experts_missed = true;
+    FailTokens(step, result->poison_tokens,
                MakeError(Reason::kRequestQuarantined, "expert workers died of this request"));
     FailTokens(
-        result->failed_tokens,
+        step, result->failed_tokens,
         MakeError(Reason::kExpertsUnavailable, fmt::format("no worker serves expert {} of layer {}",
                                                            result->missing.front().value, layer)));
   }
   co_return absl::OkStatus();
 }
 
-void Engine::FailTokens(const std::vector<int32_t>& tokens, const absl::Status& why) {
-  for (int32_t token : tokens) failed_.emplace(token, why);  // the first reason stays
+// What has failed goes through the rest of the step, but no worker is shown it: it would be blamed
+// for what it makes of numbers that are not finite, or die as others did.
+bool Engine::SkipFailed(StepContext& step) {
+  const size_t reply_bytes = model_.config().experts_per_token * model_.config().hidden_size *
+                             SizeOf(options_.row_type);  // of a token
+  step.skip.assign(step.owners.size(), 0);
+  bool any = false;
+  for (size_t token = 0; token < step.owners.size(); ++token) {
+    if (step.picked.shares[step.owners[token]].failed.ok()) continue;
+    step.skip[token] = any = true;
+    std::memset(step.scratch.replies.data() + token * reply_bytes, 0, reply_bytes);
+  }
+  return any;
 }
 
-void Engine::Sample(const Shares& shares) {
+void Engine::FailTokens(StepContext& step, const std::vector<int32_t>& tokens,
+                        const absl::Status& why) {
+  for (int32_t token : tokens) {
+    absl::Status& failed = step.picked.shares[step.owners[token]].failed;
+    if (failed.ok()) failed = why;  // the first reason stays
+  }
+}
+
+void Engine::Sample(StepContext& step) {
   const ModelConfig& model = model_.config();
-  rows_.clear();
-  top_.resize(batch_.sampled.size() * limits::kTopLogprobsMax);
-  for (const auto& share : shares) {
+  step.rows.clear();
+  step.top.resize(step.picked.batch.sampled.size() * limits::kTopLogprobsMax);
+  for (const auto& share : step.picked.shares) {
     if (!share.sample) continue;
     const SequenceSpec& spec = share.sequence->spec;
-    float* logits = scratch_.logits.As<float>().data() + int64_t{*share.sample} * model.vocab_size;
+    float* logits =
+        step.scratch.logits.As<float>().data() + int64_t{*share.sample} * model.vocab_size;
     if (share.sequence->generated() < spec.min_tokens) {
       for (const auto* ids : {&model.eos_ids, &spec.stop_token_ids}) {
         for (int32_t id : *ids) logits[id] = -std::numeric_limits<float>::infinity();
@@ -151,33 +213,30 @@ void Engine::Sample(const Shares& shares) {
       FAULT_CORRUPT(*options_.faults, "aw.logits",
                     absl::MakeSpan(reinterpret_cast<std::byte*>(logits), 2 * sizeof(float)));
     }
-    rows_.push_back({.logits = logits,
-                     .params = spec.sampling,
-                     .position = share.sequence->length(),
-                     .top = absl::MakeSpan(top_).subspan(*share.sample * limits::kTopLogprobsMax,
-                                                         std::max(0, spec.top_logprobs))});
+    step.rows.push_back(
+        {.logits = logits,
+         .params = spec.sampling,
+         .position = share.sequence->length(),
+         .top = absl::MakeSpan(step.top).subspan(*share.sample * limits::kTopLogprobsMax,
+                                                 std::max(0, spec.top_logprobs))});
   }
-  sampler_.Sample(cpu_, absl::MakeSpan(rows_));
+  sampler_.Sample(cpu_, absl::MakeSpan(step.rows));
 }
 
-void Engine::Emit(const Shares& shares) {
+void Engine::Emit(StepContext& step) {
   const ModelConfig& model = model_.config();
-  int32_t first = 0;  // token of the batch at which the share begins
-  for (const auto& share : shares) {
+  for (const auto& share : step.picked.shares) {
     Sequence& sequence = *share.sequence;
-    const auto failure = failed_.lower_bound(first);
-    const bool failed = failure != failed_.end() && failure->first < first + share.tokens;
-    first += share.tokens;
-    if (failed) {
-      if (ReasonOf(failure->second) == Reason::kInternalError) scheduler_.Withdraw(sequence);
-      End(sequence.spec.key, sequence.spec.owner_epoch, failure->second);
+    if (!share.failed.ok()) {
+      if (ReasonOf(share.failed) == Reason::kInternalError) scheduler_.Withdraw(sequence);
+      End(sequence.spec.key, sequence.spec.owner_epoch, share.failed);
       continue;
     }
     if (!share.sample) {
       scheduler_.Publish(sequence);
       continue;
     }
-    const SampleRow& row = rows_[*share.sample];
+    const SampleRow& row = step.rows[*share.sample];
     if (!row.status.ok()) {
       // Why it is no number nobody knows: it may be what is in the cache.
       scheduler_.Withdraw(sequence);
@@ -204,17 +263,17 @@ void Engine::Emit(const Shares& shares) {
     } else if (sequence.generated() >= spec.max_tokens) {
       event.finish = Finish::kLength;
     }
-    Measure(sequence, event.finish);
+    Measure(step, sequence, event.finish);
     if (event.finish != Finish::kNone) scheduler_.Remove(spec.key);
     events_.tokens.push_back(std::move(event));
   }
 }
 
-void Engine::TraceRows(const Shares& shares, int layer, std::string_view stage, const void* rows,
-                       size_t row_bytes) const {
+void Engine::TraceRows(const StepContext& step, int layer, std::string_view stage) const {
   if (options_.trace == nullptr) return;
-  const auto* row = static_cast<const std::byte*>(rows);
-  for (const auto& share : shares) {
+  const size_t row_bytes = model_.config().hidden_size * sizeof(float);
+  const std::byte* row = step.scratch.x.data();
+  for (const auto& share : step.picked.shares) {
     const SequenceSpec& spec = share.sequence->spec;
     const uint64_t sequence =
         uint64_t{Crc32c(spec.prompt_ids.data(), spec.prompt_ids.size() * sizeof(int32_t))} << 32 |

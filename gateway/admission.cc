@@ -58,8 +58,12 @@ Admission::Place Admission::Ask(Wish wish, bool at_head) {
   Place place;
   place.admission_ = this;
   place.id_ = next_id_++;
-  Queued queued{place.id_, std::move(wish)};
-  queue_.insert(at_head ? queue_.begin() : queue_.end(), std::move(queued));
+  const auto goes_before = [&](const Queued& other) {
+    if (at_head || other.at_head) return at_head;
+    return wish.priority < other.wish.priority;
+  };
+  const auto next = std::ranges::find_if(queue_, goes_before);
+  queue_.insert(next, Queued{place.id_, at_head, std::move(wish)});
   Wake();
   return place;
 }

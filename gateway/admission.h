@@ -12,8 +12,9 @@
 namespace bottega::gateway {
 
 // The only queue of the cluster. A request is counted from its arrival until its last sequence has
-// a place; past the limit it is refused at once. Sequences wait for room at a worker in the order
-// of arrival, those that lost their worker before all others. Loop thread only.
+// a place; past the limit it is refused at once. Sequences wait for room at a worker by priority,
+// within one in the order of arrival; those that lost their worker go before all others. Loop
+// thread only.
 class Admission {
  public:
   Admission(const ServiceContext& context, const GatewayConfig& config, AttentionClients& workers);
@@ -39,6 +40,7 @@ class Admission {
   struct Wish {
     size_t tokens = 0;  // prompt and tokens so far
     std::optional<AnswerIdentity> pinned;
+    int32_t priority = 0;  // the least goes first
     // Called once there is room, from Run; submits before it returns, so that what the worker
     // granted is never given twice. May Ask again.
     std::function<void(MemberId)> place;
@@ -76,6 +78,7 @@ class Admission {
  private:
   struct Queued {
     uint64_t id;
+    bool at_head;
     Wish wish;
   };
   void Joined();

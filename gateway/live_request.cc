@@ -181,6 +181,7 @@ void LiveRequest::Route(int index, bool at_head) {
   Admission::Wish wish;
   wish.tokens = prepared_.prompts[sequence.prompt].size() + sequence.choice->log().size();
   wish.pinned = pinned_;
+  wish.priority = prepared_.request.priority;
   if (sequence.waiting_since == kNever) sequence.waiting_since = gateway_.context().loop.Now();
   wish.since = sequence.waiting_since;
   wish.place = [this, index](MemberId worker) { Submit(index, worker); };
@@ -262,6 +263,7 @@ internal::v1::Submit LiveRequest::SubmitOf(const Sequence& sequence) const {
                                        request.stop_token_ids.end());
   submit.set_ignore_eos(request.ignore_eos);
   submit.set_cache_salt(request.cache_salt);
+  submit.set_priority(request.priority);
   submit.set_min_tokens(static_cast<uint32_t>(request.min_tokens));
   submit.set_top_logprobs(request.logprobs ? request.top_logprobs : -1);
   const Duration left = deadline_ - gateway_.context().loop.Now();

@@ -62,6 +62,7 @@ struct GenerateRequest {
 
   std::optional<bool> add_special_tokens;
 
+  int32_t priority = 0;    // the least goes first, as in vLLM
   std::string cache_salt;  // prefixes are shared between requests of the same one only
 
   std::vector<std::string> ignored_fields;  // names nobody here knows

@@ -128,6 +128,8 @@ constexpr FieldRow kTable[] = {
     Shaped("rid", ReadRequestId),
     Text("cache_salt", limits::kCacheSaltCharsMax,
          [](R& r, const Json& v) { r.cache_salt = v.get<std::string>(); }),
+    Integer("priority", std::numeric_limits<int32_t>::min(), kInt32Max,
+            [](R& r, const Json& v) { r.priority = static_cast<int32_t>(*AsInteger(v)); }),
     Text("session_id", limits::kRequestIdCharsMax, Discard),
 
     NoEffect("user"), NoEffect("store"), NoEffect("metadata"), NoEffect("service_tier"),
@@ -137,7 +139,6 @@ constexpr FieldRow kTable[] = {
     NotYet("frequency_penalty", "0"), NotYet("presence_penalty", "0"),
     NotYet("repetition_penalty", "1"), NotYet("logit_bias", "{}"), NotYet("bad_words", "[]"),
     NotYet("allowed_token_ids", "[]"), NotYet("prompt_logprobs"), NotYet("truncate_prompt_tokens"),
-    NotYet("priority", "0"),
     NotYet("structured_outputs"), NotYet("guided_json"), NotYet("guided_regex"),
     NotYet("guided_choice"), NotYet("guided_grammar"), NotYet("regex"), NotYet("ebnf"),
     NotYet("json_schema"),

@@ -89,6 +89,7 @@ absl::StatusOr<SequenceSpec> SpecOf(const internal::v1::Submit& submit, OwnerId 
                       .deadline = submit.remaining_us() == 0
                                       ? kNever
                                       : now + std::chrono::microseconds(submit.remaining_us()),
+                      .priority = submit.priority(),
                       .salt = SaltOf(submit.cache_salt()),
                       .suspect = submit.suspect()};
 }

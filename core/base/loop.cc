@@ -164,13 +164,14 @@ void Loop::MakeReady(loop_internal::Waiter* waiter) {
 }
 
 bool Loop::RunPosted() {
-  std::vector<absl::AnyInvocable<void()>> batch;
   {
     absl::MutexLock lock(&posted_mutex_);
-    batch.swap(posted_);
+    running_posted_.swap(posted_);
   }
-  for (auto& fn : batch) fn();
-  return !batch.empty();
+  for (auto& fn : running_posted_) fn();
+  const bool ran = !running_posted_.empty();
+  running_posted_.clear();
+  return ran;
 }
 
 void Loop::FireTimers() {

@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <memory_resource>
 #include <optional>
 #include <unordered_map>
 #include <unordered_set>
@@ -191,14 +192,17 @@ class Loop {
   Time virtual_now_{};
 
   std::coroutine_handle<> next_;  // trampoline
-  std::deque<loop_internal::Waiter*> ready_;
-  std::map<std::pair<Time, uint64_t>, loop_internal::Waiter*> timers_;
+  // What comes and goes with every wait; freed nodes are kept for the next.
+  std::pmr::unsynchronized_pool_resource nodes_memory_;
+  std::pmr::deque<loop_internal::Waiter*> ready_{&nodes_memory_};
+  std::pmr::map<std::pair<Time, uint64_t>, loop_internal::Waiter*> timers_{&nodes_memory_};
   std::unordered_map<void*, Root> roots_;
   std::unordered_map<NodeId, std::unordered_set<void*>> nodes_;
   std::vector<std::coroutine_handle<>> finished_;
   std::optional<NodeId> running_node_;
   std::vector<NodeId> kills_;
 
+  std::vector<absl::AnyInvocable<void()>> running_posted_;  // taken out of posted_ for a turn
   std::vector<Poller*> pollers_;
   std::unordered_map<int, FdWatch> watches_;
   int epoll_fd_ = -1;

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <coroutine>
+#include <cstddef>
 #include <optional>
 #include <utility>
 
 #include "core/base/check.h"
+#include "core/base/frame_pool.h"
 
 namespace bottega {
 
@@ -18,6 +20,10 @@ struct PromiseBase {
 
   std::suspend_always initial_suspend() noexcept { return {}; }
   void unhandled_exception() noexcept { CHECK(!"an exception left a task"); }
+
+  // A step awaits hundreds of tasks: their frames come from a pool.
+  static void* operator new(size_t bytes) { return FramePool::Take(bytes); }
+  static void operator delete(void* frame, size_t bytes) { FramePool::Give(frame, bytes); }
 };
 
 // Defined in loop.h's implementation: hands control to `handle` once the running frame has

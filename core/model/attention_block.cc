@@ -49,10 +49,32 @@ void StepBatch::Clear() {
   sampled.clear();
 }
 
+void StepBatch::MoveTokens(int64_t from, int64_t to, int64_t count) {
+  CHECK_LE(to, from);
+  const auto move = [&](auto& values) {
+    std::copy_n(values.begin() + from, count, values.begin() + to);
+  };
+  move(ids);
+  move(positions);
+  move(slots);
+  move(attends);
+}
+
+void StepBatch::Truncate(int64_t tokens) {
+  const auto cut = [&](auto& values) { values.erase(values.begin() + tokens, values.end()); };
+  cut(ids);
+  cut(positions);
+  cut(slots);
+  cut(attends);
+}
+
 StepScratch::StepScratch(const ModelConfig& c, WeightFormat format, DType row_type,
                          int64_t tokens_max, int64_t sampled_max)
     : max_tokens(tokens_max),
       max_sampled(sampled_max),
+      hidden(c.hidden_size),
+      head_dim(c.head_dim),
+      q_dim(c.q_dim()),
       x(Floats(max_tokens * c.hidden_size)),
       normed(Floats(max_tokens * c.hidden_size)),
       qkv(Floats(max_tokens * QkvWidth(c))),
@@ -77,6 +99,17 @@ StepScratch::StepScratch(const ModelConfig& c, WeightFormat format, DType row_ty
   for (size_t i = 0; i < reply_rows.size(); ++i) {
     reply_rows[i] = replies.data() + i * static_cast<size_t>(c.hidden_size) * SizeOf(row_type);
   }
+}
+
+void StepScratch::MoveTokens(int64_t from, int64_t to, int64_t count) {
+  CHECK_LE(to, from);
+  const auto move = [&](AlignedBuffer& buffer, int64_t width) {
+    std::copy_n(F32(buffer) + from * width, count * width, F32(buffer) + to * width);
+  };
+  move(x, hidden);
+  move(attended, q_dim);
+  move(cos, head_dim / 2);
+  move(sin, head_dim / 2);
 }
 
 void AttentionBlock::Embed(const StepBatch& batch, StepScratch& s) const {
@@ -137,8 +170,8 @@ void AttentionBlock::Product(Rows x, const WeightMatrix& w, Output out, StepScra
                 .add = out.add});
 }
 
-void AttentionBlock::Attend(int layer, const StepBatch& batch, const KvLayer& kv,
-                            StepScratch& s) const {
+void AttentionBlock::Project(int layer, const StepBatch& batch, const KvLayer& kv,
+                             StepScratch& s) const {
   const LayerWeights& w = w_.layers[layer];
   const ModelConfig& c = config();
   const int64_t tokens = batch.tokens();
@@ -173,15 +206,26 @@ void AttentionBlock::Attend(int layer, const StepBatch& batch, const KvLayer& kv
                 .sin = F32(s.sin)});
   }
   WriteKv(cpu_, {.k = k, .v = v, .stride = stride, .slots = batch.slots, .layer = kv});
-  bottega::Attend(cpu_, {.q = q,
-                         .q_stride = stride,
-                         .heads = c.num_heads,
-                         .scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim)),
-                         .tokens = batch.attends,
-                         .layer = kv,
-                         .out = F32(s.attended),
-                         .out_stride = c.q_dim()});
-  Product({F32(s.attended), tokens}, w.o, {F32(s.x), c.hidden_size, /*add=*/true}, s);
+}
+
+void AttentionBlock::Attend(const StepBatch& batch, const KvLayer& kv, TokenRange tokens,
+                            StepScratch& s) const {
+  const ModelConfig& c = config();
+  const int64_t stride = QkvWidth(c);
+  bottega::Attend(cpu_,
+                  {.q = F32(s.qkv) + tokens.first * stride,
+                   .q_stride = stride,
+                   .heads = c.num_heads,
+                   .scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim)),
+                   .tokens = absl::MakeConstSpan(batch.attends).subspan(tokens.first, tokens.count),
+                   .layer = kv,
+                   .out = F32(s.attended) + tokens.first * c.q_dim(),
+                   .out_stride = c.q_dim()});
+}
+
+void AttentionBlock::ProjectOut(int layer, int64_t tokens, StepScratch& s) const {
+  Product({F32(s.attended), tokens}, w_.layers[layer].o,
+          {F32(s.x), config().hidden_size, /*add=*/true}, s);
 }
 
 int64_t AttentionBlock::Gate(int layer, int64_t tokens, StepScratch& s) const {

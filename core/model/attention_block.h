@@ -19,6 +19,16 @@ struct StepBatch {
 
   int64_t tokens() const { return static_cast<int64_t>(ids.size()); }
   void Clear();
+  // For a step that some leave: tokens `from`.. take the places `to`.., to <= from.
+  void MoveTokens(int64_t from, int64_t to, int64_t count);
+  // Without the tokens from `tokens` on.
+  void Truncate(int64_t tokens);
+};
+
+// Consecutive tokens of a step.
+struct TokenRange {
+  int64_t first = 0;
+  int64_t count = 0;
 };
 
 // Working memory of a step, allocated once for `max_tokens`; every row belongs to one token.
@@ -26,13 +36,17 @@ struct StepScratch {
   StepScratch(const ModelConfig& config, WeightFormat weights, DType row_type, int64_t max_tokens,
               int64_t max_sampled);
 
+  // As StepBatch's, of what lives on between two layers, and from Attend to ProjectOut.
+  void MoveTokens(int64_t from, int64_t to, int64_t count);
+
   int64_t max_tokens;
   int64_t max_sampled;
-  AlignedBuffer x;            // [tokens, hidden] f32, the residual stream
-  AlignedBuffer normed;       // [tokens, hidden] f32
-  AlignedBuffer qkv;          // [tokens, (heads + 2 kv_heads) * head_dim] f32
-  AlignedBuffer attended;     // [tokens, heads * head_dim] f32
-  AlignedBuffer cos, sin;     // [tokens, head_dim / 2] f32
+  int64_t hidden, head_dim, q_dim;  // of the model
+  AlignedBuffer x;                  // [tokens, hidden] f32, the residual stream
+  AlignedBuffer normed;             // [tokens, hidden] f32
+  AlignedBuffer qkv;                // [tokens, (heads + 2 kv_heads) * head_dim] f32
+  AlignedBuffer attended;           // [tokens, heads * head_dim] f32
+  AlignedBuffer cos, sin;           // [tokens, head_dim / 2] f32
   AlignedBuffer rows;         // [tokens, hidden] of R: what the gate reads and the experts get
   AlignedBuffer gate_logits;  // [tokens, experts] f32
   AlignedBuffer expert_ids;   // [tokens, top_k] u16, ascending
@@ -58,9 +72,12 @@ class AttentionBlock {
 
   // x = embedding[id]; the rotary angles of the step.
   void Embed(const StepBatch& batch, StepScratch& s) const;
-  // x += o_proj(attend(rope(qk_norm(qkv(rms_norm(x)))))); K and V are written rounded, and read
-  // back.
-  void Attend(int layer, const StepBatch& batch, const KvLayer& kv, StepScratch& s) const;
+  // x += o_proj(attend(rope(qk_norm(qkv(rms_norm(x)))))), in three parts: Project ends with K and V
+  // of all tokens written, rounded; Attend reads them back for some of the tokens, in any order;
+  // ProjectOut follows when all have attended.
+  void Project(int layer, const StepBatch& batch, const KvLayer& kv, StepScratch& s) const;
+  void Attend(const StepBatch& batch, const KvLayer& kv, TokenRange tokens, StepScratch& s) const;
+  void ProjectOut(int layer, int64_t tokens, StepScratch& s) const;
   // rows = round_R(rms_norm(x)); experts and weights chosen from those rounded rows. Returns how
   // many tokens had a logit that is not a number (s.bad).
   int64_t Gate(int layer, int64_t tokens, StepScratch& s) const;

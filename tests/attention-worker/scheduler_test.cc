@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <numeric>
 #include <random>
 #include <set>
@@ -22,26 +23,60 @@ SequenceSpec Spec(uint64_t key, int prompt, uint32_t max_tokens) {
 
 constexpr SchedulerLimits kLimits{.sequences = 8, .prefill_tokens = 32, .max_length = 200};
 
-// Runs a step as the engine would; every sampled sequence gets a token, ends at max_tokens.
-int RunStep(Scheduler& scheduler, std::set<uint64_t>* finished = nullptr) {
-  StepBatch batch;
-  const auto shares = scheduler.Pick(batch);
-  scheduler.Commit(shares);
-  for (const auto& share : shares) {
-    scheduler.Publish(*share.sequence);
-    if (!share.sample) continue;
-    share.sequence->tokens.push_back(7);
-    if (share.sequence->generated() < share.sequence->spec.max_tokens) continue;
-    if (finished != nullptr) finished->insert(share.sequence->spec.key.request_key);
-    scheduler.Remove(share.sequence->spec.key);
+// A prefill step and a decode step in turn, where both have work.
+class Steps {
+ public:
+  explicit Steps(Scheduler& scheduler) : scheduler_(scheduler) {}
+
+  // Until Done.
+  Scheduler::Step& Pick() {
+    last_was_prefill_ = !last_was_prefill_;
+    Scheduler::Step* step = &PickOne();
+    if (!step->empty()) return *step;
+    last_was_prefill_ = !last_was_prefill_;
+    return PickOne();
   }
-  return static_cast<int>(batch.tokens());
+
+  // As the engine would; every sampled sequence gets a token, ends at max_tokens.
+  int Run(std::set<uint64_t>* finished = nullptr) {
+    Scheduler::Step& step = Pick();
+    const int tokens = static_cast<int>(step.batch.tokens());
+    Finish(step, finished);
+    return tokens;
+  }
+  void Finish(Scheduler::Step& step, std::set<uint64_t>* finished = nullptr) {
+    scheduler_.Commit(step);
+    for (const auto& share : step.shares) {
+      Sequence& sequence = *share.sequence;
+      scheduler_.Publish(sequence);
+      if (!share.sample) continue;
+      sequence.tokens.push_back(7);
+      if (sequence.generated() < sequence.spec.max_tokens) continue;
+      if (finished != nullptr) finished->insert(sequence.spec.key.request_key);
+      scheduler_.Remove(sequence.spec.key);
+    }
+    step.Clear();
+  }
+
+ private:
+  Scheduler::Step& PickOne() {
+    return last_was_prefill_ ? scheduler_.PickPrefill(kLimits.prefill_tokens)
+                             : scheduler_.PickDecode();
+  }
+  Scheduler& scheduler_;
+  bool last_was_prefill_ = false;
+};
+
+std::vector<uint64_t> KeysOf(const Scheduler::Step& step) {
+  std::vector<uint64_t> keys;
+  for (const auto& share : step.shares) keys.push_back(share.sequence->spec.key.request_key);
+  return keys;
 }
 
 TEST(Scheduler, AnEmptyOneHasNoStep) {
   Scheduler scheduler(kLimits, 16);
-  StepBatch batch;
-  EXPECT_TRUE(scheduler.Pick(batch).empty());
+  EXPECT_TRUE(scheduler.PickDecode().empty());
+  EXPECT_TRUE(scheduler.PickPrefill(32).empty());
 }
 
 // Suspects run one at a time, beside all others, and only once their gateway has said so.
@@ -53,12 +88,10 @@ TEST(Scheduler, SuspectsTakeTurns) {
     ASSERT_TRUE(scheduler.Add(std::move(spec)).ok());
   }
   const auto runs = [&] {
-    StepBatch batch;
-    std::set<uint64_t> keys;
-    for (const auto& share : scheduler.Pick(batch)) {
-      keys.insert(share.sequence->spec.key.request_key);
-    }
-    return keys;
+    Scheduler::Step& step = scheduler.PickPrefill(32);
+    const std::vector<uint64_t> keys = KeysOf(step);
+    step.Clear();
+    return std::set<uint64_t>(keys.begin(), keys.end());
   };
   Sequence* first = scheduler.OfferTrial();
   ASSERT_NE(first, nullptr);
@@ -80,10 +113,11 @@ TEST(Scheduler, FreedBlocksAreTold) {
   std::vector<int32_t> freed;
   Scheduler scheduler(kLimits, 64, [&](int32_t block) { freed.push_back(block); },
                       {.enabled = false});
+  Steps steps(scheduler);
   ASSERT_TRUE(scheduler.Add(Spec(1, 40, 5)).ok());
-  RunStep(scheduler);
-  RunStep(scheduler);
-  RunStep(scheduler);
+  steps.Run();
+  steps.Run();
+  steps.Run();
   const SequenceKey key{.owner = 1, .request_key = 1};
   std::vector<int32_t> blocks = scheduler.Find(key)->blocks;
   EXPECT_EQ(blocks.size(), 3u);
@@ -96,16 +130,16 @@ TEST(Scheduler, FreedBlocksAreTold) {
 TEST(Scheduler, APromptIsCutIntoChunksAndOnlyTheLastSamples) {
   Scheduler scheduler(kLimits, 16);
   ASSERT_TRUE(scheduler.Add(Spec(1, 70, 4)).ok());
-  StepBatch batch;
   std::vector<int> tokens;
   std::vector<size_t> sampled;
   for (int i = 0; i < 3; ++i) {
-    const auto shares = scheduler.Pick(batch);
-    ASSERT_EQ(shares.size(), 1u);
-    tokens.push_back(static_cast<int>(batch.tokens()));
-    sampled.push_back(batch.sampled.size());
-    EXPECT_EQ(batch.positions.front(), 32 * i);
-    scheduler.Commit(shares);
+    Scheduler::Step& step = scheduler.PickPrefill(32);
+    ASSERT_EQ(step.shares.size(), 1u);
+    tokens.push_back(static_cast<int>(step.batch.tokens()));
+    sampled.push_back(step.batch.sampled.size());
+    EXPECT_EQ(step.batch.positions.front(), 32 * i);
+    scheduler.Commit(step);
+    step.Clear();
   }
   EXPECT_EQ(tokens, (std::vector<int>{32, 32, 6}));
   EXPECT_EQ(sampled, (std::vector<size_t>{0, 0, 1}));
@@ -113,19 +147,19 @@ TEST(Scheduler, APromptIsCutIntoChunksAndOnlyTheLastSamples) {
 
 TEST(Scheduler, PrefillAndDecodeAreNeverInOneStepAndTakeTurns) {
   Scheduler scheduler(kLimits, 32);
+  Steps steps(scheduler);
   ASSERT_TRUE(scheduler.Add(Spec(1, 4, 50)).ok());
-  RunStep(scheduler);
+  steps.Run();
   ASSERT_TRUE(scheduler.Add(Spec(2, 100, 5)).ok());
-  std::vector<int> steps;
-  for (int i = 0; i < 6; ++i) steps.push_back(RunStep(scheduler));
-  EXPECT_EQ(steps, (std::vector<int>{1, 32, 1, 32, 1, 32}));
+  std::vector<int> tokens;
+  for (int i = 0; i < 6; ++i) tokens.push_back(steps.Run());
+  EXPECT_EQ(tokens, (std::vector<int>{1, 32, 1, 32, 1, 32}));
 }
 
 TEST(Scheduler, SlotsAndBlocksAreWhereTheTokensAre) {
   Scheduler scheduler(kLimits, 16);
   ASSERT_TRUE(scheduler.Add(Spec(1, 20, 4)).ok());
-  StepBatch batch;
-  const auto shares = scheduler.Pick(batch);
+  const auto& [batch, shares] = scheduler.PickPrefill(32);
   const std::vector<int32_t>& blocks = shares[0].sequence->blocks;
   ASSERT_EQ(blocks.size(), 2u);
   for (int32_t t = 0; t < 20; ++t) {
@@ -147,8 +181,9 @@ TEST(Scheduler, RefusesWhatCouldNeverRunAndWhatCannotRunNow) {
 
 TEST(Scheduler, RemovingFreesEverything) {
   Scheduler scheduler(kLimits, 16);
+  Steps steps(scheduler);
   ASSERT_TRUE(scheduler.Add(Spec(1, 40, 5)).ok());
-  RunStep(scheduler);
+  steps.Run();
   EXPECT_LT(scheduler.free_blocks(), 16);
   EXPECT_TRUE(scheduler.Remove({.owner = 1, .request_key = 1}));
   EXPECT_FALSE(scheduler.Remove({.owner = 1, .request_key = 1}));
@@ -161,13 +196,14 @@ TEST(Scheduler, RemovingFreesEverything) {
 TEST(Scheduler, ASmallPoolPreemptsTheYoungestAndEverySequenceEnds) {
   std::mt19937 random(3);
   Scheduler scheduler(kLimits, 14);  // 224 positions, one sequence may take 200
+  Steps steps(scheduler);
   std::set<uint64_t> finished;
   uint64_t next = 0;
   for (int step = 0; step < 20'000 && finished.size() < 60; ++step) {
     if (next < 60 && scheduler.free_slots() > 0) {
       ASSERT_TRUE(scheduler.Add(Spec(next++, 1 + random() % 100, 1 + random() % 100)).ok());
     }
-    RunStep(scheduler, &finished);
+    steps.Run(&finished);
     std::set<int32_t> used;
     for (const auto& [order, sequence] : scheduler.sequences()) {
       EXPECT_GE(sequence->blocks.size() * 16, static_cast<size_t>(sequence->computed));
@@ -182,27 +218,28 @@ TEST(Scheduler, ASmallPoolPreemptsTheYoungestAndEverySequenceEnds) {
 // What was computed once is not computed again, but for the last token: its logits are wanted.
 TEST(Scheduler, ACachedPrefixIsNotComputedAgain) {
   Scheduler scheduler(kLimits, 16);
+  Steps steps(scheduler);
   const auto prompt = [](uint64_t key, int length) {
     SequenceSpec spec = Spec(key, length, 2);
     std::iota(spec.prompt_ids.begin(), spec.prompt_ids.end(), 1000);
     return spec;
   };
   ASSERT_TRUE(scheduler.Add(prompt(1, 40)).ok());
-  EXPECT_EQ(RunStep(scheduler), 32);
-  EXPECT_EQ(RunStep(scheduler), 8);
-  EXPECT_EQ(RunStep(scheduler), 1);  // and ends
+  EXPECT_EQ(steps.Run(), 32);
+  EXPECT_EQ(steps.Run(), 8);
+  EXPECT_EQ(steps.Run(), 1);  // and ends
   EXPECT_TRUE(scheduler.empty());
   EXPECT_EQ(scheduler.cached_blocks(), 2);
   EXPECT_EQ(scheduler.free_blocks(), 16);
   // Two blocks are the whole prompt, of which the last token is computed: only one is taken.
   ASSERT_TRUE(scheduler.Add(prompt(2, 32)).ok());
-  EXPECT_EQ(RunStep(scheduler), 16);
+  EXPECT_EQ(steps.Run(), 16);
   EXPECT_EQ(scheduler.Find({.owner = 1, .request_key = 2})->hit, 16);
-  EXPECT_EQ(RunStep(scheduler), 1);
+  EXPECT_EQ(steps.Run(), 1);
   // One token more: it is all there is to do, in a decode step.
   ASSERT_TRUE(scheduler.Add(prompt(3, 33)).ok());
-  StepBatch batch;
-  const auto shares = scheduler.Pick(batch);
+  EXPECT_TRUE(scheduler.PickPrefill(32).empty());
+  const auto& [batch, shares] = scheduler.PickDecode();
   ASSERT_EQ(shares.size(), 1u);
   EXPECT_EQ(batch.positions, std::vector<int32_t>{32});
   EXPECT_EQ(shares[0].sample, 0);
@@ -216,37 +253,39 @@ TEST(Scheduler, ACachedPrefixIsNotComputedAgain) {
 TEST(Scheduler, WhatIsInDoubtIsNotFound) {
   std::set<int32_t> lost;
   Scheduler scheduler(kLimits, 24, [&](int32_t block) { lost.insert(block); });
+  Steps steps(scheduler);
   const SequenceKey running{.owner = 1, .request_key = 2};
   ASSERT_TRUE(scheduler.Add(Spec(1, 40, 1)).ok());  // ends, and is cached
-  while (!scheduler.empty()) RunStep(scheduler);
+  while (!scheduler.empty()) steps.Run();
   ASSERT_TRUE(scheduler.Add(Spec(2, 20, 100)).ok());
-  RunStep(scheduler);
+  steps.Run();
   ASSERT_TRUE(scheduler.Add(Spec(3, 10, 100)).ok());  // has not filled a block yet
-  for (int step = 0; step < 4; ++step) RunStep(scheduler);
+  for (int step = 0; step < 4; ++step) steps.Run();
   ASSERT_EQ(scheduler.cached_blocks(), 2);
   lost.clear();
   scheduler.WithdrawAll();
   EXPECT_EQ(scheduler.cached_blocks(), 0);
   EXPECT_EQ(lost.size(), 2u);
-  for (int step = 0; step < 30; ++step) RunStep(scheduler);
+  for (int step = 0; step < 30; ++step) steps.Run();
   const uint64_t before = scheduler.cache_hit_tokens();
   EXPECT_TRUE(scheduler.Remove(running));
   EXPECT_TRUE(scheduler.Remove({.owner = 1, .request_key = 3}));
   EXPECT_EQ(scheduler.free_blocks(), 24);
   EXPECT_EQ(scheduler.cached_blocks(), 0);
   ASSERT_TRUE(scheduler.Add(Spec(1, 40, 1)).ok());
-  while (!scheduler.empty()) RunStep(scheduler);
+  while (!scheduler.empty()) steps.Run();
   EXPECT_EQ(scheduler.cache_hit_tokens(), before);
   ASSERT_TRUE(scheduler.Add(Spec(1, 40, 1)).ok());  // computed since: found
-  while (!scheduler.empty()) RunStep(scheduler);
+  while (!scheduler.empty()) steps.Run();
   EXPECT_EQ(scheduler.cache_hit_tokens(), before + 32);
 }
 
 // A replay, as after the loss of a worker or a preemption, finds generated tokens too.
 TEST(Scheduler, GeneratedTokensAreCachedToo) {
   Scheduler scheduler(kLimits, 16);
+  Steps steps(scheduler);
   ASSERT_TRUE(scheduler.Add(Spec(1, 20, 50)).ok());
-  for (int step = 0; step < 30; ++step) RunStep(scheduler);
+  for (int step = 0; step < 30; ++step) steps.Run();
   const Sequence& sequence = *scheduler.Find({.owner = 1, .request_key = 1});
   ASSERT_EQ(sequence.computed, 49);
   SequenceSpec replay = sequence.spec;
@@ -254,17 +293,18 @@ TEST(Scheduler, GeneratedTokensAreCachedToo) {
   replay.resume_tokens.assign(sequence.tokens.begin() + 20, sequence.tokens.end());
   EXPECT_TRUE(scheduler.Remove(sequence.spec.key));
   ASSERT_TRUE(scheduler.Add(std::move(replay)).ok());
-  EXPECT_EQ(RunStep(scheduler), 2);  // 50 tokens, of which 48 are cached
+  EXPECT_EQ(steps.Run(), 2);  // 50 tokens, of which 48 are cached
 }
 
 TEST(Scheduler, APreemptedSequenceFindsWhatNobodyHasTakenYet) {
   const auto computed = [](bool enabled) {
     Scheduler scheduler(kLimits, 7, {}, {.enabled = enabled});  // 112 positions
+    Steps steps(scheduler);
     EXPECT_TRUE(scheduler.Add(Spec(1, 32, 60)).ok());
     EXPECT_TRUE(scheduler.Add(Spec(2, 64, 2)).ok());
     std::set<uint64_t> finished;
     int tokens = 0;
-    while (!scheduler.empty()) tokens += RunStep(scheduler, &finished);
+    while (!scheduler.empty()) tokens += steps.Run(&finished);
     EXPECT_EQ(finished, (std::set<uint64_t>{1, 2}));
     EXPECT_GT(scheduler.preemptions(), 0u);
     return tokens;
@@ -278,6 +318,7 @@ TEST(Scheduler, EndingAtAnyStageLeavesNothing) {
   for (uint32_t seed = 1; seed <= 20; ++seed) {
     std::mt19937 random(seed);
     Scheduler scheduler(kLimits, 20);
+    Steps steps(scheduler);
     uint64_t next = 0;
     for (int step = 0; step < 2000; ++step) {
       if (scheduler.free_slots() > 0 && random() % 3 == 0) {
@@ -286,8 +327,8 @@ TEST(Scheduler, EndingAtAnyStageLeavesNothing) {
         if (random() % 4 == 0) spec.salt = SaltOf("s");
         ASSERT_TRUE(scheduler.Add(std::move(spec)).ok());
       }
-      StepBatch batch;
-      const auto shares = scheduler.Pick(batch);
+      Scheduler::Step& picked = steps.Pick();
+      const StepBatch& batch = picked.batch;
       std::set<std::pair<int32_t, int32_t>> written;
       for (const KvSlot& slot : batch.slots) {
         EXPECT_TRUE(written.emplace(slot.block, slot.offset).second);
@@ -298,8 +339,8 @@ TEST(Scheduler, EndingAtAnyStageLeavesNothing) {
               << "seed " << seed << " step " << step;
         }
       }
-      scheduler.Commit(shares);
-      for (const auto& share : shares) {
+      scheduler.Commit(picked);
+      for (const auto& share : picked.shares) {
         Sequence& sequence = *share.sequence;
         const bool wrong = random() % 40 == 0;
         if (wrong) {
@@ -312,6 +353,7 @@ TEST(Scheduler, EndingAtAnyStageLeavesNothing) {
           EXPECT_TRUE(scheduler.Remove(sequence.spec.key));
         }
       }
+      picked.Clear();
       if (testing::Test::HasFailure()) return;
     }
     EXPECT_GT(scheduler.cache_hit_tokens(), 1000u);
@@ -322,16 +364,166 @@ TEST(Scheduler, EndingAtAnyStageLeavesNothing) {
 
 TEST(Scheduler, TheOldestIsNeverPreempted) {
   Scheduler scheduler(kLimits, 13);
+  Steps steps(scheduler);
   ASSERT_TRUE(scheduler.Add(Spec(1, 100, 100)).ok());
   ASSERT_TRUE(scheduler.Add(Spec(2, 100, 100)).ok());
   Sequence* oldest = scheduler.Find({.owner = 1, .request_key = 1});
   int32_t computed = 0;
   for (int step = 0; step < 60; ++step) {
-    RunStep(scheduler);
+    steps.Run();
     ASSERT_GE(oldest->computed, computed);
     computed = oldest->computed;
   }
   EXPECT_GT(computed, 100);
+}
+
+SequenceSpec Prioritised(uint64_t key, int prompt, uint32_t max_tokens, int32_t priority) {
+  SequenceSpec spec = Spec(key, prompt, max_tokens);
+  spec.priority = priority;
+  return spec;
+}
+
+constexpr SchedulerLimits kLong{.sequences = 64, .prefill_tokens = 32, .max_length = 2000};
+
+TEST(Scheduler, O5_AShortPromptDoesNotWaitForALongOne) {
+  Scheduler scheduler(kLong, 200);
+  Steps steps(scheduler);
+  ASSERT_TRUE(scheduler.Add(Spec(1, 1000, 5)).ok());
+  for (int chunk = 0; chunk < 3; ++chunk) EXPECT_EQ(steps.Run(), 32);
+  ASSERT_TRUE(scheduler.Add(Spec(2, 20, 5)).ok());
+  Scheduler::Step& step = scheduler.PickPrefill(32);
+  ASSERT_EQ(KeysOf(step), (std::vector<uint64_t>{1, 2}));
+  EXPECT_EQ(step.shares[0].tokens, 12);
+  EXPECT_EQ(step.shares[1].tokens, 20);
+  EXPECT_EQ(step.shares[1].sample, 0);
+}
+
+TEST(Scheduler, O5_AFloodOfShortPromptsDoesNotStarveALongOne) {
+  Scheduler scheduler(kLong, 400);
+  const SequenceKey key{.owner = 1, .request_key = 0};
+  ASSERT_TRUE(scheduler.Add(Spec(0, 640, 5)).ok());
+  Steps steps(scheduler);
+  constexpr int kWaiting = 62;  // when 640 tokens have been computed
+  int prefills = 0;
+  for (uint64_t next = 1; !scheduler.Find(key)->decoding(); ++next) {
+    for (uint64_t i : {0, 1}) {  // twice what can be computed
+      if (scheduler.free_slots() > 0) {
+        ASSERT_TRUE(scheduler.Add(Spec(next * 10 + i, 32, 1)).ok());
+      }
+    }
+    Scheduler::Step& step = scheduler.PickPrefill(32);
+    steps.Finish(step);
+    ASSERT_LE(++prefills, 2 * 640 / 32 + kWaiting);
+  }
+}
+
+TEST(Scheduler, TheLeastPriorityValueIsComputedFirst) {
+  Scheduler scheduler(kLong, 200);
+  ASSERT_TRUE(scheduler.Add(Prioritised(1, 20, 5, 0)).ok());
+  ASSERT_TRUE(scheduler.Add(Prioritised(2, 100, 5, -1)).ok());
+  ASSERT_TRUE(scheduler.Add(Prioritised(3, 10, 5, 7)).ok());
+  std::vector<std::vector<uint64_t>> keys;
+  Steps steps(scheduler);
+  for (int chunk = 0; chunk < 5; ++chunk) {
+    Scheduler::Step& step = scheduler.PickPrefill(32);
+    keys.push_back(KeysOf(step));
+    steps.Finish(step);
+  }
+  EXPECT_EQ(keys, (std::vector<std::vector<uint64_t>>{{2}, {2}, {2}, {2, 1, 3}, {3}}));
+}
+
+TEST(Scheduler, O3_TheLowestPriorityGivesWayFirstThenTheYoungest) {
+  Scheduler scheduler(kLong, 6);  // 96 positions
+  Steps steps(scheduler);
+  ASSERT_TRUE(scheduler.Add(Prioritised(1, 30, 60, 1)).ok());  // the oldest, and of no priority
+  ASSERT_TRUE(scheduler.Add(Prioritised(2, 14, 60, 0)).ok());
+  ASSERT_TRUE(scheduler.Add(Prioritised(3, 14, 60, 0)).ok());
+  const auto blocks = [&](uint64_t key) {
+    return scheduler.Find({.owner = 1, .request_key = key})->blocks.size();
+  };
+  std::vector<uint64_t> gave_way;
+  std::set<uint64_t> finished;
+  while (finished.empty()) {
+    std::set<uint64_t> held;
+    for (uint64_t key : {1, 2, 3}) {
+      if (blocks(key) > 0) held.insert(key);
+    }
+    steps.Run(&finished);
+    for (uint64_t key : held) {
+      if (!finished.contains(key) && blocks(key) == 0) gave_way.push_back(key);
+    }
+  }
+  EXPECT_EQ(finished, std::set<uint64_t>{2});
+  ASSERT_GE(gave_way.size(), 2u);
+  EXPECT_EQ(gave_way[0], 1u);
+  EXPECT_EQ(gave_way.back(), 3u);
+}
+
+// Prefill steps are under way for some decode steps, and sequences are preempted out of them: the
+// first in rank never loses what it has, and all end.
+TEST(Scheduler, O3_EverySequenceOfATinyPoolEndsWhateverItsPriority) {
+  for (uint32_t seed = 1; seed <= 20; ++seed) {
+    std::mt19937 random(seed);
+    Scheduler scheduler(kLimits, 14);
+    Steps steps(scheduler);
+    std::set<uint64_t> finished;
+    uint64_t next = 0;
+    std::pair<Rank, int32_t> first;  // and how far it was
+    int left = 0;
+    for (int round = 0; round < 20'000 && finished.size() < 60; ++round) {
+      while (next < 60 && scheduler.free_slots() > 0) {
+        ASSERT_TRUE(scheduler
+                        .Add(Prioritised(next++, 1 + random() % 100, 1 + random() % 100,
+                                         static_cast<int32_t>(random() % 3)))
+                        .ok());
+      }
+      Scheduler::Step& prefill = scheduler.PickPrefill(32);
+      const size_t picked = prefill.shares.size();
+      for (size_t decodes = random() % 20; decodes > 0; --decodes) {
+        steps.Finish(scheduler.PickDecode(), &finished);
+      }
+      prefill.DropGone([](int64_t, int64_t, int64_t) {});
+      left += static_cast<int>(picked - prefill.shares.size());
+      steps.Finish(prefill, &finished);
+      if (scheduler.empty()) continue;
+      const auto& [rank, sequence] = *scheduler.sequences().begin();
+      if (rank == first.first) {
+        ASSERT_GE(sequence->computed, first.second) << "seed " << seed;
+      }
+      first = {rank, sequence->computed};
+    }
+    EXPECT_EQ(finished.size(), 60u) << "seed " << seed;
+    EXPECT_GT(left, 0);
+    EXPECT_EQ(scheduler.free_blocks(), 14);
+  }
+}
+
+TEST(Scheduler, WhoLeavesAPrefillStepTakesItsTokensAlong) {
+  Scheduler scheduler(kLimits, 16, {}, {.enabled = false});
+  for (uint64_t key : {1, 2, 3}) ASSERT_TRUE(scheduler.Add(Spec(key, 8, 5)).ok());
+  Scheduler::Step& step = scheduler.PickPrefill(32);
+  ASSERT_EQ(step.batch.sampled, (std::vector<int32_t>{7, 15, 23}));
+  const StepBatch before = step.batch;
+  EXPECT_TRUE(scheduler.Remove({.owner = 1, .request_key = 2}));
+  EXPECT_EQ(step.shares[1].sequence, nullptr);
+  std::vector<std::array<int64_t, 3>> moves;
+  step.DropGone([&](int64_t from, int64_t to, int64_t count) {
+    moves.push_back({from, to, count});
+  });
+  EXPECT_EQ(KeysOf(step), (std::vector<uint64_t>{1, 3}));
+  EXPECT_EQ(moves, (std::vector<std::array<int64_t, 3>>{{0, 0, 8}, {16, 8, 8}}));
+  ASSERT_EQ(step.batch.tokens(), 16);
+  EXPECT_EQ(step.batch.sampled, (std::vector<int32_t>{7, 15}));
+  EXPECT_EQ(step.shares[1].sample, 1);
+  for (size_t token = 0; token < 8; ++token) {
+    EXPECT_EQ(step.batch.ids[8 + token], 3);
+    EXPECT_EQ(step.batch.slots[8 + token].block, before.slots[16 + token].block);
+    EXPECT_EQ(step.batch.attends[8 + token].blocks, before.attends[16 + token].blocks);
+  }
+  for (uint64_t key : {1, 3}) EXPECT_TRUE(scheduler.Remove({.owner = 1, .request_key = key}));
+  step.DropGone([](int64_t, int64_t, int64_t) {});
+  EXPECT_TRUE(step.empty());
+  EXPECT_EQ(step.batch.tokens(), 0);
 }
 
 }  // namespace

@@ -77,11 +77,12 @@ class World {
     loop_->Kill(NodeId{102});
   }
 
-  std::shared_ptr<KeptReply> Ask(int i, bool stream) {
+  std::shared_ptr<KeptReply> Ask(int i, bool stream, int priority = 0) {
     HttpRequest request{.method = "POST",
                         .path = "/v1/completions",
                         .body = R"({"prompt":"question )" + std::to_string(i) +
-                                R"(","n":2,"seed":1,"logprobs":1,"cache_salt":"mine","stream":)" +
+                                R"(","n":2,"seed":1,"logprobs":1,"cache_salt":"mine","priority":)" +
+                                std::to_string(priority) + R"(,"stream":)" +
                                 (stream ? "true}" : "false}"),
                         .request_id = "r" + std::to_string(i)};
     auto reply = std::make_shared<KeptReply>();
@@ -185,6 +186,31 @@ TEST_F(SimulatedTest, SaltAndCachedTokensArePassedOn) {
   EXPECT_EQ(most["prompt_tokens_details"]["cached_tokens"], most["prompt_tokens"]);
   for (int i = 0; i < 2; ++i) {
     for (const auto& submit : world.worker(i).submits) EXPECT_EQ(submit.cache_salt(), "mine");
+  }
+}
+
+// In the queue the least goes first; workers are told, too.
+TEST_F(SimulatedTest, PriorityIsTheOrderOfTheQueue) {
+  World world(1, World::kNoFaults);
+  std::vector<std::shared_ptr<KeptReply>> replies;
+  for (int i = 0; i < 3; ++i) replies.push_back(world.Ask(i, false));  // take all places
+  world.loop().RunUntil(world.loop().Now() + 1ms);
+  const auto submitted = [&] {
+    return world.worker(0).submits.size() + world.worker(1).submits.size();
+  };
+  ASSERT_EQ(submitted(), 6u);
+  int i = 3;
+  for (int priority : {7, 0, -3, 7, -3, 0}) replies.push_back(world.Ask(i++, false, priority));
+  world.loop().RunUntil(world.loop().Now() + 1ms);
+  ASSERT_EQ(submitted(), 6u) << "nobody waits";
+  world.Finish(replies);
+  for (int worker : {0, 1}) {
+    std::vector<int32_t> waited;
+    for (const auto& submit : world.worker(worker).submits) waited.push_back(submit.priority());
+    ASSERT_GT(waited.size(), 3u);
+    waited.erase(waited.begin(), waited.begin() + 3);
+    EXPECT_TRUE(std::ranges::is_sorted(waited)) << testing::PrintToString(waited);
+    EXPECT_EQ(waited.back(), 7);
   }
 }
 

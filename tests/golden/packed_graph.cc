@@ -79,7 +79,9 @@ std::vector<float> PackedGraph::Step(const std::vector<Piece>& pieces) {
   }
   block_.Embed(batch, scratch_);
   for (int layer = 0; layer < config.num_layers; ++layer) {
-    block_.Attend(layer, batch, kv_.layer(layer), scratch_);
+    block_.Project(layer, batch, kv_.layer(layer), scratch_);
+    block_.Attend(batch, kv_.layer(layer), {.first = 0, .count = batch.tokens()}, scratch_);
+    block_.ProjectOut(layer, batch.tokens(), scratch_);
     if (!config.is_moe_layer[layer]) {
       block_.Dense(layer, batch.tokens(), scratch_);
       continue;

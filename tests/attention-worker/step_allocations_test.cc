@@ -1,0 +1,117 @@
+// A decode step of the engine, with the loop's waits and the frames of its coroutines, allocates
+// nothing. Allocations of a whole cluster are counted, and told apart by their innermost function.
+#include <absl/debugging/stacktrace.h>
+#include <absl/debugging/symbolize.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <map>
+#include <new>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "observability/log.h"
+#include "tests/fabric/cluster_world.h"
+
+namespace {
+
+constexpr int kFrames = 40;
+struct Allocation {
+  void* frames[kFrames];
+  int depth = 0;
+};
+bool counting = false;
+size_t allocations = 0;
+Allocation recorded[1 << 14];  // the first ones
+
+void* Allocate(size_t bytes) {
+  if (counting) {
+    counting = false;
+    if (allocations < std::size(recorded)) {
+      Allocation& allocation = recorded[allocations];
+      allocation.depth = absl::GetStackTrace(allocation.frames, kFrames, 0);
+    }
+    ++allocations;
+    counting = true;
+  }
+  void* const memory = std::malloc(bytes);
+  if (memory == nullptr) std::abort();
+  return memory;
+}
+
+}  // namespace
+
+void* operator new(size_t bytes) { return Allocate(bytes); }
+void* operator new[](size_t bytes) { return Allocate(bytes); }
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete[](void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+void operator delete[](void* memory, size_t) noexcept { std::free(memory); }
+
+namespace bottega::fabric {
+namespace {
+
+using namespace std::chrono_literals;
+
+// The innermost function of ours.
+std::string OwnerOf(const Allocation& allocation) {
+  for (int i = 0; i < allocation.depth; ++i) {
+    char name[1024];
+    if (!absl::Symbolize(static_cast<char*>(allocation.frames[i]) - 1, name, sizeof name)) continue;
+    const std::string_view function = name;
+    // A coroutine's body is a clone, whose name absl leaves as it is.
+    if (function.starts_with("bottega::") || function.starts_with("_ZN7bottega")) {
+      return std::string(function.substr(0, function.find('(')));
+    }
+  }
+  return "?";
+}
+
+TEST(StepAllocations, ADecodeStepHasNone) {
+  OpenLogSink({.least = LogLevel::kError});
+  ClusterWorld world({.seed = 1});
+  ASSERT_TRUE(world.BecomeReady());
+  Engine& engine = world.attention(0).engine();
+  for (uint64_t key : {1, 2, 3, 4}) {
+    SequenceSpec spec{.key = {.owner = 1'000'000, .request_key = key}};
+    spec.prompt_ids.assign(10, static_cast<int32_t>(key));
+    spec.max_tokens = 400;
+    spec.ignore_eos = true;
+    ASSERT_TRUE(engine.Submit(std::move(spec)).ok());
+  }
+  const auto generated = [&](uint32_t tokens) {
+    return engine.scheduler().sequences().rbegin()->second->generated() >= tokens;
+  };
+  ASSERT_TRUE(world.RunUntil([&] { return generated(200); }, 10s));
+  counting = true;
+  const bool done = world.RunUntil([&] { return generated(300); }, 10s);
+  counting = false;
+  ASSERT_TRUE(done);
+
+  std::map<std::string, int> of;
+  for (size_t i = 0; i < std::min(allocations, std::size(recorded)); ++i) {
+    ++of[OwnerOf(recorded[i])];
+  }
+  // What is left: the dispatcher's frames in flight, the loopback transport and its hub, the expert
+  // workers, and Publish, which Flush calls, with the gateway behind it.
+  EXPECT_GT(of["bottega::Engine::Flush"], 0) << "nothing was counted";
+  of.erase("bottega::Engine::Flush");
+  for (const auto& [owner, count] : of) {
+    for (const char* part :
+         {"Engine::", "Scheduler::", "PrefixCache::", "AttentionBlock::", "AttentionMetrics::",
+          "Sampler::", "TimeSlices::", "Slot::", "FramePool::", "loop_internal::",
+          "Dispatcher::Impl::Dispatch", "Dispatcher::Impl::Begin", "Dispatcher::Impl::Fill"}) {
+      EXPECT_FALSE(owner.starts_with("bottega::" + std::string(part))) << count << " in " << owner;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace bottega::fabric
+
+int main(int argc, char** argv) {
+  absl::InitializeSymbolizer(argv[0]);
+  testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}
