@@ -15,8 +15,6 @@ namespace bottega {
 namespace {
 
 constexpr Duration kAliveInterval = std::chrono::milliseconds(100);
-// Without --kv-cache: enough for a few long conversations, and little beside the weights.
-constexpr uint64_t kDefaultKvBytes = uint64_t{1} << 30;
 
 // Whether somebody found a member wrong since; `before`: null at first.
 bool NewlyQuarantined(const ClusterTable* before, const ClusterTable& now) {

@@ -9,12 +9,15 @@
 
 namespace bottega {
 
+// Without --kv-cache: enough for a few long conversations, and little beside the weights.
+inline constexpr uint64_t kDefaultKvBytes = uint64_t{1} << 30;
+
 // What an attention worker is told; attention-worker/main.cc and `bottega serve` fill it.
 struct AttentionConfig {
   std::string listen = "127.0.0.1:0";  // of its gRPC server
   std::string admin_address;           // what the table shows of it
   DType row_type = DType::kBF16;       // R: exchanged rows and KV cache
-  uint64_t kv_bytes = 0;               // size of the KV pool; 0: chosen from the memory limit
+  uint64_t kv_bytes = 0;               // size of the KV pool; 0: kDefaultKvBytes
   int64_t max_model_len = 0;           // 0: what the model offers and the pool holds
   int64_t max_num_seqs = limits::kRunningRequestsMax;
   int64_t prefill_tokens = limits::kPrefillChunkTokens;

@@ -5,7 +5,6 @@
 //   kernels_bench [--isa=scalar|avx2|avx512] [--threads=N] [Google Benchmark's own options]
 
 #include <benchmark/benchmark.h>
-#include <immintrin.h>
 
 #include <algorithm>
 #include <chrono>
@@ -16,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "cli/machine_rates.h"
 #include "core/kernels/attention.h"
 #include "core/kernels/combine.h"
 #include "core/kernels/cpu/cpu.h"
@@ -26,6 +26,7 @@
 #include "core/kernels/rms_norm.h"
 #include "core/kernels/sample.h"
 #include "core/kernels/swiglu.h"
+#include "core/model/step_cost.h"
 #include "core/tensor/aligned_buffer.h"
 
 namespace bottega {
@@ -37,9 +38,7 @@ using benchmark::State;
 struct Machine {
   std::unique_ptr<ThreadPool> pool;
   Cpu cpu{};
-  double bytes_per_s = 0;
-  double flops_per_s = 0;
-  double int8_ops_per_s = 0;  // 0: this instruction set has no dot product of bytes
+  MachineRates rates;
 };
 
 Machine& ThisMachine() {
@@ -48,88 +47,13 @@ Machine& ThisMachine() {
 }
 const Cpu& BenchCpu() { return ThisMachine().cpu; }
 
-// Best of several: a floor is what the machine can do, not what it did while another had it.
-template <class Work>
-double BestSeconds(int repeats, const Work& work) {
-  double best = 1e9;
-  for (int i = 0; i < repeats; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    work();
-    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-    best = std::min(best, elapsed.count());
-  }
-  return best;
-}
-
-// Reads a buffer far larger than the last-level cache, 1 MiB an item, as four streams at once like
-// the four tiles of a matmul panel (one stream alone gets less out of the memory).
-double MeasureReadBandwidth(const Cpu& cpu) {
-  constexpr size_t kPiece = 1 << 20, kPieces = 512, kStream = kPiece / 8 / 4;
-  AlignedBuffer buffer(kPiece * kPieces);
-  const double seconds = BestSeconds(15, [&] {
-    cpu.pool->ParallelFor(kPieces, [&](int64_t piece, int) {
-      const uint64_t* words = buffer.As<uint64_t>().data() + piece * (kPiece / 8);
-      uint64_t sums[4] = {};
-      for (size_t i = 0; i < kStream; i += 8) {
-        // One word of each cache line: the line is what memory delivers.
-        for (size_t stream = 0; stream < 4; ++stream) sums[stream] += words[stream * kStream + i];
-      }
-      benchmark::DoNotOptimize(sums);
-    });
-  });
-  return kPiece * kPieces / seconds;
-}
-
-// The f32 microkernel on a panel that stays in the cache, with just the rows that fill its
-// accumulators: FMAs with little else to wait for. Small enough that MatMul itself stays on the
-// calling thread.
-double MeasureFmaPeak(const Cpu& cpu) {
-  constexpr int64_t kRows = 6, kK = 128, kN = 64;
-  AlignedBuffer w(PackedBytes(DType::kF32, kN, kK)), x(kRows * kK * 4);
-  const int64_t items = cpu.pool->threads() * 64, repeats = 200;
-  const double seconds = BestSeconds(25, [&] {
-    cpu.pool->ParallelFor(items, [&](int64_t, int) {
-      alignas(64) float y[kRows * kN];
-      for (int64_t i = 0; i < repeats; ++i) {
-        MatMul(cpu, {.x = x.As<float>().data(),
-                     .x_stride = kK,
-                     .m = kRows,
-                     .w = {.data = w.data(), .dtype = DType::kF32, .n = kN, .k = kK},
-                     .y = y,
-                     .y_stride = kN});
-        benchmark::DoNotOptimize(y);
-      }
-    });
-  });
-  return 2.0 * kRows * kK * kN * items * repeats / seconds;
-}
-
-// vpdpbusd with nothing to wait for: 16 sums in flight.
-__attribute__((target("avx512f,avx512vnni"))) void DotBytes(int64_t repeats) {
-  __m512i sums[16], x = _mm512_set1_epi8(1);
-  for (__m512i& sum : sums) sum = _mm512_setzero_si512();
-  for (int64_t i = 0; i < repeats; ++i) {
-#pragma GCC unroll 16
-    for (__m512i& sum : sums) asm volatile("vpdpbusd %1, %1, %0" : "+v"(sum) : "v"(x));
-  }
-}
-
-double MeasureInt8Peak(const Cpu& cpu) {
-  if (cpu.isa != Isa::kAvx512) return 0;
-  constexpr int64_t kRepeats = 20000;
-  const int64_t items = cpu.pool->threads() * 16;
-  const double seconds = BestSeconds(
-      25, [&] { cpu.pool->ParallelFor(items, [&](int64_t, int) { DotBytes(kRepeats); }); });
-  return 2.0 * 64 * 16 * kRepeats * static_cast<double>(items) / seconds;
-}
-
 using Clock = std::chrono::steady_clock;
 
 // Share of the floor: its time over the time taken, all iterations together.
-void ReportShare(State& state, double floor_s, Clock::time_point start) {
+void ReportShare(State& state, const StepCost& cost, Clock::time_point start) {
   const std::chrono::duration<double> elapsed = Clock::now() - start;
-  state.counters["floor_share"] =
-      floor_s * static_cast<double>(state.iterations()) / elapsed.count();
+  state.counters["floor_share"] = FloorSeconds(cost, ThisMachine().rates) *
+                                  static_cast<double>(state.iterations()) / elapsed.count();
 }
 
 // Weights larger than the cache in all: each call takes the next matrix, as layers and experts do.
@@ -151,11 +75,9 @@ void MatMulBench(State& state, int64_t n, int64_t k, DType dtype) {
     next = (next + 1) % copies;
   }
   const double flops = 2.0 * m * n * k, bytes = static_cast<double>(matrix_bytes);
-  const Machine& machine = ThisMachine();
-  const double floor_s = std::max(bytes / machine.bytes_per_s, flops / machine.flops_per_s);
   state.counters["GB/s"] = Counter(bytes * 1e-9, Counter::kIsIterationInvariantRate);
   state.counters["GFLOP/s"] = Counter(flops * 1e-9, Counter::kIsIterationInvariantRate);
-  ReportShare(state, floor_s, start);
+  ReportShare(state, {.weight_bytes = bytes, .f32_ops = flops}, start);
 }
 void GateUpBf16(State& state) { MatMulBench(state, GateUpOutputs(1080), 2880, DType::kBF16); }
 void GateUpF32(State& state) { MatMulBench(state, GateUpOutputs(1080), 2880, DType::kF32); }
@@ -200,10 +122,9 @@ void ExpertFfn(State& state, WeightFormat format) {
   }
   const double ops = 2.0 * static_cast<double>(m * 3 * hidden * width);
   const double bytes = static_cast<double>(expert_bytes);
-  const Machine& machine = ThisMachine();
   state.counters["GB/s"] = Counter(bytes * 1e-9, Counter::kIsIterationInvariantRate);
   state.counters["GOP/s"] = Counter(ops * 1e-9, Counter::kIsIterationInvariantRate);
-  ReportShare(state, std::max(bytes / machine.bytes_per_s, ops / machine.int8_ops_per_s), start);
+  ReportShare(state, {.weight_bytes = bytes, .int8_ops = ops}, start);
 }
 void ExpertInt8(State& state) { ExpertFfn(state, WeightFormat::kInt8); }
 void ExpertInt4(State& state) { ExpertFfn(state, WeightFormat::kInt4); }
@@ -233,7 +154,7 @@ void DecodeAttention(State& state) {
   }
   const double bytes = static_cast<double>(pool.size());
   state.counters["GB/s"] = Counter(bytes * 1e-9, Counter::kIsIterationInvariantRate);
-  ReportShare(state, bytes / ThisMachine().bytes_per_s, start);
+  ReportShare(state, {.kv_bytes = bytes}, start);
 }
 BENCHMARK(DecodeAttention)->Arg(256)->Arg(4096)->Arg(32768)->UseRealTime();
 
@@ -329,12 +250,10 @@ int RunBench(int argc, char** argv) {
   Machine& machine = ThisMachine();
   machine.pool = std::make_unique<ThreadPool>(threads);
   machine.cpu = MakeCpu(isa, machine.pool.get());
-  machine.bytes_per_s = MeasureReadBandwidth(machine.cpu);
-  machine.flops_per_s = MeasureFmaPeak(machine.cpu);
-  machine.int8_ops_per_s = MeasureInt8Peak(machine.cpu);
+  machine.rates = MeasureMachineRates(machine.cpu);
   std::printf("%s, %d threads; floors: read %.1f GB/s, FMA %.0f GFLOP/s, int8 dot %.0f GOP/s\n",
-              std::string(Name(isa)).c_str(), threads, machine.bytes_per_s * 1e-9,
-              machine.flops_per_s * 1e-9, machine.int8_ops_per_s * 1e-9);
+              std::string(Name(isa)).c_str(), threads, machine.rates.read_bytes_per_s * 1e-9,
+              machine.rates.f32_ops_per_s * 1e-9, machine.rates.int8_ops_per_s * 1e-9);
   benchmark::RunSpecifiedBenchmarks();
   return 0;
 }

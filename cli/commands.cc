@@ -3,11 +3,13 @@
 #include <string>
 #include <vector>
 
+#include "cli/bench.h"
 #include "cli/chat.h"
 #include "cli/command.h"
 #include "cli/diff.h"
 #include "cli/inspect.h"
 #include "cli/pack.h"
+#include "cli/plan.h"
 #include "cli/serve.h"
 #include "cli/status.h"
 #include "cli/synth.h"
@@ -27,6 +29,8 @@ constexpr Command kCommands[] = {
     {"inspect", "what a model directory holds, and whether it fits this machine", RunInspect},
     {"pack", "write a model directory in the form that is served", RunPack},
     {"synth", "write a model of random weights, for measuring", RunSynth},
+    {"bench", "how fast a model is here, beside what the machine allows", RunBench},
+    {"plan", "what of a model fits a machine, and how fast it will be", RunPlan},
     {"diff", "the first stage at which two hash traces part", RunDiff},
 };
 

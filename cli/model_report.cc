@@ -18,9 +18,6 @@ constexpr const char* kChatTokens[] = {"<|im_start|>",    "<|im_end|>",      "<t
                                        "/turbo",          "<tool_call>",     "</tool_call>",
                                        "<tool_response>", "</tool_response>"};
 
-// Memory besides weights and KV that one process needs: code, buffers, allocator.
-constexpr uint64_t kWorkingBytes = 512u << 20;
-
 __attribute__((format(printf, 1, 2))) std::string Format(const char* format, ...) {
   char text[1024];
   va_list arguments;

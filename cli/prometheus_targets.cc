@@ -1,12 +1,8 @@
 #include "cli/prometheus_targets.h"
 
-#include <fmt/format.h>
-
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "core/base/reason.h"
+#include "cli/json_file.h"
 
 namespace bottega {
 
@@ -18,13 +14,7 @@ absl::Status WritePrometheusTargets(const std::string& path,
     targets.push_back({{"targets", {plan.admin_address}},
                        {"labels", {{"instance", plan.name}, {"component", role}}}});
   }
-  const std::string beside = path + ".new";
-  std::ofstream(beside) << targets.dump(1) << "\n";
-  std::error_code error;
-  std::filesystem::rename(beside, path, error);
-  if (!error) return absl::OkStatus();
-  return MakeError(Reason::kInvalidValue,
-                   fmt::format("--prometheus-targets: cannot write {}", path));
+  return WriteJsonFile("--prometheus-targets", path, targets);
 }
 
 }  // namespace bottega

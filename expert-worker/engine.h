@@ -18,8 +18,9 @@ namespace bottega {
 struct ExpertStats {
   uint64_t rows_decode = 0;
   uint64_t rows_prefill = 0;
-  uint64_t steps = 0;      // merged pieces of work
-  uint64_t step_rows = 0;  // of the last one
+  uint64_t steps = 0;         // merged pieces of work
+  uint64_t step_rows = 0;     // of the last one
+  uint64_t experts_read = 0;  // of merged pieces, added up: how often an expert's weights were read
   Duration busy{};
   uint64_t nacks_busy = 0;
   uint64_t nacks_not_held = 0;

@@ -224,6 +224,7 @@ void ExpertEngine::Measure(const Work& work, Time begun) {
     most = std::max(most, end - i);
   }
   const double rows = static_cast<double>(work.rows.size());
+  stats_.experts_read += experts;
   stats_.rows.Observe(rows);
   stats_.imbalance.Observe(static_cast<double>(most * experts) / rows);
 }

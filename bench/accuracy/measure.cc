@@ -22,8 +22,7 @@ using Rule = BlockFormat::Rule;
 const Compared kCompared[] = {
     {{kEngineInt8, Rule::kInt8, 72, 72}, WeightFormat::kInt8},
     {{kInt8, Rule::kInt8, 72, 72}, {}},
-    {{kInt8Both128, Rule::kInt8, 128, 128}, {}},
-    {{kInt8Inputs40, Rule::kInt8, 120, 40}, {}},
+    {{kInt8Inputs40, Rule::kInt8, 72, 40}, {}},
     {{kInt8Both40, Rule::kInt8, 40, 40}, {}},
     {{kQ8, Rule::kQ8_0}, {}},
     {{kEngineInt4, Rule::kInt4, 40, 128}, WeightFormat::kInt4},

@@ -13,8 +13,7 @@ namespace bottega {
 // one like the other, so that nothing but blocks and roundings differs among them.
 inline constexpr char kEngineInt8[] = "engine int8", kEngineInt4[] = "engine int4";
 inline constexpr char kInt8[] = "int8", kInt4[] = "int4", kQ8[] = "Q8_0", kQ4[] = "Q4_0";
-inline constexpr char kInt8Both128[] = "int8, both in 128", kInt8Inputs40[] = "int8, inputs in 40",
-                      kInt8Both40[] = "int8, both in 40";
+inline constexpr char kInt8Inputs40[] = "int8, inputs in 40", kInt8Both40[] = "int8, both in 40";
 
 struct ModelRow {
   std::string name;

@@ -23,7 +23,7 @@ Rows named `engine` are the engine's own answers, with rows in bf16 as it is ser
 the inputs of every product but the router's, are rounded to integers and a scale a block, then multiplied in float32 (whole model) or double
 (layers), so that nothing but blocks and roundings differs. `int8` and `int4` are cut as the engine cuts them: the longest blocks that divide
 K, in int8 up to 72 inputs (72 at K = 2880 and 1080, 64 at 4096), in int4 up to 128, int4 weights up to 40. "Both in 40" is the same with
-weights and inputs in blocks of up to 40; "inputs in 40" with weights in blocks of up to 120. Q8_0 and Q4_0 are llama.cpp's blocks of 32 as published: scales in f16, inputs in int8 of blocks of 32 too; where 32 does
+weights and inputs in blocks of up to 40; "inputs in 40" with the weights as they are. Q8_0 and Q4_0 are llama.cpp's blocks of 32 as published: scales in f16, inputs in int8 of blocks of 32 too; where 32 does
 not divide K the last block is padded with zeros. Bytes a weight are with scales and padding.
 )";
 
@@ -118,7 +118,7 @@ class Targets {
   }
 
  private:
-  static constexpr const char* kFinerInt8[] = {kInt8Both128, kInt8Inputs40, kInt8Both40};
+  static constexpr const char* kFinerInt8[] = {kInt8Inputs40, kInt8Both40};
 
   std::string Absolute(const char* name, double most) const {
     const ModelLoss& loss = Named(plain_, name).loss;

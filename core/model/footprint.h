@@ -13,6 +13,9 @@ namespace bottega {
 // stored so (CheckWeightFormat).
 std::optional<uint64_t> PackedBytesOf(const ModelConfig& config, WeightFormat weights);
 
+// Memory besides weights and KV that one process needs: code, buffers, allocator.
+inline constexpr uint64_t kWorkingBytes = 512u << 20;
+
 // K and V of one position in all layers.
 uint64_t KvBytesPerToken(const ModelConfig& config, DType row_type);
 

@@ -108,9 +108,13 @@ class Ours(unittest.TestCase):
     def test_measures_anew_in_each_round(self):
         ours = self.contestant(f'echo run >> {self.folder}/runs\n'
                                '[ "$1 $2 $3 $4 $5" = "bench $(dirname $0) --threads 2 --json" ] || exit 1\n'
-                               'echo \'{"tokens_per_s": {"decode 1": 9.5, "decode 2": 15}}\' > "$6"\n')
+                               'echo \'{"tokens_per_s": {"decode 1": 9.5, "decode 2": 15}, "works": ['
+                               '{"name": "decode 1", "kind": "decode", "step_cost": {"weight_bytes": 7}},'
+                               '{"name": "decode 2", "kind": "decode", "step_cost": {"weight_bytes": 8}}'
+                               ']}\' > "$6"\n')
         for _ in range(2):
             self.assertEqual([ours.run(Work("decode", n)) for n in (1, 2)], [9.5, 15])
+            self.assertEqual([ours.step_bytes(Work("decode", n)) for n in (1, 2)], [7, 8])
         self.assertEqual((self.folder / "runs").read_text(), "run\nrun\n")
         with self.assertRaisesRegex(Failure, "no prefill 512"):
             ours.run(Work("prefill", 512))

@@ -1,0 +1,16 @@
+#pragma once
+
+#include "core/kernels/cpu/cpu.h"
+#include "core/model/step_cost.h"
+
+namespace bottega {
+
+// What this machine does at best with the threads and instructions of `cpu`, measured now: the
+// floors of every other number. Takes about a second and half a GiB, which it gives back. Times on
+// a shared machine vary, so measure it next to what it is compared with.
+//
+// int8 is the dot product of bytes (AVX-512 VNNI), or of bytes widened to 16 bits (AVX2); the
+// scalar instruction set has none.
+MachineRates MeasureMachineRates(const Cpu& cpu);
+
+}  // namespace bottega
