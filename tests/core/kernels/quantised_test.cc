@@ -320,7 +320,7 @@ TEST(PackQuantised, IsAsNearAsItsBitsAllow) {
   const auto w = RandomFloats(n * k, 12, 0.02f);
   const Packed eight = Pack({.format = WeightFormat::kInt8, .n = n, .k = k}, w);
   for (size_t i = 0; i < w.size(); ++i) {
-    const float scale = eight.integers.scale[i / 120];
+    const float scale = eight.integers.scale[i / eight.matrix.shape.weight_group()];
     ASSERT_LE(std::fabs(w[i] - scale * static_cast<float>(eight.integers.q[i])), scale * 0.5001f);
   }
   EXPECT_LT(std::sqrt(RelativeError(w, eight)), 0.0068);
