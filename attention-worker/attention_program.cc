@@ -49,6 +49,9 @@ void AddAttentionOptions(OptionTable& table, AttentionConfig* config, ByteCount*
       .Range(1, limits::kPrefillChunkTokens)
       .Add("prefix-cache", &config->prefix_cache,
            "keep the KV of finished sequences for those that begin with the same tokens")
+      .Add("num-speculative-tokens", &config->draft_tokens,
+           "tokens of a sequence that a step may guess ahead and verify; 0: none")
+      .Range(0, limits::kSequenceDraftTokensMax)
       .Add("hash-trace", &config->hash_trace, "file for a hash per (position, layer, stage)");
 }
 

@@ -118,6 +118,7 @@ absl::Status AttentionServer::Start() {
       .prefix_cache = {.enabled = config_.prefix_cache,
                        .seed = context_.incarnation.value,
                        .hash_mask = config_.prefix_hash_mask},
+      .draft_tokens = static_cast<int32_t>(config_.draft_tokens),
       .spoil_freed = config_.spoil_freed,
       .trace = trace_.get(),
       .faults = &context_.faults,

@@ -14,6 +14,11 @@ uint64_t Microseconds(Duration d) {
   return static_cast<uint64_t>(d / std::chrono::microseconds(1));
 }
 
+// All of a decode step's tokens are sampled after.
+int32_t DecodeTokensMax(const EngineOptions& options) {
+  return options.limits.sequences + (options.draft_tokens > 0 ? limits::kDraftTokensMax : 0);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
@@ -39,13 +44,15 @@ Engine::Engine(Loop& loop, Cpu cpu, const PackedModel& model, const AttentionWei
       on_events_(std::move(on_events)),
       block_(cpu, model, weights, options_.row_type),
       kv_(std::move(kv)),
+      speculation_(options_.draft_tokens > 0 ? std::make_optional<Speculation>(options_.draft_tokens)
+                                             : std::nullopt),
       scheduler_(options_.limits, options_.kv_blocks,
                  options_.spoil_freed ? [this](int32_t block) { kv_.Spoil(block); }
                                       : std::function<void(int32_t)>(),
-                 options_.prefix_cache),
+                 options_.prefix_cache, speculation_ ? &*speculation_ : nullptr),
       scratch_(model.config(), model.weights(), options_.row_type,
-               std::max(options_.limits.prefill_tokens, options_.limits.sequences),
-               options_.limits.sequences),
+               std::max(options_.limits.prefill_tokens, DecodeTokensMax(options_)),
+               DecodeTokensMax(options_)),
       sampler_(model.config().vocab_size, cpu.pool->threads()),
       work_(loop) {}
 
@@ -99,7 +106,9 @@ Task<void> Engine::Run() {
     const Time start = loop_.Now();
     ++step_key_;
     Begun(shares);
+    const bool decode = shares.front().sequence->decoding();
     absl::Status done = co_await Step(shares);
+    if (speculation_ && decode) speculation_->StepTook(batch_.tokens(), loop_.Now() - start);
     metrics_.Step(batch_, shares, loop_.Now() - start);
     Note(options_.flight, {.kind = FlightKind::kStep,
                            .key = step_key_,
@@ -134,7 +143,7 @@ void Engine::Begun(const Shares& shares) {
 // A token of `sequence` is out.
 void Engine::Measure(Sequence& sequence, Finish finish) const {
   const Time now = loop_.Now();
-  metrics_.vllm().Token(sequence, now, finish);
+  metrics_.Token(sequence, now, finish);
   sequence.last_token = now;
   if (!sequence.first_token) {
     sequence.first_token = now;

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "attention-worker/metrics.h"
 #include "attention-worker/scheduler.h"
 #include "attention-worker/sequence.h"
+#include "attention-worker/speculation.h"
 #include "core/base/fault_point.h"
 #include "core/base/loop.h"
 #include "core/exchange/dispatch.h"
@@ -33,6 +35,7 @@ struct EngineOptions {
   SchedulerLimits limits;
   int32_t kv_blocks = 0;
   PrefixCacheOptions prefix_cache;
+  int32_t draft_tokens = 0;       // of one sequence in a step, at most; 0: no speculation
   bool spoil_freed = false;       // freed KV blocks are overwritten (tests)
   HashTrace* trace = nullptr;     // --hash-trace; outlives the engine
   FaultPoints* faults = nullptr;  // likewise; null: none
@@ -89,6 +92,11 @@ class Engine {
   absl::Status CrashIf() const;
   void MarkRows();
   void Emit(const Shares& shares);
+  void EmitSampled(const Scheduler::Share& share, int32_t first_drafted);
+  bool EmitToken(Sequence& sequence, const SampleRow& row);
+  int32_t Accepted(const Scheduler::Share& share) const;
+  void Judge(const Scheduler::Share& share, int32_t first_drafted, int32_t accepted);
+  void Fail(const Sequence& sequence, const absl::Status& why);
   void Begun(const Shares& shares);
   void Measure(Sequence& sequence, Finish finish) const;
   void Record(FlightKind kind, const Sequence& sequence, uint64_t a, uint64_t b) const;
@@ -116,6 +124,7 @@ class Engine {
 
   AttentionBlock block_;
   KvCache kv_;
+  std::optional<Speculation> speculation_;
   Scheduler scheduler_;
   StepScratch scratch_;
   Sampler sampler_;

@@ -87,7 +87,6 @@ void AttentionMetrics::Step(const StepBatch& batch, const std::vector<Scheduler:
   batch_tokens_.Observe(static_cast<double>(batch.tokens()));
   batch_requests_.Observe(static_cast<double>(shares.size()));
   vllm_.Step(batch.tokens());
-  generation_tokens_.Increment(static_cast<double>(batch.sampled.size()));
   for (const Scheduler::Share& share : shares) {
     if (decode && !share.sequence->just_hit()) continue;
     (share.sequence->replays ? prompt_replayed_ : prompt_computed_).Increment(share.tokens);

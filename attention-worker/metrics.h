@@ -34,6 +34,11 @@ class AttentionMetrics {
   // After each step: what it computed and how long it took.
   void Step(const StepBatch& batch, const std::vector<Scheduler::Share>& shares, Duration took);
   // Of a sequence's life: submitted → first step → first token → last token.
+  // A token of it is out; before sequence.last_token is set to `now`.
+  void Token(const Sequence& sequence, Time now, Finish finish) {
+    generation_tokens_.Increment();
+    vllm_.Token(sequence, now, finish);
+  }
   void Queued(Duration waited) { queue_seconds_.Observe(Seconds(waited)); }
   void Prefilled(Duration took) { prefill_seconds_.Observe(Seconds(took)); }
   void Decoded(Duration took) { decode_seconds_.Observe(Seconds(took)); }

@@ -78,12 +78,18 @@ std::vector<Scheduler::Share> Scheduler::Pick(StepBatch& batch) {
 }
 
 std::vector<Scheduler::Share> Scheduler::PickDecode(StepBatch& batch) {
-  std::vector<Share> shares;
+  std::vector<Sequence*> decoding;
   for (auto& [order, sequence] : sequences_) {
     // A preemption below takes only younger sequences, which come later in this walk.
     if (sequence->may_run() && sequence->decoding() && Reserve(*sequence, sequence->length())) {
-      Append(*sequence, 1, batch, shares);
+      decoding.push_back(sequence.get());
     }
+  }
+  if (speculation_ != nullptr) speculation_->Draft(decoding);
+  std::vector<Share> shares;
+  for (Sequence* sequence : decoding) {
+    ReserveDraft(*sequence);
+    Append(*sequence, 1, batch, shares);
   }
   return shares;
 }
@@ -105,24 +111,39 @@ std::vector<Scheduler::Share> Scheduler::PickPrefill(StepBatch& batch) {
 
 void Scheduler::Append(Sequence& sequence, int32_t tokens, StepBatch& batch,
                        std::vector<Share>& shares) {
+  const std::vector<int32_t>& draft = sequence.drafts.tokens;  // none in prefill
+  const auto drafted = static_cast<int32_t>(draft.size());
   const int32_t end = sequence.computed + tokens;
-  for (int32_t position = sequence.computed; position < end; ++position) {
-    batch.ids.push_back(sequence.tokens[position]);
+  for (int32_t position = sequence.computed; position < end + drafted; ++position) {
+    batch.ids.push_back(position < end ? sequence.tokens[position] : draft[position - end]);
     batch.positions.push_back(position);
     batch.slots.push_back({.block = sequence.blocks[position / kKvBlockPositions],
                            .offset = position % kKvBlockPositions});
     batch.attends.push_back({.position = position, .blocks = sequence.blocks.data()});
   }
-  Share share{.sequence = &sequence, .tokens = tokens, .sample = std::nullopt};
+  Share share{.sequence = &sequence,
+              .tokens = tokens + drafted,
+              .sample = std::nullopt,
+              .drafted = drafted};
   if (end == sequence.length()) {
     share.sample = static_cast<int32_t>(batch.sampled.size());
-    batch.sampled.push_back(static_cast<int32_t>(batch.tokens()) - 1);
+    for (int32_t back = drafted + 1; back > 0; --back) {
+      batch.sampled.push_back(static_cast<int32_t>(batch.tokens()) - back);
+    }
   }
   shares.push_back(share);
 }
 
 void Scheduler::Commit(const std::vector<Share>& shares) {
-  for (const Share& share : shares) share.sequence->computed += share.tokens;
+  for (const Share& share : shares) share.sequence->computed += share.tokens - share.drafted;
+}
+
+void Scheduler::ReleaseDraft(Sequence& sequence) {
+  sequence.drafts.tokens.clear();
+  const auto needed = static_cast<size_t>(BlocksFor(sequence.length()));
+  if (sequence.blocks.size() <= needed) return;
+  blocks_.Release(absl::MakeConstSpan(sequence.blocks).subspan(needed));
+  sequence.blocks.resize(needed);
 }
 
 void Scheduler::Publish(Sequence& sequence) {
@@ -159,6 +180,20 @@ bool Scheduler::Reserve(Sequence& sequence, int32_t length) {
     }
   }
   return true;
+}
+
+// Nobody gives way for a guess: the draft is cut to what fits into free blocks.
+void Scheduler::ReserveDraft(Sequence& sequence) {
+  std::vector<int32_t>& draft = sequence.drafts.tokens;
+  const auto needed =
+      static_cast<size_t>(BlocksFor(sequence.length() + static_cast<int32_t>(draft.size())));
+  while (sequence.blocks.size() < needed) {
+    const std::optional<int32_t> block = blocks_.Take();
+    if (!block) break;
+    sequence.blocks.push_back(*block);
+  }
+  const auto held = static_cast<int32_t>(sequence.blocks.size()) * kKvBlockPositions;
+  draft.resize(std::min(draft.size(), static_cast<size_t>(held - sequence.length())));
 }
 
 bool Scheduler::PreemptYoungerThan(uint64_t order) {

@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "attention-worker/prefix_cache.h"
 #include "attention-worker/sequence.h"
+#include "attention-worker/speculation.h"
 #include "core/model/attention_block.h"
 
 namespace bottega {
@@ -30,16 +31,20 @@ struct SchedulerLimits {
 // only cached are free. Pure state, no waiting: loop thread only.
 class Scheduler {
  public:
-  // `on_freed`: a block's content is worth nothing from here on; may be empty.
+  // `on_freed`: a block's content is worth nothing from here on; may be empty. `speculation`: null
+  // for none; outlives this.
   Scheduler(SchedulerLimits limits, int32_t blocks, std::function<void(int32_t)> on_freed = {},
-            PrefixCacheOptions cache = {})
-      : limits_(limits), blocks_(blocks, cache, std::move(on_freed)) {}
+            PrefixCacheOptions cache = {}, Speculation* speculation = nullptr)
+      : limits_(limits),
+        blocks_(blocks, cache, std::move(on_freed)),
+        speculation_(speculation) {}
 
   // Tokens of one sequence in a step's batch.
   struct Share {
     Sequence* sequence;
     int32_t tokens;                 // from sequence->computed on
     std::optional<int32_t> sample;  // index in StepBatch::sampled, if its last token is here
+    int32_t drafted = 0;  // of `tokens`, the last: guesses, each of them sampled after as well
   };
 
   // ResourceExhausted: no free slot now. OutOfRange, InvalidArgument: never.
@@ -53,8 +58,10 @@ class Scheduler {
 
   // Fills `batch` and returns whose tokens are in it; empty: nothing to do.
   std::vector<Share> Pick(StepBatch& batch);
-  // The step is done: what it computed is in the cache now.
+  // The step is done: what it computed is in the cache now, drafted tokens left out.
   void Commit(const std::vector<Share>& shares);
+  // The step's draft has been looked at: blocks that only rejected tokens needed are free again.
+  void ReleaseDraft(Sequence& sequence);
   // What is computed of it is right: others may use its full blocks.
   void Publish(Sequence& sequence);
   // It may not be: nobody finds what it holds any more.
@@ -79,11 +86,13 @@ class Scheduler {
   void Append(Sequence& sequence, int32_t tokens, StepBatch& batch, std::vector<Share>& shares);
   void LookUp(Sequence& sequence);
   bool Reserve(Sequence& sequence, int32_t length);
+  void ReserveDraft(Sequence& sequence);
   bool PreemptYoungerThan(uint64_t order);
   void FreeBlocks(Sequence& sequence);
 
   SchedulerLimits limits_;
   PrefixCache blocks_;
+  Speculation* const speculation_;
   std::map<uint64_t, std::unique_ptr<Sequence>> sequences_;  // by order of arrival
   std::map<SequenceKey, uint64_t> orders_;
   uint64_t next_order_ = 0;

@@ -28,6 +28,7 @@ Task<absl::Status> Engine::Step(const Shares& shares) {
   const FramePhase phase =
       shares.front().sequence->decoding() ? FramePhase::kDecode : FramePhase::kPrefill;
   failed_.clear();
+  if (options_.trace != nullptr) options_.trace->BeginStep();
   experts_missed_ = false;
   owners_.clear();
   for (size_t i = 0; i < shares.size(); ++i) {
@@ -141,87 +142,150 @@ void Engine::Sample(const Shares& shares) {
   for (const auto& share : shares) {
     if (!share.sample) continue;
     const SequenceSpec& spec = share.sequence->spec;
-    float* logits = scratch_.logits.As<float>().data() + int64_t{*share.sample} * model.vocab_size;
-    if (share.sequence->generated() < spec.min_tokens) {
-      for (const auto* ids : {&model.eos_ids, &spec.stop_token_ids}) {
-        for (int32_t id : *ids) logits[id] = -std::numeric_limits<float>::infinity();
+    // Nothing here may depend on tokens before but through their number: of drafted ones it is not
+    // known yet whether they stay.
+    for (int32_t ahead = 0; ahead <= share.drafted; ++ahead) {
+      const int64_t sample = *share.sample + ahead;
+      float* logits = scratch_.logits.As<float>().data() + sample * model.vocab_size;
+      if (share.sequence->generated() + static_cast<uint32_t>(ahead) < spec.min_tokens) {
+        for (const auto* ids : {&model.eos_ids, &spec.stop_token_ids}) {
+          for (int32_t id : *ids) logits[id] = -std::numeric_limits<float>::infinity();
+        }
       }
+      if (options_.faults != nullptr) {
+        FAULT_CORRUPT(*options_.faults, "aw.logits",
+                      absl::MakeSpan(reinterpret_cast<std::byte*>(logits), 2 * sizeof(float)));
+      }
+      rows_.push_back({.logits = logits,
+                       .params = spec.sampling,
+                       .position = share.sequence->length() + ahead,
+                       .top = absl::MakeSpan(top_).subspan(sample * limits::kTopLogprobsMax,
+                                                           std::max(0, spec.top_logprobs))});
     }
-    if (options_.faults != nullptr) {
-      FAULT_CORRUPT(*options_.faults, "aw.logits",
-                    absl::MakeSpan(reinterpret_cast<std::byte*>(logits), 2 * sizeof(float)));
-    }
-    rows_.push_back({.logits = logits,
-                     .params = spec.sampling,
-                     .position = share.sequence->length(),
-                     .top = absl::MakeSpan(top_).subspan(*share.sample * limits::kTopLogprobsMax,
-                                                         std::max(0, spec.top_logprobs))});
   }
   sampler_.Sample(cpu_, absl::MakeSpan(rows_));
 }
 
 void Engine::Emit(const Shares& shares) {
-  const ModelConfig& model = model_.config();
   int32_t first = 0;  // token of the batch at which the share begins
   for (const auto& share : shares) {
     Sequence& sequence = *share.sequence;
+    const int32_t first_drafted = first + share.tokens - share.drafted;
     const auto failure = failed_.lower_bound(first);
-    const bool failed = failure != failed_.end() && failure->first < first + share.tokens;
+    const bool failed = failure != failed_.end() && failure->first < first_drafted;
     first += share.tokens;
     if (failed) {
-      if (ReasonOf(failure->second) == Reason::kInternalError) scheduler_.Withdraw(sequence);
-      End(sequence.spec.key, sequence.spec.owner_epoch, failure->second);
-      continue;
-    }
-    if (!share.sample) {
+      Fail(sequence, failure->second);
+    } else if (share.sample) {
+      EmitSampled(share, first_drafted);
+    } else {
       scheduler_.Publish(sequence);
-      continue;
     }
-    const SampleRow& row = rows_[*share.sample];
-    if (!row.status.ok()) {
-      // Why it is no number nobody knows: it may be what is in the cache.
-      scheduler_.Withdraw(sequence);
-      End(sequence.spec.key, sequence.spec.owner_epoch, row.status);
-      continue;
-    }
-    scheduler_.Publish(sequence);
-    const SequenceSpec& spec = sequence.spec;
-    const int32_t id = row.chosen.token;
-    TokenEvent event{.key = spec.key,
-                     .owner_epoch = spec.owner_epoch,
-                     .index = sequence.generated(),
-                     .cached = static_cast<uint32_t>(sequence.replays ? 0 : sequence.hit),
-                     .id = id,
-                     .logprob = row.chosen.logprob,
-                     .top = {row.top.begin(), row.top.end()}};
-    sequence.tokens.push_back(id);
-    sequence.trial = Trial::kNone;  // it got on
-    const auto contains = [id](const std::vector<int32_t>& ids) {
-      return std::find(ids.begin(), ids.end(), id) != ids.end();
-    };
-    if ((!spec.ignore_eos && contains(model.eos_ids)) || contains(spec.stop_token_ids)) {
-      event.finish = Finish::kStop;
-    } else if (sequence.generated() >= spec.max_tokens) {
-      event.finish = Finish::kLength;
-    }
-    Measure(sequence, event.finish);
-    if (event.finish != Finish::kNone) scheduler_.Remove(spec.key);
-    events_.tokens.push_back(std::move(event));
   }
+}
+
+// One token, and one more after each drafted one that was right: the walk that as many plain steps
+// would have made, with its ends and failures. What comes after the first wrong one was computed of
+// a prefix that does not exist: nobody looks at it, and the next steps write over its K and V.
+void Engine::EmitSampled(const Scheduler::Share& share, int32_t first_drafted) {
+  Sequence& sequence = *share.sequence;
+  const int32_t accepted = Accepted(share);
+  if (share.drafted > 0) Judge(share, first_drafted, accepted);
+  for (int32_t ahead = 0; ahead <= accepted; ++ahead) {
+    if (ahead > 0) {
+      const auto failure = failed_.find(first_drafted + ahead - 1);
+      if (failure != failed_.end()) return Fail(sequence, failure->second);
+      ++sequence.computed;
+      if (options_.trace != nullptr) options_.trace->Keep(first_drafted + ahead - 1);
+    }
+    const SampleRow& row = rows_[*share.sample + ahead];
+    if (!row.status.ok()) return Fail(sequence, row.status);
+    if (EmitToken(sequence, row)) return;
+  }
+  scheduler_.Publish(sequence);
+  scheduler_.ReleaseDraft(sequence);
+}
+
+// How many of its drafted tokens, from the first on, are what was sampled in their place.
+int32_t Engine::Accepted(const Scheduler::Share& share) const {
+  const std::vector<int32_t>& draft = share.sequence->drafts.tokens;
+  int32_t accepted = 0;
+  while (accepted < share.drafted) {
+    const SampleRow& row = rows_[*share.sample + accepted];
+    if (!row.status.ok() || row.chosen.token != draft[accepted]) break;
+    ++accepted;
+  }
+  return accepted;
+}
+
+void Engine::Judge(const Scheduler::Share& share, int32_t first_drafted, int32_t accepted) {
+  Sequence& sequence = *share.sequence;
+  speculation_->Verified(sequence, accepted);
+  metrics_.vllm().Drafted(share.drafted, accepted);
+  Record(FlightKind::kVerified, sequence, static_cast<uint64_t>(share.drafted),
+         static_cast<uint64_t>(accepted));
+  // A guess that expert workers are missing for, or die of, has cost enough.
+  const auto failure = failed_.lower_bound(first_drafted);
+  sequence.drafts.stopped =
+      failure != failed_.end() && failure->first < first_drafted + share.drafted;
+}
+
+// Returns whether it was the sequence's last.
+bool Engine::EmitToken(Sequence& sequence, const SampleRow& row) {
+  const ModelConfig& model = model_.config();
+  const SequenceSpec& spec = sequence.spec;
+  const int32_t id = row.chosen.token;
+  TokenEvent event{.key = spec.key,
+                   .owner_epoch = spec.owner_epoch,
+                   .index = sequence.generated(),
+                   .cached = static_cast<uint32_t>(sequence.replays ? 0 : sequence.hit),
+                   .id = id,
+                   .logprob = row.chosen.logprob,
+                   .top = {row.top.begin(), row.top.end()}};
+  sequence.tokens.push_back(id);
+  sequence.trial = Trial::kNone;  // it got on
+  const auto contains = [id](const std::vector<int32_t>& ids) {
+    return std::find(ids.begin(), ids.end(), id) != ids.end();
+  };
+  if ((!spec.ignore_eos && contains(model.eos_ids)) || contains(spec.stop_token_ids)) {
+    event.finish = Finish::kStop;
+  } else if (sequence.generated() >= spec.max_tokens) {
+    event.finish = Finish::kLength;
+  }
+  const bool last = event.finish != Finish::kNone;
+  Measure(sequence, event.finish);
+  if (last) {
+    scheduler_.Publish(sequence);
+    scheduler_.Remove(spec.key);
+  }
+  events_.tokens.push_back(std::move(event));
+  return last;
+}
+
+// A number that is none: why nobody knows, it may be what is in the cache.
+void Engine::Fail(const Sequence& sequence, const absl::Status& why) {
+  if (ReasonOf(why) == Reason::kInternalError) scheduler_.Withdraw(sequence);
+  End(sequence.spec.key, sequence.spec.owner_epoch, why);
 }
 
 void Engine::TraceRows(const Shares& shares, int layer, std::string_view stage, const void* rows,
                        size_t row_bytes) const {
   if (options_.trace == nullptr) return;
   const auto* row = static_cast<const std::byte*>(rows);
+  int32_t token = 0;  // of the batch
   for (const auto& share : shares) {
     const SequenceSpec& spec = share.sequence->spec;
     const uint64_t sequence =
-        uint64_t{Crc32c(spec.prompt_ids.data(), spec.prompt_ids.size() * sizeof(int32_t))} << 32 |
-        Crc32c(&spec.sampling.seed, sizeof spec.sampling.seed);
-    for (int32_t i = 0; i < share.tokens; ++i, row += row_bytes) {
-      options_.trace->Write(sequence ^ spec.sampling.choice, share.sequence->computed + i, layer,
-                            stage, row, row_bytes);
+        (uint64_t{Crc32c(spec.prompt_ids.data(), spec.prompt_ids.size() * sizeof(int32_t))} << 32 |
+         Crc32c(&spec.sampling.seed, sizeof spec.sampling.seed)) ^
+        spec.sampling.choice;
+    for (int32_t i = 0; i < share.tokens; ++i, ++token, row += row_bytes) {
+      const int32_t position = share.sequence->computed + i;
+      if (i < share.tokens - share.drafted) {
+        options_.trace->Write(sequence, position, layer, stage, row, row_bytes);
+      } else {
+        options_.trace->WriteIfKept(token, sequence, position, layer, stage, row, row_bytes);
+      }
     }
   }
 }

@@ -2,6 +2,8 @@
 
 #include <chrono>
 
+#include "core/base/limits.h"
+
 namespace bottega {
 namespace {
 
@@ -31,6 +33,11 @@ VllmMetrics::VllmMetrics(prometheus::Registry& r, const std::string& model)
                                 "Tokens looked up in the prefix cache", labels_)),
       cache_hits_(AddCounter(r, "vllm:prefix_cache_hits_total", "Tokens found in the prefix cache",
                              labels_)),
+      drafts_(AddCounter(r, "vllm:spec_decode_num_drafts_total", "Drafts", labels_)),
+      draft_tokens_(AddCounter(r, "vllm:spec_decode_num_draft_tokens_total",
+                               "Tokens that were guessed", labels_)),
+      accepted_tokens_(AddCounter(r, "vllm:spec_decode_num_accepted_tokens_total",
+                                  "Guessed tokens that were right", labels_)),
       stopped_(AddCounter(r, "vllm:request_success_total", "Finished sequences",
                           With(labels_, "finished_reason", "stop"))),
       cut_(AddCounter(r, "vllm:request_success_total", "Finished sequences",
@@ -59,13 +66,26 @@ VllmMetrics::VllmMetrics(prometheus::Registry& r, const std::string& model)
       generation_length_(r, "vllm:request_generation_tokens", "Generated tokens of a sequence",
                          metrics::TokenBuckets(kLongestContext), labels_),
       max_generation_(r, "vllm:request_params_max_tokens", "max_tokens of a sequence",
-                      metrics::TokenBuckets(kLongestContext), labels_) {}
+                      metrics::TokenBuckets(kLongestContext), labels_) {
+  for (int position = 0; position < limits::kSequenceDraftTokensMax; ++position) {
+    accepted_at_.push_back(&AddCounter(r, "vllm:spec_decode_num_accepted_tokens_per_pos_total",
+                                       "Guessed tokens that were right, by place in their draft",
+                                       With(labels_, "position", std::to_string(position))));
+  }
+}
 
 void VllmMetrics::Pool(int block_tokens, int blocks) {
   metrics::Labels labels = labels_;
   labels["block_size"] = std::to_string(block_tokens);
   labels["num_gpu_blocks"] = std::to_string(blocks);
   AddGauge(registry_, "vllm:cache_config_info", "1; the KV pool is in the labels", labels).Set(1);
+}
+
+void VllmMetrics::Drafted(int32_t drafted, int32_t accepted) {
+  drafts_.Increment();
+  draft_tokens_.Increment(drafted);
+  accepted_tokens_.Increment(accepted);
+  for (int32_t position = 0; position < accepted; ++position) accepted_at_[position]->Increment();
 }
 
 void VllmMetrics::Token(const Sequence& sequence, Time now, Finish finish) {

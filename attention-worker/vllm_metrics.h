@@ -18,6 +18,8 @@ class VllmMetrics {
   // Once, when the pool has its size.
   void Pool(int block_tokens, int blocks);
   void Step(int64_t tokens) { iteration_tokens_.Observe(static_cast<double>(tokens)); }
+  // Speculation has guessed so many tokens of a sequence, of which the first `accepted` were right.
+  void Drafted(int32_t drafted, int32_t accepted);
   // Before sequence.last_token is set to `now`.
   void Token(const Sequence& sequence, Time now, Finish finish);
   void Publish(const Scheduler& scheduler, int running, double kv_usage);
@@ -35,6 +37,10 @@ class VllmMetrics {
   prometheus::Counter& preemptions_;
   prometheus::Counter& cache_queries_;
   prometheus::Counter& cache_hits_;
+  prometheus::Counter& drafts_;
+  prometheus::Counter& draft_tokens_;
+  prometheus::Counter& accepted_tokens_;
+  std::vector<prometheus::Counter*> accepted_at_;  // [kSequenceDraftTokensMax]
   prometheus::Counter& stopped_;
   prometheus::Counter& cut_;
   metrics::LoopSeries iteration_tokens_;
