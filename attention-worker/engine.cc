@@ -44,8 +44,9 @@ Engine::Engine(Loop& loop, Cpu cpu, const PackedModel& model, const AttentionWei
       on_events_(std::move(on_events)),
       block_(cpu, model, weights, options_.row_type),
       kv_(std::move(kv)),
-      speculation_(options_.draft_tokens > 0 ? std::make_optional<Speculation>(options_.draft_tokens)
-                                             : std::nullopt),
+      speculation_(options_.draft_tokens > 0
+                       ? std::make_optional<Speculation>(options_.draft_tokens)
+                       : std::nullopt),
       scheduler_(options_.limits, options_.kv_blocks,
                  options_.spoil_freed ? [this](int32_t block) { kv_.Spoil(block); }
                                       : std::function<void(int32_t)>(),
@@ -108,7 +109,6 @@ Task<void> Engine::Run() {
     Begun(shares);
     const bool decode = shares.front().sequence->decoding();
     absl::Status done = co_await Step(shares);
-    if (speculation_ && decode) speculation_->StepTook(batch_.tokens(), loop_.Now() - start);
     metrics_.Step(batch_, shares, loop_.Now() - start);
     Note(options_.flight, {.kind = FlightKind::kStep,
                            .key = step_key_,
@@ -124,6 +124,8 @@ Task<void> Engine::Run() {
     }
     Flush(false);
     co_await loop_.Yield();
+    // With all that a step costs, so that fewer of them are worth what they save.
+    if (speculation_ && decode) speculation_->StepTook(batch_.tokens(), loop_.Now() - start);
   }
 }
 

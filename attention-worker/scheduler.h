@@ -35,9 +35,7 @@ class Scheduler {
   // for none; outlives this.
   Scheduler(SchedulerLimits limits, int32_t blocks, std::function<void(int32_t)> on_freed = {},
             PrefixCacheOptions cache = {}, Speculation* speculation = nullptr)
-      : limits_(limits),
-        blocks_(blocks, cache, std::move(on_freed)),
-        speculation_(speculation) {}
+      : limits_(limits), blocks_(blocks, cache, std::move(on_freed)), speculation_(speculation) {}
 
   // Tokens of one sequence in a step's batch.
   struct Share {
@@ -74,6 +72,7 @@ class Scheduler {
   int32_t free_blocks() const { return blocks_.free(); }      // cached ones are
   int32_t cached_blocks() const { return blocks_.cached(); }  // only cached
   int32_t total_blocks() const { return blocks_.total(); }
+  const Speculation* speculation() const { return speculation_; }  // null: none
   uint64_t preemptions() const { return preemptions_; }
   uint64_t cache_query_tokens() const { return cache_query_tokens_; }  // looked up
   uint64_t cache_hit_tokens() const { return cache_hit_tokens_; }      // and found

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "core/base/limits.h"
+#include "core/base/check.h"
 
 namespace bottega {
 namespace {
@@ -33,6 +33,7 @@ bool MayDraft(const Sequence& sequence) {
 Speculation::Speculation(int32_t sequence_tokens_max)
     : sequence_tokens_max_(sequence_tokens_max),
       costs_(limits::kRunningRequestsMax + limits::kDraftTokensMax) {
+  CHECK_LE(sequence_tokens_max, limits::kSequenceDraftTokensMax);
   of_all_.fill(kFirstGuess);
 }
 
@@ -111,6 +112,10 @@ void Speculation::Verified(Sequence& sequence, int32_t accepted) {
   // What comes after the first wrong one says nothing.
   const auto drafted = static_cast<int32_t>(drafts.tokens.size());
   const int32_t tried = std::min(accepted + 1, drafted);
+  ++stats_.drafts;
+  stats_.draft_tokens += static_cast<uint64_t>(drafted);
+  stats_.accepted_tokens += static_cast<uint64_t>(accepted);
+  for (int32_t place = 0; place < accepted; ++place) ++stats_.accepted_at[place];
   drafts.acceptance[ByLength(drafts.matched)].Add(tried, accepted, kSequenceKeep);
   of_all_[ByLength(drafts.matched)].Add(tried, accepted, kAllKeep);
 }

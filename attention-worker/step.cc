@@ -221,7 +221,6 @@ int32_t Engine::Accepted(const Scheduler::Share& share) const {
 void Engine::Judge(const Scheduler::Share& share, int32_t first_drafted, int32_t accepted) {
   Sequence& sequence = *share.sequence;
   speculation_->Verified(sequence, accepted);
-  metrics_.vllm().Drafted(share.drafted, accepted);
   Record(FlightKind::kVerified, sequence, static_cast<uint64_t>(share.drafted),
          static_cast<uint64_t>(accepted));
   // A guess that expert workers are missing for, or die of, has cost enough.

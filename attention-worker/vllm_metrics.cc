@@ -81,11 +81,13 @@ void VllmMetrics::Pool(int block_tokens, int blocks) {
   AddGauge(registry_, "vllm:cache_config_info", "1; the KV pool is in the labels", labels).Set(1);
 }
 
-void VllmMetrics::Drafted(int32_t drafted, int32_t accepted) {
-  drafts_.Increment();
-  draft_tokens_.Increment(drafted);
-  accepted_tokens_.Increment(accepted);
-  for (int32_t position = 0; position < accepted; ++position) accepted_at_[position]->Increment();
+void VllmMetrics::Publish(const SpeculationStats& stats) {
+  metrics::RaiseTo(drafts_, static_cast<double>(stats.drafts));
+  metrics::RaiseTo(draft_tokens_, static_cast<double>(stats.draft_tokens));
+  metrics::RaiseTo(accepted_tokens_, static_cast<double>(stats.accepted_tokens));
+  for (size_t position = 0; position < accepted_at_.size(); ++position) {
+    metrics::RaiseTo(*accepted_at_[position], static_cast<double>(stats.accepted_at[position]));
+  }
 }
 
 void VllmMetrics::Token(const Sequence& sequence, Time now, Finish finish) {
@@ -121,6 +123,7 @@ void VllmMetrics::Publish(const Scheduler& scheduler, int running, double kv_usa
   metrics::RaiseTo(preemptions_, static_cast<double>(scheduler.preemptions()));
   metrics::RaiseTo(cache_queries_, static_cast<double>(scheduler.cache_query_tokens()));
   metrics::RaiseTo(cache_hits_, static_cast<double>(scheduler.cache_hit_tokens()));
+  if (scheduler.speculation() != nullptr) Publish(scheduler.speculation()->stats());
   for (metrics::LoopSeries* series :
        {&iteration_tokens_, &first_token_, &inter_token_, &per_output_token_, &e2e_, &queue_,
         &prefill_, &decode_, &inference_, &prompt_length_, &generation_length_, &max_generation_}) {

@@ -18,13 +18,12 @@ class VllmMetrics {
   // Once, when the pool has its size.
   void Pool(int block_tokens, int blocks);
   void Step(int64_t tokens) { iteration_tokens_.Observe(static_cast<double>(tokens)); }
-  // Speculation has guessed so many tokens of a sequence, of which the first `accepted` were right.
-  void Drafted(int32_t drafted, int32_t accepted);
   // Before sequence.last_token is set to `now`.
   void Token(const Sequence& sequence, Time now, Finish finish);
   void Publish(const Scheduler& scheduler, int running, double kv_usage);
 
  private:
+  void Publish(const SpeculationStats& stats);
   void Finished(const Sequence& sequence, Time now, Finish finish);
 
   prometheus::Registry& registry_;

@@ -91,7 +91,7 @@ std::string Describe(const TraceEvent& e, const Names& names) {
 }
 
 struct Steps {
-  std::set<uint64_t> own;  // those that this request was in
+  std::set<uint64_t> own;              // those that this request was in
   uint64_t drafted = 0, accepted = 0;  // its tokens that speculation guessed
   uint64_t own_tokens = 0, tokens = 0, us = 0, us_max = 0, timed = 0;
 };

@@ -47,8 +47,11 @@ class FaultCasesTest : public testing::Test {
 
   // What a cluster of one of each answers.
   static std::string Clean(const std::string& body) {
-    ClusterWorld cluster(
-        {.seed = 1, .attention_workers = 1, .expert_workers = 1, .prefix_cache = false, .draft_tokens = 0});
+    ClusterWorld cluster({.seed = 1,
+                          .attention_workers = 1,
+                          .expert_workers = 1,
+                          .prefix_cache = false,
+                          .draft_tokens = 0});
     CHECK(cluster.BecomeReady());
     const auto answer = cluster.Ask(Api::kCompletion, body);
     CHECK(cluster.RunUntil([&] { return answer->done(); }, 60s));
