@@ -79,6 +79,8 @@ void Speculation::DraftFor(Sequence& sequence, Plan& plan) {
 int32_t Speculation::Worthwhile(double chance, int32_t most, const Plan& plan) const {
   const double cost = costs_.At(plan.tokens);
   if (cost <= 0) return 0;  // nothing is measured yet
+  // Longer than any that was measured by one token only: drafts grow as their price is known.
+  most = std::min(most, static_cast<int32_t>(costs_.KnownTo() - plan.tokens) + 1);
   double best_rate = 0, all_right = 1, more = 0;
   int32_t best = 0;
   for (int32_t count = 1; count <= most; ++count) {

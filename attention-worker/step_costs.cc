@@ -5,30 +5,50 @@
 namespace bottega {
 namespace {
 
-constexpr int kSmoothedOver = 16;    // steps
+constexpr int kSmoothedOver = 16;  // steps
+constexpr int64_t kKnownFor = 512;
 constexpr double kOutlierTimes = 3;  // a step that waited for something else says no more than this
 
 }  // namespace
 
 void StepCosts::Observe(int64_t tokens, Duration took) {
-  Cost& cost = costs_[std::clamp<int64_t>(tokens, 0, static_cast<int64_t>(costs_.size()) - 1)];
+  tokens = std::clamp<int64_t>(tokens, 0, Last());
+  Cost& cost = costs_[tokens];
+  if (!Known(tokens)) cost.observed = 0;
   double seconds = Seconds(took);
   if (cost.observed > 0) seconds = std::min(seconds, kOutlierTimes * cost.seconds);
   cost.observed = std::min(cost.observed + 1, kSmoothedOver);
   cost.seconds += (seconds - cost.seconds) / cost.observed;
+  cost.last = ++observations_;
 }
 
 double StepCosts::At(int64_t tokens) const {
-  const auto last = static_cast<int64_t>(costs_.size()) - 1;
-  tokens = std::clamp<int64_t>(tokens, 0, last);
+  tokens = std::clamp<int64_t>(tokens, 0, Last());
   int64_t below = tokens, above = tokens;
-  while (below >= 0 && costs_[below].observed == 0) --below;
-  while (above <= last && costs_[above].observed == 0) ++above;
-  if (below < 0 && above > last) return 0;
-  if (below < 0) return costs_[above].seconds;
-  if (above > last || above == below) return costs_[below].seconds;
-  const double part = static_cast<double>(tokens - below) / static_cast<double>(above - below);
-  return costs_[below].seconds + part * (costs_[above].seconds - costs_[below].seconds);
+  while (below >= 0 && !Known(below)) --below;
+  while (above <= Last() && !Known(above)) ++above;
+  if (above == below) return costs_[below].seconds;
+  if (below < 0) return above > Last() ? 0 : costs_[above].seconds;
+  if (above > Last()) {
+    above = below;
+    below = 0;
+    while (!Known(below)) ++below;
+    if (above == below) return costs_[below].seconds;
+  }
+  const double slope =
+      (costs_[above].seconds - costs_[below].seconds) / static_cast<double>(above - below);
+  return costs_[below].seconds + slope * static_cast<double>(tokens - below);
+}
+
+int64_t StepCosts::KnownTo() const {
+  int64_t known = Last();
+  while (known > 0 && !Known(known)) --known;
+  return known;
+}
+
+bool StepCosts::Known(int64_t tokens) const {
+  const Cost& cost = costs_[tokens];
+  return cost.observed > 0 && observations_ - cost.last < kKnownFor;
 }
 
 }  // namespace bottega

@@ -15,15 +15,24 @@ class StepCosts {
 
   void Observe(int64_t tokens, Duration took);
   // Seconds; 0: nothing is measured yet. Between two measured numbers of tokens a straight line,
-  // beyond the last one its cost: what is not known looks cheap, is tried, and is known then.
+  // beyond the last one the line of the first and the last.
   double At(int64_t tokens) const;
+  // The largest number of tokens that is measured; 0: none.
+  int64_t KnownTo() const;
 
  private:
   struct Cost {
     double seconds = 0;  // smoothed
     int observed = 0;
+    int64_t last = 0;  // observation
   };
+  // A measurement that nothing has confirmed for long may be of another time: of a cold start, of a
+  // busy machine. It counts as none, or it would keep others from ever being made.
+  bool Known(int64_t tokens) const;
+  int64_t Last() const { return static_cast<int64_t>(costs_.size()) - 1; }
+
   std::vector<Cost> costs_;  // [tokens]
+  int64_t observations_ = 0;
 };
 
 }  // namespace bottega

@@ -28,16 +28,17 @@ sys.path[:0] = [str(ROOT / "tests/clients"), str(ROOT / "tools/tiny_model")]
 import generate  # noqa: E402
 from cluster import TINY, post, running  # noqa: E402
 
-SETS = {"copy and edit": ("copy", "replace"), "chat": ("chat",)}
+SETS = {"copy and edit": (("copy", "replace"), generate.MODES),
+        "copy and edit, no reasoning": (("copy", "replace"), ("none",)), "chat": (("chat",), generate.MODES)}
 SPECULATION = "--num-speculative-tokens"
 
 
-def bodies(kinds, count):
-    """Held-out questions of these kinds, in the model's five modes by turns."""
+def bodies(kinds, modes, count):
+    """Held-out questions of these kinds, in these modes by turns."""
     rng = random.Random(1)
     for i in range(count):
-        mode = generate.MODES[i % len(generate.MODES)]
-        sample = generate.draw(rng, kinds[i // len(generate.MODES) % len(kinds)], mode, True)
+        mode = modes[i % len(modes)]
+        sample = generate.draw(rng, kinds[i // len(modes) % len(kinds)], mode, True)
         yield {"messages": sample.prompt(), "chat_template_kwargs": generate.kwargs_of(mode),
                "max_tokens": 200, "temperature": 0}
 
@@ -70,6 +71,10 @@ def trace_key(request_id):
     return f"{key:016x}"
 
 
+def decoded(reply):
+    return reply["usage"]["completion_tokens"] - 1
+
+
 def flight(server, query):
     with urllib.request.urlopen(f"http://{admin(server)}/flight?{query}", timeout=30) as answer:
         return json.load(answer)["events"]
@@ -88,9 +93,9 @@ def steps_of(server, request_id):
 
 
 def compare(pairs, questions, off, on):
-    asked = {name: list(bodies(kinds, questions)) for name, kinds in SETS.items()}
+    asked = {name: list(bodies(*of, questions)) for name, of in SETS.items()}
     ratios = {name: ([], []) for name in SETS}
-    trace = {}
+    per_token, trace = {name: [] for name in SETS}, {}
     for pair in range(pairs + 1):  # the first is to learn and to warm up
         for name, set_bodies in asked.items():
             servers = (off, on) if pair % 2 == 0 else (on, off)
@@ -99,14 +104,16 @@ def compare(pairs, questions, off, on):
                 raise SystemExit(f"{name}: the answers differ")
             if pair == 0:
                 continue
-            for of, which in zip(ratios[name], (0, 1)):
-                of.append(took[off][which] / took[on][which])
+            for which in (0, 1):
+                ratios[name][which].append(took[off][which] / took[on][which])
+            per_token[name].append(took[off][0] / sum(decoded(reply) for reply in took[off][2]))
             trace[name] = [steps_of(on, reply["id"]) for reply in took[on][2]]
     for name, (decoding, whole) in ratios.items():
         print(f"{name}: {statistics.median(decoding):.2f}x while decoding ({min(decoding):.2f}-{max(decoding):.2f}), "
               f"{statistics.median(whole):.2f}x of whole requests ({min(whole):.2f}-{max(whole):.2f}); {pairs} pairs "
               f"of {questions} questions")
-        print(f"  {summary(trace[name])}")
+        print(f"  {summary(trace[name])}; without speculation a token takes "
+              f"{statistics.median(per_token[name]) * 1e6:.0f} us")
     return trace
 
 

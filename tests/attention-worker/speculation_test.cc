@@ -74,11 +74,24 @@ TEST(StepCosts, AreMeasuredAndLinesBetween) {
   EXPECT_EQ(costs.At(1), 0);
   costs.Observe(1, 10ms);
   EXPECT_DOUBLE_EQ(costs.At(1), 0.010);
-  EXPECT_DOUBLE_EQ(costs.At(9), 0.010);  // looks cheap, so that it is tried
+  EXPECT_DOUBLE_EQ(costs.At(9), 0.010);
+  EXPECT_EQ(costs.KnownTo(), 1);
   costs.Observe(5, 30ms);
   EXPECT_DOUBLE_EQ(costs.At(3), 0.020);
-  EXPECT_DOUBLE_EQ(costs.At(9), 0.030);
+  EXPECT_DOUBLE_EQ(costs.At(9), 0.050);
+  EXPECT_EQ(costs.KnownTo(), 5);
   EXPECT_DOUBLE_EQ(costs.At(0), 0.010);
+}
+
+// Else a step of a cold start would stand for ever.
+TEST(StepCosts, AreForgotten) {
+  StepCosts costs(8);
+  costs.Observe(5, 10s);
+  for (int i = 0; i < 1000; ++i) costs.Observe(1, 10ms);
+  EXPECT_EQ(costs.KnownTo(), 1);
+  EXPECT_DOUBLE_EQ(costs.At(5), 0.010);
+  costs.Observe(5, 30ms);
+  EXPECT_DOUBLE_EQ(costs.At(5), 0.030);
 }
 
 TEST(StepCosts, FollowAndForgiveAnOutlier) {
@@ -190,7 +203,7 @@ TEST(Speculation, NeverMoreThanIsLeft) {
   Sequence* const decoding[] = {&sequence};
   const auto drafted = [&](uint32_t max_tokens) {
     sequence.spec.max_tokens = max_tokens;
-    speculation.StepTook(1, 10ms);
+    for (int64_t tokens = 1; tokens <= 9; ++tokens) speculation.StepTook(tokens, 10ms);
     speculation.Draft(decoding);
     return sequence.drafts.tokens.size();
   };
