@@ -91,7 +91,7 @@ TEST(StepCosts, AreForgotten) {
   EXPECT_EQ(costs.KnownTo(), 1);
   EXPECT_DOUBLE_EQ(costs.At(5), 0.010);
   costs.Observe(5, 30ms);
-  EXPECT_DOUBLE_EQ(costs.At(5), 0.030);
+  EXPECT_NEAR(costs.At(5), 0.030, 1e-9);
 }
 
 TEST(StepCosts, FollowAndForgiveAnOutlier) {
