@@ -7,7 +7,7 @@
 namespace bottega {
 namespace {
 
-constexpr double kMargin = 1.25;
+constexpr double kMargin = 1.1;
 constexpr double kProbeShare = 0.01;
 constexpr int kPlainEvery = 64;
 
@@ -17,8 +17,8 @@ constexpr double kSequenceKeep = 1 - 1.0 / 16;
 constexpr double kAllKeep = 1 - 1.0 / 256;
 // How many tokens of its own a sequence's estimate takes to weigh as much as that of all.
 constexpr double kPriorTokens = 4;
-// Before anything is measured: one in two.
-constexpr Acceptance kFirstGuess{.tried = 4, .accepted = 2};
+// Before anything is measured: hopeful enough to try.
+constexpr Acceptance kFirstGuess{.tried = 4, .accepted = 3};
 
 size_t ByLength(int length) { return static_cast<size_t>(length - NgramDrafter::kShortest); }
 
@@ -30,9 +30,7 @@ bool MayDraft(const Sequence& sequence) {
 
 }  // namespace
 
-Speculation::Speculation(int32_t sequence_tokens_max)
-    : sequence_tokens_max_(sequence_tokens_max),
-      costs_(limits::kRunningRequestsMax + limits::kDraftTokensMax) {
+Speculation::Speculation(int32_t sequence_tokens_max) : sequence_tokens_max_(sequence_tokens_max) {
   CHECK_LE(sequence_tokens_max, limits::kSequenceDraftTokensMax);
   of_all_.fill(kFirstGuess);
 }
@@ -77,15 +75,13 @@ void Speculation::DraftFor(Sequence& sequence, Plan& plan) {
 }
 
 int32_t Speculation::Worthwhile(double chance, int32_t most, const Plan& plan) const {
-  const double cost = costs_.At(plan.tokens);
+  const double cost = times_.At(plan.tokens);
   if (cost <= 0) return 0;  // nothing is measured yet
-  // Longer than any that was measured by one token only: drafts grow as their price is known.
-  most = std::min(most, static_cast<int32_t>(costs_.KnownTo() - plan.tokens) + 1);
   double best_rate = 0, all_right = 1, more = 0;
   int32_t best = 0;
   for (int32_t count = 1; count <= most; ++count) {
     more += all_right *= chance;
-    const double cost_with = costs_.At(plan.tokens + count);
+    const double cost_with = times_.At(plan.tokens + count);
     if (more * cost / plan.emitted <= kMargin * (cost_with - cost)) continue;
     const double rate = (plan.emitted + more) / cost_with;
     if (rate <= best_rate) continue;
@@ -96,8 +92,8 @@ int32_t Speculation::Worthwhile(double chance, int32_t most, const Plan& plan) c
 }
 
 bool Speculation::AffordsProbe(const Plan& plan) {
-  const double cost = costs_.At(plan.tokens);
-  const double more = std::max(0.0, costs_.At(plan.tokens + 1) - cost);
+  const double cost = times_.At(plan.tokens);
+  const double more = std::max(0.0, times_.At(plan.tokens + 1) - cost);
   if (cost <= 0 || probe_seconds_ < more) return false;
   probe_seconds_ -= more;
   return true;
@@ -123,9 +119,9 @@ void Speculation::Verified(Sequence& sequence, int32_t accepted) {
 }
 
 void Speculation::StepTook(int64_t tokens, Duration took) {
-  costs_.Observe(tokens, took);
+  times_.Observe(tokens, took);
   // No more is saved up than a step's time: probes stay apart.
-  probe_seconds_ = std::min(probe_seconds_ + kProbeShare * Seconds(took), costs_.At(tokens));
+  probe_seconds_ = std::min(probe_seconds_ + kProbeShare * Seconds(took), times_.At(tokens));
 }
 
 }  // namespace bottega

@@ -5,7 +5,7 @@
 
 #include "absl/types/span.h"
 #include "attention-worker/sequence.h"
-#include "attention-worker/step_costs.h"
+#include "attention-worker/step_times.h"
 #include "core/base/limits.h"
 
 namespace bottega {
@@ -26,9 +26,9 @@ struct SpeculationStats {
 // is worth C(T) / E. With a chance `a` for each drafted token, given that those before it are
 // right, a draft of k emits S(k) = a + a^2 + ... + a^k more in the mean, and costs C(T + k) - C(T).
 // It is made if
-//     S(k) C(T) / E  >  1.25 (C(T + k) - C(T))
-// with the k that makes (E + S(k)) / C(T + k) the largest. The margin of 1.25 is for what the mean
-// of few measurements is off. E and T grow with each draft of the step: the next sequence's is
+//     S(k) C(T) / E  >  1.1 (C(T + k) - C(T))
+// with the k that makes (E + S(k)) / C(T + k) the largest. The margin of 1.1 is for what the
+// estimates are off. E and T grow with each draft of the step: the next sequence's is
 // asked about what is there by then. `a` is what the sequence's own drafts gave, by length of the
 // n-gram, leaning on what those of all sequences gave while it has few. C: a model whose layers are
 // read once for any number of tokens has nearly C(T + k) = C(T); a mixture reads more experts with
@@ -66,7 +66,7 @@ class Speculation {
   double Chance(const Sequence& sequence, int length) const;
 
   const int32_t sequence_tokens_max_;
-  StepCosts costs_;
+  StepTimes times_;
   AcceptanceByLength of_all_;
   SpeculationStats stats_;
   double probe_seconds_ = 0;   // may be spent on probes

@@ -3,8 +3,9 @@
 
 Two servers of one thread, speculation on and off, asked the same questions one by one in interleaved pairs;
 medians of the ratios, of the time between the first and the last token of the answers (the worker's own
-metric) and of whole requests. The answers must be equal. --trace FILE keeps, for each request, what each decode
-step drafted and how much of that was accepted.
+metric) and of whole requests. The answers must be equal. Beside them what could be gained at most: by a drafter
+that finds the same places and knows how far they go on as the text does, at the price that drafted tokens had here.
+--trace FILE keeps, for each request, what each decode step drafted and how much of that was accepted.
 
 With --full DIR, a packed model of full width with random weights: what a decode step of 1 to 9 tokens takes
 there, and what the recorded acceptance would gain at that price. It is labelled so: nobody has measured the
@@ -40,7 +41,7 @@ def bodies(kinds, modes, count):
         mode = modes[i % len(modes)]
         sample = generate.draw(rng, kinds[i // len(modes) % len(kinds)], mode, True)
         yield {"messages": sample.prompt(), "chat_template_kwargs": generate.kwargs_of(mode),
-               "max_tokens": 200, "temperature": 0}
+               "max_tokens": 200, "temperature": 0, "return_token_ids": True}
 
 
 def admin(server):
@@ -92,10 +93,60 @@ def steps_of(server, request_id):
     return steps[1:]  # the first is the prompt's
 
 
+def decode_step_us(server):
+    """Medians of the decode steps, by their tokens. Requests come one by one: the first step of each is its prompt's."""
+    events, of_prompts, started, took = flight(server, "last=100000"), set(), set(), {}
+    for event in events:
+        if event["event"] == "in_step" and event["key"] not in started:
+            started.add(event["key"])
+            of_prompts.add(event["step"])
+        elif event["event"] == "step" and int(event["key"], 16) not in of_prompts:
+            took.setdefault(event["tokens"], []).append(event["took_us"])
+    return {tokens: statistics.median(times) for tokens, times in sorted(took.items()) if len(times) > 4}
+
+
+def line_through(medians):
+    """(us of a step of one token, us of each further one)"""
+    if len(medians) < 2:
+        return medians.get(1, 0), 0
+    slope = statistics.linear_regression(list(medians), list(medians.values())).slope
+    return medians[1], slope
+
+
+def right_ahead(prompt, answer, at, most, shortest=2, longest=4):
+    """How many tokens from answer[at] on stand where the last few stood before (ngram_drafter.h); None: nowhere."""
+    text, size = prompt + answer, len(prompt) + at
+    for length in range(longest, shortest - 1, -1):
+        for end in range(size - 1, length - 1, -1):
+            if text[end - length:end] == text[size - length:size]:
+                # Past the end of what is known the draft repeats itself, as the text does if it is right.
+                wrong = (i for i in range(most) if size + i >= len(text) or text[end + i] != text[size + i])
+                return next(wrong, most)
+    return None
+
+
+def bound(replies, first, further, most):
+    plain = spent = tokens = steps = found = 0
+    for reply in replies:
+        prompt, answer = reply["prompt_token_ids"], reply["choices"][0]["token_ids"]
+        at = 1
+        while at < len(answer):
+            right = right_ahead(prompt, answer, at, most)
+            found += right is not None
+            drafted = min(right or 0, len(answer) - at - 1)
+            spent += first + further * drafted
+            plain += first * (drafted + 1)
+            tokens += drafted + 1
+            steps += 1
+            at += drafted + 1
+    return (f"at most {plain / spent:.2f}x, by drafts of just what is right: {tokens} tokens in {steps} steps, {found} "
+            f"of which find their last tokens before")
+
+
 def compare(pairs, questions, off, on):
     asked = {name: list(bodies(*of, questions)) for name, of in SETS.items()}
     ratios = {name: ([], []) for name in SETS}
-    per_token, trace = {name: [] for name in SETS}, {}
+    per_token, trace, replies = {name: [] for name in SETS}, {}, {}
     for pair in range(pairs + 1):  # the first is to learn and to warm up
         for name, set_bodies in asked.items():
             servers = (off, on) if pair % 2 == 0 else (on, off)
@@ -107,13 +158,19 @@ def compare(pairs, questions, off, on):
             for which in (0, 1):
                 ratios[name][which].append(took[off][which] / took[on][which])
             per_token[name].append(took[off][0] / sum(decoded(reply) for reply in took[off][2]))
+            replies[name] = took[on][2]
             trace[name] = [steps_of(on, reply["id"]) for reply in took[on][2]]
+    step_us = decode_step_us(on)
+    first, further = line_through(step_us)
+    print("a decode step takes " + ", ".join(f"{us:.0f} us of {tokens}" for tokens, us in step_us.items())
+          + f" tokens: {further / max(1, first):.2f} of the first for each further one")
     for name, (decoding, whole) in ratios.items():
         print(f"{name}: {statistics.median(decoding):.2f}x while decoding ({min(decoding):.2f}-{max(decoding):.2f}), "
               f"{statistics.median(whole):.2f}x of whole requests ({min(whole):.2f}-{max(whole):.2f}); {pairs} pairs "
               f"of {questions} questions")
         print(f"  {summary(trace[name])}; without speculation a token takes "
               f"{statistics.median(per_token[name]) * 1e6:.0f} us")
+        print(f"  {bound(replies[name], first, further, 16)}")
     return trace
 
 

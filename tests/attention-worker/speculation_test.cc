@@ -8,7 +8,7 @@
 
 #include "attention-worker/ngram_drafter.h"
 #include "attention-worker/scheduler.h"
-#include "attention-worker/step_costs.h"
+#include "attention-worker/step_times.h"
 
 namespace bottega {
 namespace {
@@ -69,38 +69,38 @@ TEST(NgramDrafter, WhatIsFoundIsThere) {
   EXPECT_EQ(at_once.Find(tokens)->next, grown.Find(tokens)->next);
 }
 
-TEST(StepCosts, AreMeasuredAndLinesBetween) {
-  StepCosts costs(64);
-  EXPECT_EQ(costs.At(1), 0);
-  costs.Observe(1, 10ms);
-  EXPECT_DOUBLE_EQ(costs.At(1), 0.010);
-  EXPECT_DOUBLE_EQ(costs.At(9), 0.010);
-  EXPECT_EQ(costs.KnownTo(), 1);
-  costs.Observe(5, 30ms);
-  EXPECT_DOUBLE_EQ(costs.At(3), 0.020);
-  EXPECT_DOUBLE_EQ(costs.At(9), 0.050);
-  EXPECT_EQ(costs.KnownTo(), 5);
-  EXPECT_DOUBLE_EQ(costs.At(0), 0.010);
+TEST(StepTimes, AreALineThroughWhatIsMeasured) {
+  StepTimes times;
+  EXPECT_EQ(times.At(1), 0);
+  times.Observe(1, 10ms);
+  EXPECT_DOUBLE_EQ(times.At(1), 0.010);
+  EXPECT_DOUBLE_EQ(times.At(3), 0.020);  // half a token each, until more is known
+  for (int i = 0; i < 100; ++i) {
+    times.Observe(1, 9ms);
+    times.Observe(1, 11ms);
+    times.Observe(5, 33ms);
+    times.Observe(5, 27ms);
+  }
+  EXPECT_NEAR(times.At(1), 0.010, 0.0002);
+  EXPECT_NEAR(times.At(3), 0.020, 0.0002);
+  EXPECT_NEAR(times.At(9), 0.050, 0.0005);
 }
 
-// Else a step of a cold start would stand for ever.
-TEST(StepCosts, AreForgotten) {
-  StepCosts costs(8);
-  costs.Observe(5, 10s);
-  for (int i = 0; i < 1000; ++i) costs.Observe(1, 10ms);
-  EXPECT_EQ(costs.KnownTo(), 1);
-  EXPECT_DOUBLE_EQ(costs.At(5), 0.010);
-  costs.Observe(5, 30ms);
-  EXPECT_NEAR(costs.At(5), 0.030, 1e-9);
+// Else a step of a cold start would stand for long.
+TEST(StepTimes, ForgetAColdStart) {
+  StepTimes times;
+  times.Observe(5, 10s);
+  times.Observe(1, 10ms);
+  EXPECT_DOUBLE_EQ(times.At(1), 0.010);
 }
 
-TEST(StepCosts, FollowAndForgiveAnOutlier) {
-  StepCosts costs(4);
-  for (int i = 0; i < 100; ++i) costs.Observe(1, 10ms);
-  costs.Observe(1, 10s);
-  EXPECT_LT(costs.At(1), 0.012);
-  for (int i = 0; i < 100; ++i) costs.Observe(1, 20ms);
-  EXPECT_NEAR(costs.At(1), 0.020, 0.0005);
+TEST(StepTimes, FollowAndForgiveAnOutlier) {
+  StepTimes times;
+  for (int i = 0; i < 100; ++i) times.Observe(1, 10ms);
+  times.Observe(1, 10s);
+  EXPECT_LT(times.At(1), 0.012);
+  for (int i = 0; i < 1000; ++i) times.Observe(1, 20ms);
+  EXPECT_NEAR(times.At(1), 0.020, 0.0005);
 }
 
 // A model whose step of T tokens takes 10 ms and `more` for each token beyond the first, and one

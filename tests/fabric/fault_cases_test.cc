@@ -156,8 +156,8 @@ TEST_F(FaultCasesTest, W23_ARequestThatKillsAttentionWorkers) {
 // The same with rows that kill expert workers: the third time they are alone, and fail. With two
 // attention workers the innocent rows of the other one, which lost the same workers, are on trial
 // too: never beside them. Without speculation: an innocent row has three attempts, and whether
-// three workers die under it is a matter of when. Over 400 seeds 23 of this test's assertions failed
-// without speculation, 29 with it: it makes no difference, but other seeds would have to be chosen.
+// three workers die under it is a matter of when (over 400 seeds, 23 of this test's assertions
+// failed without speculation and 29 with it).
 TEST_F(FaultCasesTest, W23_ARequestThatKillsExpertWorkers) {
   const std::string body = Body(50, PromptOf(10));
   const std::string clean = Clean(body);
