@@ -6,10 +6,10 @@ namespace bottega {
 namespace {
 
 // A measurement has faded to a third after so many others.
-constexpr double kKeep = 1 - 1.0 / 256;
+constexpr double kKeep = 1 - 1.0 / 128;
 // A step that waited for something else says no more than this. Nothing makes one faster by chance:
-// if it takes a third, what was measured before is of another time, of a cold start say.
-constexpr double kOutlierTimes = 3;
+// if it takes half, what was measured before is of another time, of a cold start say.
+constexpr double kOutlierTimes = 2;
 // While nearly all steps have the same number of tokens: a token more costs half of what one does
 // in the mean. Weighs as much as a step that has a token more than the mean.
 constexpr double kFirstGuess = 0.5;
