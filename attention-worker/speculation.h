@@ -28,11 +28,11 @@ struct SpeculationStats {
 // It is made if
 //     S(k) C(T) / E  >  1.1 (C(T + k) - C(T))
 // with the k that makes (E + S(k)) / C(T + k) the largest. The margin of 1.1 is for what the
-// estimates are off. E and T grow with each draft of the step: the next sequence's is
-// asked about what is there by then. `a` is what the sequence's own drafts gave, by length of the
-// n-gram, leaning on what those of all sequences gave while it has few. C: a model whose layers are
-// read once for any number of tokens has nearly C(T + k) = C(T); a mixture reads more experts with
-// every token.
+// estimates are off. E and T grow with each draft of the step: the next sequence's is asked about
+// what is there by then. `a` is what the sequence's own drafts gave, by length of the n-gram,
+// leaning on what those of all sequences gave while it has few. C is a straight line: a model whose
+// layers are read once for any number of tokens has nearly C(T + k) = C(T); a mixture reads more
+// experts with every token.
 //
 // Where no draft pays nothing is learned, so now and then one token is drafted all the same: what
 // that costs more than a plain step is paid from 1 % of the time of all decode steps. Likewise one

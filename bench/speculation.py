@@ -158,6 +158,8 @@ def compare(pairs, questions, off, on):
             for which in (0, 1):
                 ratios[name][which].append(took[off][which] / took[on][which])
             per_token[name].append(took[off][0] / sum(decoded(reply) for reply in took[off][2]))
+            if pair < pairs:
+                continue  # the flight recorder holds some seconds
             replies[name] = took[on][2]
             trace[name] = [steps_of(on, reply["id"]) for reply in took[on][2]]
     step_us = decode_step_us(on)
