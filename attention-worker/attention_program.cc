@@ -51,6 +51,9 @@ void AddAttentionOptions(OptionTable& table, AttentionConfig* config, ByteCount*
            "how long prefill may keep running streams waiting; 0: 2/3 of one of their steps")
       .Add("prefix-cache", &config->prefix_cache,
            "keep the KV of finished sequences for those that begin with the same tokens")
+      .Add("num-speculative-tokens", &config->draft_tokens,
+           "tokens of a sequence that a step may guess ahead and verify; 0: none")
+      .Range(0, limits::kSequenceDraftTokensMax)
       .Add("hash-trace", &config->hash_trace, "file for a hash per (position, layer, stage)");
 }
 

@@ -117,6 +117,7 @@ absl::Status AttentionServer::Start() {
                        .seed = context_.incarnation.value,
                        .hash_mask = config_.prefix_hash_mask},
       .step_budget = config_.step_budget,
+      .draft_tokens = static_cast<int32_t>(config_.draft_tokens),
       .spoil_freed = config_.spoil_freed,
       .trace = trace_.get(),
       .faults = &context_.faults,

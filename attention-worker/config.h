@@ -25,6 +25,7 @@ struct AttentionConfig {
   // Every so-many-th dispatch to the experts is executed twice and compared; 0: none.
   uint32_t verify_every = 1000;
   bool prefix_cache = true;
+  int64_t draft_tokens = 0;  // of one sequence in a step, at most; 0: no speculation
   uint64_t prefix_hash_mask = ~uint64_t{0};  // fewer bits, more collisions (tests)
   bool spoil_freed = false;                  // freed KV blocks are overwritten with NaN (tests)
   std::string hash_trace;                    // file; empty: none

@@ -14,6 +14,11 @@ uint64_t Microseconds(Duration d) {
   return static_cast<uint64_t>(d / std::chrono::microseconds(1));
 }
 
+// All of a decode step's tokens are sampled after.
+int32_t DecodeTokensMax(const EngineOptions& options) {
+  return options.limits.sequences + (options.draft_tokens > 0 ? limits::kDraftTokensMax : 0);
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
@@ -38,14 +43,17 @@ Engine::Engine(Loop& loop, Cpu cpu, const PackedModel& model, const AttentionWei
       on_events_(std::move(on_events)),
       block_(cpu, model, weights, options_.row_type),
       kv_(std::move(kv)),
+      speculation_(options_.draft_tokens > 0
+                       ? std::make_optional<Speculation>(options_.draft_tokens)
+                       : std::nullopt),
       scheduler_(options_.limits, options_.kv_blocks,
                  options_.spoil_freed ? [this](int32_t block) { kv_.Spoil(block); }
                                       : std::function<void(int32_t)>(),
-                 options_.prefix_cache),
+                 options_.prefix_cache, speculation_ ? &*speculation_ : nullptr),
       slices_(options_.step_budget),
       decode_(FramePhase::kDecode, scheduler_.decode(),
               StepScratch(model.config(), model.weights(), options_.row_type,
-                          options_.limits.sequences, options_.limits.sequences),
+                          DecodeTokensMax(options_), DecodeTokensMax(options_)),
               StageClock(loop, metrics)),
       prefill_(FramePhase::kPrefill, scheduler_.prefill(),
                StepScratch(model.config(), model.weights(), options_.row_type,
@@ -101,9 +109,8 @@ Task<void> Engine::Run() {
     const bool prefilled =
         !scheduler_.PickPrefill(decoded ? slices_.StepTokens(most) : most).empty();
     if (prefilled) co_await RunStep(prefill_);
-    if (decoded || prefilled) {
-      co_await loop_.Yield();
-    } else if (!scheduler_.PickDecode().empty()) {
+    if (decoded || prefilled) continue;
+    if (!scheduler_.PickDecode().empty()) {
       co_await RunStep(decode_);  // cached but for a token: PickPrefill has found that out
     } else {
       absl::Status woken = co_await work_.Wait(NextDeadline());
@@ -141,8 +148,14 @@ Task<void> Engine::RunStep(StepContext& step) {
       End(spec.key, spec.owner_epoch, done);
     }
   }
+  const int64_t tokens = step.picked.batch.tokens();
   step.picked.Clear();
   Flush(false);
+  co_await loop_.Yield();
+  // With all that a step costs, so that fewer of them are worth what they save.
+  if (speculation_ && step.phase == FramePhase::kDecode) {
+    speculation_->StepTook(tokens, loop_.Now() - start);
+  }
 }
 
 // Cancelled and expired sequences go, those of this step too; streams that decode get their next
@@ -188,7 +201,7 @@ void Engine::Begun(const StepContext& step) {
 // A token of `sequence` is out.
 void Engine::Measure(const StepContext& step, Sequence& sequence, Finish finish) const {
   const Time now = loop_.Now();
-  metrics_.vllm().Token(sequence, now, finish);
+  metrics_.Token(sequence, now, finish);
   sequence.last_token = now;
   if (!sequence.first_token) {
     sequence.first_token = now;

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -12,6 +13,7 @@
 #include "attention-worker/metrics.h"
 #include "attention-worker/scheduler.h"
 #include "attention-worker/sequence.h"
+#include "attention-worker/speculation.h"
 #include "attention-worker/time_slices.h"
 #include "core/base/fault_point.h"
 #include "core/base/loop.h"
@@ -35,6 +37,7 @@ struct EngineOptions {
   int32_t kv_blocks = 0;
   PrefixCacheOptions prefix_cache;
   Duration step_budget{};         // of a slice of prefill; 0: by the decode steps (time_slices.h)
+  int32_t draft_tokens = 0;       // of one sequence in a step, at most; 0: no speculation
   bool spoil_freed = false;       // freed KV blocks are overwritten (tests)
   HashTrace* trace = nullptr;     // --hash-trace; outlives the engine
   FaultPoints* faults = nullptr;  // likewise; null: none
@@ -113,6 +116,11 @@ class Engine {
   bool SkipFailed(StepContext& step);
   void FailTokens(StepContext& step, const std::vector<int32_t>& tokens, const absl::Status& why);
   void Emit(StepContext& step);
+  void EmitSampled(const StepContext& step, const Scheduler::Share& share);
+  bool EmitToken(const StepContext& step, Sequence& sequence, const SampleRow& row);
+  int32_t Accepted(const StepContext& step, const Scheduler::Share& share) const;
+  void Judge(const Scheduler::Share& share, int32_t accepted);
+  void Fail(const Sequence& sequence, const absl::Status& why);
   void TraceRows(const StepContext& step, int layer, std::string_view stage) const;
 
   // engine.cc: which step is next, and what happens between steps and pieces of them.
@@ -145,6 +153,7 @@ class Engine {
 
   AttentionBlock block_;
   KvCache kv_;
+  std::optional<Speculation> speculation_;
   Scheduler scheduler_;
   TimeSlices slices_;
   StepContext decode_, prefill_;

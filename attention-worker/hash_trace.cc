@@ -9,6 +9,15 @@
 #include "core/base/reason.h"
 
 namespace bottega {
+namespace {
+
+std::string Line(uint64_t sequence, int32_t position, int layer, std::string_view stage,
+                 const void* row, size_t bytes) {
+  const uint32_t hash = Crc32c({static_cast<const std::byte*>(row), bytes});
+  return fmt::format("{:016x} {} {} {} {:08x}\n", sequence, position, layer, stage, hash);
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<HashTrace>> HashTrace::Open(const std::string& path) {
   std::FILE* file = std::fopen(path.c_str(), "w");
@@ -23,8 +32,17 @@ HashTrace::~HashTrace() { std::fclose(file_); }
 
 void HashTrace::Write(uint64_t sequence, int32_t position, int layer, std::string_view stage,
                       const void* row, size_t bytes) {
-  const uint32_t hash = Crc32c({static_cast<const std::byte*>(row), bytes});
-  fmt::print(file_, "{:016x} {} {} {} {:08x}\n", sequence, position, layer, stage, hash);
+  std::fputs(Line(sequence, position, layer, stage, row, bytes).c_str(), file_);
+}
+
+void HashTrace::WriteIfKept(int32_t token, uint64_t sequence, int32_t position, int layer,
+                            std::string_view stage, const void* row, size_t bytes) {
+  kept_back_.emplace(token, Line(sequence, position, layer, stage, row, bytes));
+}
+
+void HashTrace::Keep(int32_t token) {
+  const auto [begin, end] = kept_back_.equal_range(token);
+  for (auto line = begin; line != end; ++line) std::fputs(line->second.c_str(), file_);
 }
 
 }  // namespace bottega

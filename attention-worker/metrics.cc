@@ -89,7 +89,6 @@ void AttentionMetrics::Step(FramePhase phase, const Scheduler::Step& step, Durat
   batch_tokens_.Observe(static_cast<double>(step.batch.tokens()));
   batch_requests_.Observe(static_cast<double>(step.shares.size()));
   vllm_.Step(step.batch.tokens());
-  generation_tokens_.Increment(static_cast<double>(step.batch.sampled.size()));
   for (const Scheduler::Share& share : step.shares) {
     // Nothing of the step is committed yet: a prompt that was cached but for a token still shows.
     if (decode && !share.sequence->just_hit()) continue;

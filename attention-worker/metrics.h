@@ -35,6 +35,11 @@ class AttentionMetrics {
   void Step(FramePhase phase, const Scheduler::Step& step, Duration took);
   // After each slice of prefill that ended for a decode step, and the budget of the next.
   void Slice(Duration took, Duration budget);
+  // A token of a sequence is out; before sequence.last_token is set to `now`.
+  void Token(const Sequence& sequence, Time now, Finish finish) {
+    generation_tokens_.Increment();
+    vllm_.Token(sequence, now, finish);
+  }
   // Of a sequence's life: submitted → first step → first token → last token.
   void Queued(Duration waited) { queue_seconds_.Observe(Seconds(waited)); }
   void Prefilled(Duration took) { prefill_seconds_.Observe(Seconds(took)); }

@@ -90,11 +90,17 @@ void Scheduler::Step::Leave(const Sequence& sequence) {
 
 Scheduler::Step& Scheduler::PickDecode() {
   CHECK(decode_.empty());
+  decoding_.clear();
   for (auto& [rank, sequence] : sequences_) {
     // A preemption below takes only those after it in rank, which come later in this walk.
     if (sequence->may_run() && sequence->decoding() && Reserve(*sequence, sequence->length())) {
-      Append(*sequence, 1, decode_);
+      decoding_.push_back(sequence.get());
     }
+  }
+  if (speculation_ != nullptr) speculation_->Draft(decoding_);
+  for (Sequence* sequence : decoding_) {
+    ReserveDraft(*sequence);
+    Append(*sequence, 1, decode_);
   }
   return decode_;
 }
@@ -133,24 +139,42 @@ void Scheduler::PlanPrefill(int32_t tokens_max) {
 
 void Scheduler::Append(Sequence& sequence, int32_t tokens, Step& step) {
   StepBatch& batch = step.batch;
+  const std::vector<int32_t>& draft = sequence.drafts.tokens;  // none in prefill
+  const auto drafted = static_cast<int32_t>(draft.size());
+  const auto first = static_cast<int32_t>(batch.tokens());
   const int32_t end = sequence.computed + tokens;
-  for (int32_t position = sequence.computed; position < end; ++position) {
-    batch.ids.push_back(sequence.tokens[position]);
+  for (int32_t position = sequence.computed; position < end + drafted; ++position) {
+    batch.ids.push_back(position < end ? sequence.tokens[position] : draft[position - end]);
     batch.positions.push_back(position);
     batch.slots.push_back({.block = sequence.blocks[position / kKvBlockPositions],
                            .offset = position % kKvBlockPositions});
     batch.attends.push_back({.position = position, .blocks = sequence.blocks.data()});
   }
-  Share share{.sequence = &sequence, .tokens = tokens, .sample = std::nullopt, .failed = {}};
+  Share share{.sequence = &sequence,
+              .first = first,
+              .tokens = tokens + drafted,
+              .sample = std::nullopt,
+              .drafted = drafted,
+              .computable = drafted};
   if (end == sequence.length()) {
     share.sample = static_cast<int32_t>(batch.sampled.size());
-    batch.sampled.push_back(static_cast<int32_t>(batch.tokens()) - 1);
+    for (int32_t back = drafted + 1; back > 0; --back) {
+      batch.sampled.push_back(static_cast<int32_t>(batch.tokens()) - back);
+    }
   }
   step.shares.push_back(std::move(share));
 }
 
 void Scheduler::Commit(const Step& step) {
-  for (const Share& share : step.shares) share.sequence->computed += share.tokens;
+  for (const Share& share : step.shares) share.sequence->computed += share.tokens - share.drafted;
+}
+
+void Scheduler::ReleaseDraft(Sequence& sequence) {
+  sequence.drafts.tokens.clear();
+  const auto needed = static_cast<size_t>(BlocksFor(sequence.length()));
+  if (sequence.blocks.size() <= needed) return;
+  blocks_.Release(absl::MakeConstSpan(sequence.blocks).subspan(needed));
+  sequence.blocks.resize(needed);
 }
 
 void Scheduler::Publish(Sequence& sequence) {
@@ -187,6 +211,20 @@ bool Scheduler::Reserve(Sequence& sequence, int32_t length) {
     }
   }
   return true;
+}
+
+// Nobody gives way for a guess: the draft is cut to what fits into free blocks.
+void Scheduler::ReserveDraft(Sequence& sequence) {
+  std::vector<int32_t>& draft = sequence.drafts.tokens;
+  const auto needed =
+      static_cast<size_t>(BlocksFor(sequence.length() + static_cast<int32_t>(draft.size())));
+  while (sequence.blocks.size() < needed) {
+    const std::optional<int32_t> block = blocks_.Take();
+    if (!block) break;
+    sequence.blocks.push_back(*block);
+  }
+  const auto held = static_cast<int32_t>(sequence.blocks.size()) * kKvBlockPositions;
+  draft.resize(std::min(draft.size(), static_cast<size_t>(held - sequence.length())));
 }
 
 bool Scheduler::PreemptAfter(const Rank& rank) {

@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "attention-worker/prefix_cache.h"
 #include "attention-worker/sequence.h"
+#include "attention-worker/speculation.h"
 #include "core/model/attention_block.h"
 
 namespace bottega {
@@ -39,17 +40,24 @@ struct SchedulerLimits {
 // only.
 class Scheduler {
  public:
-  // `on_freed`: a block's content is worth nothing from here on; may be empty.
+  // `on_freed`: a block's content is worth nothing from here on; may be empty. `speculation`: null
+  // for none; outlives this.
   Scheduler(SchedulerLimits limits, int32_t blocks, std::function<void(int32_t)> on_freed = {},
-            PrefixCacheOptions cache = {})
-      : limits_(limits), blocks_(blocks, cache, std::move(on_freed)) {}
+            PrefixCacheOptions cache = {}, Speculation* speculation = nullptr)
+      : limits_(limits), blocks_(blocks, cache, std::move(on_freed)), speculation_(speculation) {}
 
   // Tokens of one sequence in a step's batch.
   struct Share {
-    Sequence* sequence;             // null: it has left (Step::DropGone)
-    int32_t tokens;                 // from sequence->computed on
-    std::optional<int32_t> sample;  // index in StepBatch::sampled, if its last token is here
-    absl::Status failed;            // why its sequence must end
+    Sequence* sequence;              // null: it has left (Step::DropGone)
+    int32_t first;                   // token of the batch
+    int32_t tokens;                  // from sequence->computed on
+    std::optional<int32_t> sample;   // index in StepBatch::sampled, if its last token is here
+    int32_t drafted = 0;             // of `tokens`, the last: guesses, each of them sampled after
+    int32_t computable = 0;          // of `drafted`, the first: the next one cannot be computed
+    absl::Status failed = {};        // why its sequence must end
+    absl::Status draft_failed = {};  // why it must if the guess that cannot be computed is right
+
+    int32_t first_drafted() const { return first + tokens - drafted; }
   };
 
   // What was picked, until Clear: kept, with its memory, from step to step.
@@ -78,14 +86,17 @@ class Scheduler {
   // The next suspect whose turn it is, now offered; nullptr: nobody's, or one is on trial.
   Sequence* OfferTrial();
 
-  // One token of every sequence that decodes; empty: of none. The last one picked was cleared.
+  // One token of every sequence that decodes, and its draft; empty: of none. The last one picked
+  // was cleared.
   Step& PickDecode();
   // Prompt tokens, at most so many; likewise.
   Step& PickPrefill(int32_t tokens_max);
   Step& decode() { return decode_; }
   Step& prefill() { return prefill_; }
-  // The step is done: what it computed is in the cache now.
+  // The step is done: what it computed is in the cache now, drafted tokens left out.
   void Commit(const Step& step);
+  // The step's draft has been looked at: blocks that only rejected tokens needed are free again.
+  void ReleaseDraft(Sequence& sequence);
   // What is computed of it is right: others may use its full blocks.
   void Publish(Sequence& sequence);
   // It may not be: nobody finds what it holds any more.
@@ -98,6 +109,7 @@ class Scheduler {
   int32_t free_blocks() const { return blocks_.free(); }      // cached ones are
   int32_t cached_blocks() const { return blocks_.cached(); }  // only cached
   int32_t total_blocks() const { return blocks_.total(); }
+  const Speculation* speculation() const { return speculation_; }  // null: none
   uint64_t preemptions() const { return preemptions_; }
   uint64_t cache_query_tokens() const { return cache_query_tokens_; }  // looked up
   uint64_t cache_hit_tokens() const { return cache_hit_tokens_; }      // and found
@@ -110,16 +122,19 @@ class Scheduler {
   void Append(Sequence& sequence, int32_t tokens, Step& step);
   void LookUp(Sequence& sequence);
   bool Reserve(Sequence& sequence, int32_t length);
+  void ReserveDraft(Sequence& sequence);
   bool PreemptAfter(const Rank& rank);
   void FreeBlocks(Sequence& sequence);
   void Queue(Sequence& sequence);
 
   SchedulerLimits limits_;
   PrefixCache blocks_;
+  Speculation* const speculation_;
   std::map<Rank, std::unique_ptr<Sequence>> sequences_;
   std::map<SequenceKey, Rank> ranks_;
   Step decode_, prefill_;
-  std::vector<Sequence*> by_turn_;  // scratch of PlanPrefill
+  std::vector<Sequence*> by_turn_;   // scratch of PlanPrefill
+  std::vector<Sequence*> decoding_;  // scratch of PickDecode
   uint64_t next_order_ = 0;
   uint64_t prefilled_ = 0;  // prompt tokens picked so far: the clock of turns
   uint64_t preemptions_ = 0;
@@ -136,6 +151,7 @@ void Scheduler::Step::DropGone(const Moved& moved) {
     if (share.sequence != nullptr) {
       batch.MoveTokens(from, to, share.tokens);
       moved(from, to, share.tokens);
+      share.first = to;
       to += share.tokens;
       if (share.sample) {
         share.sample = static_cast<int32_t>(batch.sampled.size());

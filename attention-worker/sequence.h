@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "attention-worker/drafts.h"
 #include "attention-worker/prefix_cache.h"
 #include "core/base/time.h"
 #include "core/kernels/sample.h"
@@ -102,6 +103,7 @@ struct Sequence {
   bool looked_up = false;       // counted as asked for, since it last had no blocks
   bool doubted = false;         // what it has computed may be wrong: not for others
   Trial trial = Trial::kNone;
+  Drafts drafts;
 
   int32_t length() const { return static_cast<int32_t>(tokens.size()); }
   int32_t prompt_length() const { return static_cast<int32_t>(spec.prompt_ids.size()); }

@@ -30,6 +30,7 @@ constexpr int64_t kAttendWork = 1 << 16;
 Task<absl::Status> Engine::Step(StepContext& step) {
   const ModelConfig& model = model_.config();
   const StepBatch& batch = step.picked.batch;
+  if (options_.trace != nullptr) options_.trace->BeginStep();
   step.experts_missed = false;
   NameOwners(step);
   if (options_.faults != nullptr) CO_RETURN_IF_ERROR(FAULT_POINT(*options_.faults, "aw.step"));
@@ -85,17 +86,16 @@ Task<void> Engine::AttendInPieces(StepContext& step, int layer) {
   DropGone(step);
   if (shares.empty()) co_return;
   block_.Project(layer, batch, kv_.layer(layer), step.scratch);
-  int64_t first = 0;  // token of the batch at which the share begins
   for (const Scheduler::Share& share : shares) {
     for (int64_t done = 0; done < share.tokens;) {
-      const int64_t sees = batch.positions[first + done] + 1;
+      const int64_t sees = batch.positions[share.first + done] + 1;
       const int64_t count = std::clamp<int64_t>(kAttendWork / sees, 1, share.tokens - done);
       co_await MakeRoom(step, Piece::kAttend, count * sees);
       if (share.sequence == nullptr) break;
-      block_.Attend(batch, kv_.layer(layer), {.first = first + done, .count = count}, step.scratch);
+      block_.Attend(batch, kv_.layer(layer), {.first = share.first + done, .count = count},
+                    step.scratch);
       done += count;
     }
-    first += share.tokens;
   }
   co_await MakeRoom(step, Piece::kFfn, batch.tokens());
   DropGone(step);
@@ -180,18 +180,28 @@ bool Engine::SkipFailed(StepContext& step) {
   step.skip.assign(step.owners.size(), 0);
   bool any = false;
   for (size_t token = 0; token < step.owners.size(); ++token) {
-    if (step.picked.shares[step.owners[token]].failed.ok()) continue;
+    const Scheduler::Share& share = step.picked.shares[step.owners[token]];
+    const bool lost = !share.failed.ok() ||
+                      static_cast<int32_t>(token) >= share.first_drafted() + share.computable;
+    if (!lost) continue;
     step.skip[token] = any = true;
     std::memset(step.scratch.replies.data() + token * reply_bytes, 0, reply_bytes);
   }
   return any;
 }
 
+// A guess that cannot be computed fails nobody until it is known to be the text (EmitSampled).
 void Engine::FailTokens(StepContext& step, const std::vector<int32_t>& tokens,
                         const absl::Status& why) {
   for (int32_t token : tokens) {
-    absl::Status& failed = step.picked.shares[step.owners[token]].failed;
-    if (failed.ok()) failed = why;  // the first reason stays
+    Scheduler::Share& share = step.picked.shares[step.owners[token]];
+    const int32_t drafted = token - share.first_drafted();
+    if (drafted < 0) {
+      if (share.failed.ok()) share.failed = why;  // the first reason stays
+    } else if (drafted < share.computable) {
+      share.computable = drafted;
+      share.draft_failed = why;
+    }
   }
 }
 
@@ -202,85 +212,142 @@ void Engine::Sample(StepContext& step) {
   for (const auto& share : step.picked.shares) {
     if (!share.sample) continue;
     const SequenceSpec& spec = share.sequence->spec;
-    float* logits =
-        step.scratch.logits.As<float>().data() + int64_t{*share.sample} * model.vocab_size;
-    if (share.sequence->generated() < spec.min_tokens) {
-      for (const auto* ids : {&model.eos_ids, &spec.stop_token_ids}) {
-        for (int32_t id : *ids) logits[id] = -std::numeric_limits<float>::infinity();
+    // Nothing here may depend on tokens before but through their number: of drafted ones it is not
+    // known yet whether they stay.
+    for (int32_t ahead = 0; ahead <= share.drafted; ++ahead) {
+      const int64_t sample = *share.sample + ahead;
+      float* logits = step.scratch.logits.As<float>().data() + sample * model.vocab_size;
+      if (share.sequence->generated() + static_cast<uint32_t>(ahead) < spec.min_tokens) {
+        for (const auto* ids : {&model.eos_ids, &spec.stop_token_ids}) {
+          for (int32_t id : *ids) logits[id] = -std::numeric_limits<float>::infinity();
+        }
       }
+      if (options_.faults != nullptr) {
+        FAULT_CORRUPT(*options_.faults, "aw.logits",
+                      absl::MakeSpan(reinterpret_cast<std::byte*>(logits), 2 * sizeof(float)));
+      }
+      step.rows.push_back({.logits = logits,
+                           .params = spec.sampling,
+                           .position = share.sequence->length() + ahead,
+                           .top = absl::MakeSpan(step.top).subspan(
+                               sample * limits::kTopLogprobsMax, std::max(0, spec.top_logprobs))});
     }
-    if (options_.faults != nullptr) {
-      FAULT_CORRUPT(*options_.faults, "aw.logits",
-                    absl::MakeSpan(reinterpret_cast<std::byte*>(logits), 2 * sizeof(float)));
-    }
-    step.rows.push_back(
-        {.logits = logits,
-         .params = spec.sampling,
-         .position = share.sequence->length(),
-         .top = absl::MakeSpan(step.top).subspan(*share.sample * limits::kTopLogprobsMax,
-                                                 std::max(0, spec.top_logprobs))});
   }
   sampler_.Sample(cpu_, absl::MakeSpan(step.rows));
 }
 
 void Engine::Emit(StepContext& step) {
-  const ModelConfig& model = model_.config();
   for (const auto& share : step.picked.shares) {
     Sequence& sequence = *share.sequence;
     if (!share.failed.ok()) {
-      if (ReasonOf(share.failed) == Reason::kInternalError) scheduler_.Withdraw(sequence);
-      End(sequence.spec.key, sequence.spec.owner_epoch, share.failed);
-      continue;
-    }
-    if (!share.sample) {
+      Fail(sequence, share.failed);
+    } else if (share.sample) {
+      EmitSampled(step, share);
+    } else {
       scheduler_.Publish(sequence);
-      continue;
     }
-    const SampleRow& row = step.rows[*share.sample];
-    if (!row.status.ok()) {
-      // Why it is no number nobody knows: it may be what is in the cache.
-      scheduler_.Withdraw(sequence);
-      End(sequence.spec.key, sequence.spec.owner_epoch, row.status);
-      continue;
-    }
-    scheduler_.Publish(sequence);
-    const SequenceSpec& spec = sequence.spec;
-    const int32_t id = row.chosen.token;
-    TokenEvent event{.key = spec.key,
-                     .owner_epoch = spec.owner_epoch,
-                     .index = sequence.generated(),
-                     .cached = static_cast<uint32_t>(sequence.replays ? 0 : sequence.hit),
-                     .id = id,
-                     .logprob = row.chosen.logprob,
-                     .top = {row.top.begin(), row.top.end()}};
-    sequence.tokens.push_back(id);
-    sequence.trial = Trial::kNone;  // it got on
-    const auto contains = [id](const std::vector<int32_t>& ids) {
-      return std::find(ids.begin(), ids.end(), id) != ids.end();
-    };
-    if ((!spec.ignore_eos && contains(model.eos_ids)) || contains(spec.stop_token_ids)) {
-      event.finish = Finish::kStop;
-    } else if (sequence.generated() >= spec.max_tokens) {
-      event.finish = Finish::kLength;
-    }
-    Measure(step, sequence, event.finish);
-    if (event.finish != Finish::kNone) scheduler_.Remove(spec.key);
-    events_.tokens.push_back(std::move(event));
   }
+}
+
+// One token, and one more after each drafted one that was right: the walk that as many plain steps
+// would have made, with its ends and failures. What comes after the first wrong one was computed of
+// a prefix that does not exist: nobody looks at it, and the next steps write over its K and V.
+void Engine::EmitSampled(const StepContext& step, const Scheduler::Share& share) {
+  Sequence& sequence = *share.sequence;
+  const int32_t accepted = Accepted(step, share);
+  if (share.drafted > 0) Judge(share, accepted);
+  for (int32_t ahead = 0; ahead <= accepted; ++ahead) {
+    if (ahead > 0) {
+      const int32_t drafted = ahead - 1;
+      if (drafted == share.computable) return Fail(sequence, share.draft_failed);
+      ++sequence.computed;
+      if (options_.trace != nullptr) options_.trace->Keep(share.first_drafted() + drafted);
+    }
+    const SampleRow& row = step.rows[*share.sample + ahead];
+    if (!row.status.ok()) return Fail(sequence, row.status);
+    if (EmitToken(step, sequence, row)) return;
+  }
+  scheduler_.Publish(sequence);
+  scheduler_.ReleaseDraft(sequence);
+}
+
+// How many of its drafted tokens, from the first on, are what was sampled in their place.
+int32_t Engine::Accepted(const StepContext& step, const Scheduler::Share& share) const {
+  const std::vector<int32_t>& draft = share.sequence->drafts.tokens;
+  int32_t accepted = 0;
+  while (accepted < share.drafted) {
+    const SampleRow& row = step.rows[*share.sample + accepted];
+    if (!row.status.ok() || row.chosen.token != draft[accepted]) break;
+    ++accepted;
+  }
+  return accepted;
+}
+
+void Engine::Judge(const Scheduler::Share& share, int32_t accepted) {
+  Sequence& sequence = *share.sequence;
+  speculation_->Verified(sequence, accepted);
+  Record(FlightKind::kVerified, sequence, static_cast<uint64_t>(share.drafted),
+         static_cast<uint64_t>(accepted));
+  // A guess that expert workers are missing for, or die of, has cost enough.
+  sequence.drafts.stopped = !share.draft_failed.ok();
+}
+
+// Returns whether it was the sequence's last.
+bool Engine::EmitToken(const StepContext& step, Sequence& sequence, const SampleRow& row) {
+  const ModelConfig& model = model_.config();
+  const SequenceSpec& spec = sequence.spec;
+  const int32_t id = row.chosen.token;
+  TokenEvent event{.key = spec.key,
+                   .owner_epoch = spec.owner_epoch,
+                   .index = sequence.generated(),
+                   .cached = static_cast<uint32_t>(sequence.replays ? 0 : sequence.hit),
+                   .id = id,
+                   .logprob = row.chosen.logprob,
+                   .top = {row.top.begin(), row.top.end()}};
+  sequence.tokens.push_back(id);
+  sequence.trial = Trial::kNone;  // it got on
+  const auto contains = [id](const std::vector<int32_t>& ids) {
+    return std::find(ids.begin(), ids.end(), id) != ids.end();
+  };
+  if ((!spec.ignore_eos && contains(model.eos_ids)) || contains(spec.stop_token_ids)) {
+    event.finish = Finish::kStop;
+  } else if (sequence.generated() >= spec.max_tokens) {
+    event.finish = Finish::kLength;
+  }
+  const bool last = event.finish != Finish::kNone;
+  Measure(step, sequence, event.finish);
+  if (last) {
+    scheduler_.Publish(sequence);
+    scheduler_.Remove(spec.key);
+  }
+  events_.tokens.push_back(std::move(event));
+  return last;
+}
+
+// A number that is none: why nobody knows, it may be what is in the cache.
+void Engine::Fail(const Sequence& sequence, const absl::Status& why) {
+  if (ReasonOf(why) == Reason::kInternalError) scheduler_.Withdraw(sequence);
+  End(sequence.spec.key, sequence.spec.owner_epoch, why);
 }
 
 void Engine::TraceRows(const StepContext& step, int layer, std::string_view stage) const {
   if (options_.trace == nullptr) return;
   const size_t row_bytes = model_.config().hidden_size * sizeof(float);
   const std::byte* row = step.scratch.x.data();
+  int32_t token = 0;  // of the batch
   for (const auto& share : step.picked.shares) {
     const SequenceSpec& spec = share.sequence->spec;
     const uint64_t sequence =
-        uint64_t{Crc32c(spec.prompt_ids.data(), spec.prompt_ids.size() * sizeof(int32_t))} << 32 |
-        Crc32c(&spec.sampling.seed, sizeof spec.sampling.seed);
-    for (int32_t i = 0; i < share.tokens; ++i, row += row_bytes) {
-      options_.trace->Write(sequence ^ spec.sampling.choice, share.sequence->computed + i, layer,
-                            stage, row, row_bytes);
+        (uint64_t{Crc32c(spec.prompt_ids.data(), spec.prompt_ids.size() * sizeof(int32_t))} << 32 |
+         Crc32c(&spec.sampling.seed, sizeof spec.sampling.seed)) ^
+        spec.sampling.choice;
+    for (int32_t i = 0; i < share.tokens; ++i, ++token, row += row_bytes) {
+      const int32_t position = share.sequence->computed + i;
+      if (i < share.tokens - share.drafted) {
+        options_.trace->Write(sequence, position, layer, stage, row, row_bytes);
+      } else {
+        options_.trace->WriteIfKept(token, sequence, position, layer, stage, row, row_bytes);
+      }
     }
   }
 }

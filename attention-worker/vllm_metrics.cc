@@ -2,6 +2,8 @@
 
 #include <chrono>
 
+#include "core/base/limits.h"
+
 namespace bottega {
 namespace {
 
@@ -31,6 +33,11 @@ VllmMetrics::VllmMetrics(prometheus::Registry& r, const std::string& model)
                                 "Tokens looked up in the prefix cache", labels_)),
       cache_hits_(AddCounter(r, "vllm:prefix_cache_hits_total", "Tokens found in the prefix cache",
                              labels_)),
+      drafts_(AddCounter(r, "vllm:spec_decode_num_drafts_total", "Drafts", labels_)),
+      draft_tokens_(AddCounter(r, "vllm:spec_decode_num_draft_tokens_total",
+                               "Tokens that were guessed", labels_)),
+      accepted_tokens_(AddCounter(r, "vllm:spec_decode_num_accepted_tokens_total",
+                                  "Guessed tokens that were right", labels_)),
       stopped_(AddCounter(r, "vllm:request_success_total", "Finished sequences",
                           With(labels_, "finished_reason", "stop"))),
       cut_(AddCounter(r, "vllm:request_success_total", "Finished sequences",
@@ -59,13 +66,28 @@ VllmMetrics::VllmMetrics(prometheus::Registry& r, const std::string& model)
       generation_length_(r, "vllm:request_generation_tokens", "Generated tokens of a sequence",
                          metrics::TokenBuckets(kLongestContext), labels_),
       max_generation_(r, "vllm:request_params_max_tokens", "max_tokens of a sequence",
-                      metrics::TokenBuckets(kLongestContext), labels_) {}
+                      metrics::TokenBuckets(kLongestContext), labels_) {
+  for (int position = 0; position < limits::kSequenceDraftTokensMax; ++position) {
+    accepted_at_.push_back(&AddCounter(r, "vllm:spec_decode_num_accepted_tokens_per_pos_total",
+                                       "Guessed tokens that were right, by place in their draft",
+                                       With(labels_, "position", std::to_string(position))));
+  }
+}
 
 void VllmMetrics::Pool(int block_tokens, int blocks) {
   metrics::Labels labels = labels_;
   labels["block_size"] = std::to_string(block_tokens);
   labels["num_gpu_blocks"] = std::to_string(blocks);
   AddGauge(registry_, "vllm:cache_config_info", "1; the KV pool is in the labels", labels).Set(1);
+}
+
+void VllmMetrics::Publish(const SpeculationStats& stats) {
+  metrics::RaiseTo(drafts_, static_cast<double>(stats.drafts));
+  metrics::RaiseTo(draft_tokens_, static_cast<double>(stats.draft_tokens));
+  metrics::RaiseTo(accepted_tokens_, static_cast<double>(stats.accepted_tokens));
+  for (size_t position = 0; position < accepted_at_.size(); ++position) {
+    metrics::RaiseTo(*accepted_at_[position], static_cast<double>(stats.accepted_at[position]));
+  }
 }
 
 void VllmMetrics::Token(const Sequence& sequence, Time now, Finish finish) {
@@ -101,6 +123,7 @@ void VllmMetrics::Publish(const Scheduler& scheduler, int running, double kv_usa
   metrics::RaiseTo(preemptions_, static_cast<double>(scheduler.preemptions()));
   metrics::RaiseTo(cache_queries_, static_cast<double>(scheduler.cache_query_tokens()));
   metrics::RaiseTo(cache_hits_, static_cast<double>(scheduler.cache_hit_tokens()));
+  if (scheduler.speculation() != nullptr) Publish(scheduler.speculation()->stats());
   for (metrics::LoopSeries* series :
        {&iteration_tokens_, &first_token_, &inter_token_, &per_output_token_, &e2e_, &queue_,
         &prefill_, &decode_, &inference_, &prompt_length_, &generation_length_, &max_generation_}) {

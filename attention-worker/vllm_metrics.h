@@ -23,6 +23,7 @@ class VllmMetrics {
   void Publish(const Scheduler& scheduler, int running, double kv_usage);
 
  private:
+  void Publish(const SpeculationStats& stats);
   void Finished(const Sequence& sequence, Time now, Finish finish);
 
   prometheus::Registry& registry_;
@@ -35,6 +36,10 @@ class VllmMetrics {
   prometheus::Counter& preemptions_;
   prometheus::Counter& cache_queries_;
   prometheus::Counter& cache_hits_;
+  prometheus::Counter& drafts_;
+  prometheus::Counter& draft_tokens_;
+  prometheus::Counter& accepted_tokens_;
+  std::vector<prometheus::Counter*> accepted_at_;  // [kSequenceDraftTokensMax]
   prometheus::Counter& stopped_;
   prometheus::Counter& cut_;
   metrics::LoopSeries iteration_tokens_;

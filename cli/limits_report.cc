@@ -73,6 +73,8 @@ void AddClusterRows(std::vector<LimitRow>& rows) {
                   "they wait in the gateway"});
   rows.push_back({"prompt tokens of a step", std::to_string(attention.prefill_tokens),
                   "the rest in later steps"});
+  rows.push_back(
+      {"drafted tokens of a step", std::to_string(limits::kDraftTokensMax), "fewer are drafted"});
   rows.push_back({"migrations of a sequence", std::to_string(limits::kMigrationsMax),
                   "503 no_worker, or an error in the stream"});
   rows.push_back({"exchange frame", Bytes(limits::kFrameBytesMax), "refused"});

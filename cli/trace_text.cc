@@ -91,7 +91,8 @@ std::string Describe(const TraceEvent& e, const Names& names) {
 }
 
 struct Steps {
-  std::set<uint64_t> own;  // those that this request was in
+  std::set<uint64_t> own;              // those that this request was in
+  uint64_t drafted = 0, accepted = 0;  // its tokens that speculation guessed
   uint64_t own_tokens = 0, tokens = 0, us = 0, us_max = 0, timed = 0;
 };
 struct Frames {
@@ -108,6 +109,11 @@ std::string StepsText(const std::map<std::string, Steps>& workers) {
     text += fmt::format("{:<16} {:>7} {:>7} {:>12.1f} {:>9.2f} {:>9.2f}\n", name, s.own.size(),
                         s.own_tokens, static_cast<double>(s.tokens) / timed,
                         static_cast<double>(s.us) / timed / 1000, s.us_max / 1000.0);
+  }
+  for (const auto& [name, s] : workers) {
+    if (s.drafted == 0) continue;
+    text += fmt::format("{}: of the tokens, {} were guessed ahead and {} of these right\n", name,
+                        s.drafted, s.accepted);
   }
   return text;
 }
@@ -173,6 +179,9 @@ std::string TraceText(std::vector<TraceEvent> events, const Names& names) {
     if (e.event == "in_step") {
       workers[e.process].own.insert(e.Get("step"));
       workers[e.process].own_tokens += e.Get("tokens");
+    } else if (e.event == "verified") {
+      workers[e.process].drafted += e.Get("drafted");
+      workers[e.process].accepted += e.Get("accepted");
     } else if (e.event == "step") {
       Steps& steps = workers[e.process];
       ++steps.timed;

@@ -39,6 +39,7 @@ constexpr KindRow kKinds[kFlightKinds] = {
     {FlightKind::kMember, "member", "change", "role"},
     {FlightKind::kReady, "ready", "", ""},
     {FlightKind::kDraining, "draining", "", ""},
+    {FlightKind::kVerified, "verified", "drafted", "accepted"},
     {FlightKind::kInStep, "in_step", "step", "tokens"},
     {FlightKind::kStep, "step", "tokens", "took_us"},
     {FlightKind::kSent, "sent", "sequence", "rows"},
@@ -46,7 +47,7 @@ constexpr KindRow kKinds[kFlightKinds] = {
     {FlightKind::kComputed, "computed", "rows", "took_us"},
 };
 
-bool OfDataPath(FlightKind kind) { return kind >= FlightKind::kInStep; }
+bool OfDataPath(FlightKind kind) { return kind >= FlightKind::kVerified; }
 
 int64_t ClockNs(clockid_t clock) {
   timespec ts;

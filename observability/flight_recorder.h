@@ -41,6 +41,7 @@ enum class FlightKind : uint8_t {
   kReady,
   kDraining,
   // The data path: many a second, in a ring of their own.
+  kVerified,
   kInStep,
   kStep,
   kSent,

@@ -63,6 +63,8 @@ inline constexpr int kMigrationsMax = 3;                // of one sequence to an
 inline constexpr size_t kQueuedRequestsMax = 128;
 inline constexpr size_t kRunningRequestsMax = 64;  // per attention worker
 inline constexpr size_t kPrefillChunkTokens = 512;
+inline constexpr int kDraftTokensMax = 64;  // drafted tokens of a decode step, all sequences
+inline constexpr int kSequenceDraftTokensMax = 16;  // and of one
 
 // Exchange.
 inline constexpr size_t kFrameBytesMax = 16u << 20;

@@ -24,6 +24,8 @@ class Ranking {
           std::vector<float>& terms)
       : cpu_(cpu), logits_(logits), ids_(ids), terms_(terms) {}
 
+  // Exactly so many at first: a scan that holds few is quick, and a greedy choice needs no more.
+  void SortFirst(int64_t count) { Sort(count); }
   // False if there are fewer than rank + 1 candidates.
   bool Has(int64_t rank) {
     if (rank < sorted_) return true;
@@ -168,8 +170,9 @@ absl::Status SampleOne(const Cpu& cpu, SampleRow& row, int64_t vocabulary,
         static_cast<double>(ranking.Logit(rank)) - static_cast<double>(max.max);
     return {ranking.Id(rank), static_cast<float>(below_max - log_total)};
   };
-  CHECK(ranking.Has(0));
   const bool greedy = row.params.temperature < kGreedyBelow;
+  if (greedy) ranking.SortFirst(std::max<int64_t>(1, static_cast<int64_t>(row.top.size())));
+  CHECK(ranking.Has(0));
   row.chosen = with_logprob(greedy ? 0 : ChooseRank(cpu, row, logits, max.max, ranking));
   const int64_t listed = ranking.SortAtLeast(static_cast<int64_t>(row.top.size()));
   for (int64_t rank = 0; rank < listed; ++rank) row.top[rank] = with_logprob(rank);

@@ -62,7 +62,7 @@ class SlicingTest : public testing::Test {
 };
 
 TEST_F(SlicingTest, O5_AStreamsGapStaysBelowTwiceWhilePromptsAreComputed) {
-  ClusterWorld world({.seed = 1, .kv_bytes = uint64_t{64} << 20});
+  ClusterWorld world({.seed = 1, .kv_bytes = uint64_t{64} << 20, .draft_tokens = 0});
   ASSERT_TRUE(world.BecomeReady());
   PretendCosts(world);
   Engine& engine = world.attention(0).engine();
@@ -102,7 +102,7 @@ TEST_F(SlicingTest, PrefillAloneIsNotCut) {
 // others of that step, and the streams beside it, end as if it had never been there.
 TEST_F(SlicingTest, ACancelledPromptLeavesItsStep) {
   const auto crcs = [](bool beside) {
-    ClusterWorld world({.seed = 3, .prefix_cache = false});
+    ClusterWorld world({.seed = 3, .prefix_cache = false, .draft_tokens = 0});
     EXPECT_TRUE(world.BecomeReady());
     PretendCosts(world);
     Engine& engine = world.attention(0).engine();

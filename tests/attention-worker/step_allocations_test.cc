@@ -70,7 +70,7 @@ std::string OwnerOf(const Allocation& allocation) {
 
 TEST(StepAllocations, ADecodeStepHasNone) {
   OpenLogSink({.least = LogLevel::kError});
-  ClusterWorld world({.seed = 1});
+  ClusterWorld world({.seed = 1, .draft_tokens = 0});
   ASSERT_TRUE(world.BecomeReady());
   Engine& engine = world.attention(0).engine();
   for (uint64_t key : {1, 2, 3, 4}) {

@@ -50,9 +50,13 @@ std::vector<Json> Requests() {
 
 class Sweep {
  public:
-  explicit Sweep(uint64_t seed)
-      : world_(
-            {.seed = seed, .attention_workers = 2, .expert_workers = 2, .prefill_tokens = kChunk}) {
+  // draft_tokens 0: no speculation.
+  Sweep(uint64_t seed, int64_t draft_tokens)
+      : world_({.seed = seed,
+                .attention_workers = 2,
+                .expert_workers = 2,
+                .prefill_tokens = kChunk,
+                .draft_tokens = draft_tokens}) {
     CHECK(world_.BecomeReady());
     blocks_ = world_.gateway().workers().Workers().front().free_blocks;
   }
@@ -171,22 +175,24 @@ class AttentionSweepTest : public testing::TestWithParam<Loss> {
 
 TEST_P(AttentionSweepTest, EveryStepOfARequestMayLoseItsWorker) {
   for (uint64_t seed = 1; seed <= Seeds(); ++seed) {
-    Sweep sweep(seed);
-    for (const Json& request : Requests()) {
-      // Choices are at both workers: the one that lives on would lose what it sampled, too.
-      if (GetParam() == Loss::kKilledSampled && request.contains("n")) continue;
-      const std::string expected = sweep.Calm(request);
-      uint64_t steps = 0;
-      while (sweep.Lose(request, GetParam(), steps + 1, expected)) ++steps;
-      // Every chunk but the last emits nothing; then a token a step.
-      const uint64_t tokens = request["max_tokens"];
-      const uint64_t chunks = (kPrompt + kChunk - 1) / kChunk;
-      const bool sampled = GetParam() == Loss::kKilledSampled;
-      if (!request.contains("stop")) {
-        EXPECT_GE(steps, sampled ? tokens : tokens + chunks - 1) << "seed " << seed;
+    for (const int64_t draft_tokens : {0, 8}) {
+      Sweep sweep(seed, draft_tokens);
+      for (const Json& request : Requests()) {
+        // Choices are at both workers: the one that lives on would lose what it sampled, too.
+        if (GetParam() == Loss::kKilledSampled && request.contains("n")) continue;
+        const std::string expected = sweep.Calm(request);
+        uint64_t steps = 0;
+        while (sweep.Lose(request, GetParam(), steps + 1, expected)) ++steps;
+        // Every chunk but the last emits nothing; then a token a step, or more with speculation.
+        const uint64_t tokens = request["max_tokens"];
+        const uint64_t chunks = (kPrompt + kChunk - 1) / kChunk;
+        const bool sampled = GetParam() == Loss::kKilledSampled;
+        if (!request.contains("stop") && draft_tokens == 0) {
+          EXPECT_GE(steps, sampled ? tokens : tokens + chunks - 1) << "seed " << seed;
+        }
+        EXPECT_EQ(sweep.Held(), "") << "seed " << seed;
+        if (HasFailure()) return;
       }
-      EXPECT_EQ(sweep.Held(), "") << "seed " << seed;
-      if (HasFailure()) return;
     }
   }
 }
@@ -195,7 +201,7 @@ INSTANTIATE_TEST_SUITE_P(Losses, AttentionSweepTest,
                          testing::Values(Loss::kKilled, Loss::kKilledSampled, Loss::kCut));
 
 TEST(AttentionLossesTest, ARequestGoesOnThreeTimesAndThenEnds) {
-  Sweep sweep(1);
+  Sweep sweep(1, 0);
   const Json request = Requests().front();
   EXPECT_EQ(sweep.LoseAgainAndAgain(request, limits::kMigrationsMax), 200);
   EXPECT_EQ(sweep.LoseAgainAndAgain(request, limits::kMigrationsMax + 1), 503);

@@ -53,8 +53,11 @@ KnownRequest MakeRequest(uint32_t index) {
 }
 
 std::vector<KnownRequest> AskAll() {
-  ClusterWorld cluster(
-      {.seed = 1, .attention_workers = 1, .expert_workers = 1, .prefix_cache = false});
+  ClusterWorld cluster({.seed = 1,
+                        .attention_workers = 1,
+                        .expert_workers = 1,
+                        .prefix_cache = false,
+                        .draft_tokens = 0});
   CHECK(cluster.BecomeReady());
   std::vector<KnownRequest> requests;
   for (uint32_t i = 0; i < kRequests; ++i) {

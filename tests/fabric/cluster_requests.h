@@ -18,8 +18,8 @@ struct KnownRequest {
 };
 
 // Requests of every kind: chat and completions, greedy and seeded, whole and streamed, several
-// choices. Their answers come from a cluster of one of each without faults and without a prefix
-// cache, once a process.
+// choices. Their answers come from a cluster of one of each without faults, a prefix cache
+// and speculation, once a process.
 const std::vector<KnownRequest>& KnownRequests();
 
 // The part of an answer that is compared; the whole body where it is none.

@@ -253,6 +253,7 @@ void ClusterWorld::StartAttention(uint32_t index) {
   config.kv_bytes = options_.kv_bytes;
   config.prefill_tokens = options_.prefill_tokens;
   config.prefix_cache = options_.prefix_cache;
+  config.draft_tokens = options_.draft_tokens;
   config.prefix_hash_mask = options_.prefix_hash_mask;
   config.verify_every = options_.verify_every;
   config.spoil_freed = true;

@@ -28,6 +28,7 @@ struct ClusterOptions {
   uint64_t kv_bytes = uint64_t{4} << 20;  // of an attention worker's pool
   int64_t prefill_tokens = limits::kPrefillChunkTokens;
   bool prefix_cache = true;
+  int64_t draft_tokens = 8;  // 0: no speculation
   uint64_t prefix_hash_mask = ~uint64_t{0};
   uint32_t verify_every = 0;  // dispatches executed twice
   Duration quarantine_min = std::chrono::milliseconds(500);
