@@ -7,23 +7,61 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <fstream>
+#include <random>
 
 #include "core/base/reason.h"
 
 namespace bottega {
 
-absl::StatusOr<int> LocalPorts::Take() {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  held_.push_back(fd);
+namespace {
+
+constexpr int kPortLeast = 10'000;  // below are the well-known services
+constexpr int kTries = 1'000;
+
+// The ports the kernel gives to outgoing connections and to who listens at port 0 begin here
+// (ip(7), ip_local_port_range).
+int EphemeralPortLeast() {
+  int least = 0;
+  std::ifstream("/proc/sys/net/ipv4/ip_local_port_range") >> least;
+  return least;
+}
+
+// Port 0: any.
+bool Bind(int fd, int port) {
   sockaddr_in address{};
   address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  return bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0;
+}
+
+absl::StatusOr<int> BindOutsideEphemeral(int fd) {
+  const int end = EphemeralPortLeast();
+  if (end > kPortLeast) {
+    std::random_device random;
+    std::uniform_int_distribution<int> ports(kPortLeast, end - 1);
+    for (int i = 0; i < kTries; ++i) {
+      const int port = ports(random);
+      if (Bind(fd, port)) return port;
+    }
+  }
+  // This machine gives nearly all ports to connections.
+  sockaddr_in address{};
   socklen_t length = sizeof address;
-  if (fd < 0 || bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
-      getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) {
+  if (!Bind(fd, 0) || getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) != 0) {
     return MakeError(Reason::kInternalError, "no free port on 127.0.0.1");
   }
   return ntohs(address.sin_port);
+}
+
+}  // namespace
+
+absl::StatusOr<int> LocalPorts::Take() {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return MakeError(Reason::kInternalError, "no socket: out of file descriptors?");
+  held_.push_back(fd);
+  return BindOutsideEphemeral(fd);
 }
 
 void LocalPorts::Release() {

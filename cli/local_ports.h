@@ -10,7 +10,9 @@
 namespace bottega {
 
 // Ports nobody listens on at this moment, all different. Known beforehand, because a process that
-// is restarted must come back where the others look for it.
+// is restarted must come back where the others look for it. Not of those that the kernel gives to
+// connections and to who listens at port 0 (unless it gives nearly all): else another process of
+// the cluster may have it before the one it is for.
 class LocalPorts {
  public:
   ~LocalPorts() { Release(); }

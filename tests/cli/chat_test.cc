@@ -195,7 +195,8 @@ TEST(ChatTest, ConnectionCutAnywhere) {
 }
 
 TEST(ChatTest, NobodyThere) {
-  const std::string url = fmt::format("http://127.0.0.1:{}", FreePort());
+  const RefusingPort nobody;
+  const std::string url = fmt::format("http://127.0.0.1:{}", nobody.port());
   const Outcome outcome = Chat("", {"--url", url, "hi"});
   EXPECT_EQ(outcome.code, 1);
   EXPECT_THAT(outcome.err, AllOf(HasSubstr("error: nothing answers at " + url),

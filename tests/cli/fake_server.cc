@@ -14,7 +14,7 @@
 namespace bottega {
 namespace {
 
-int Listen(int* port) {
+int Bind(int* port) {
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   sockaddr_in address{.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
   socklen_t size = sizeof address;
@@ -51,7 +51,7 @@ std::string Event(const nlohmann::json& json) { return "data: " + json.dump() + 
 
 }  // namespace
 
-FakeServer::FakeServer(std::vector<Reply> replies) : listener_(Listen(&port_)) {
+FakeServer::FakeServer(std::vector<Reply> replies) : listener_(Bind(&port_)) {
   CHECK(listen(listener_, 16) == 0);
   thread_ = std::thread([this, replies = std::move(replies)] { Run(replies); });
 }
@@ -120,10 +120,7 @@ std::string UsageEvent(int completion_tokens) {
                 {"usage", {{"completion_tokens", completion_tokens}}}});
 }
 
-int FreePort() {
-  int port = 0;
-  close(Listen(&port));
-  return port;
-}
+RefusingPort::RefusingPort() : fd_(Bind(&port_)) {}
+RefusingPort::~RefusingPort() { close(fd_); }
 
 }  // namespace bottega

@@ -43,7 +43,16 @@ std::string FinishEvent(const std::string& reason);
 std::string UsageEvent(int completion_tokens);
 inline constexpr char kDone[] = "data: [DONE]\n\n";
 
-// A port that nobody listens on.
-int FreePort();
+// Connections to it are refused: nobody listens there, and nobody else can while this lives.
+class RefusingPort {
+ public:
+  RefusingPort();
+  ~RefusingPort();
+  int port() const { return port_; }
+
+ private:
+  int port_ = 0;
+  int fd_;
+};
 
 }  // namespace bottega

@@ -18,7 +18,7 @@ import unittest
 import urllib.error
 import urllib.request
 
-from cluster import BIN, TINY, post, running
+from cluster import BIN, TINY, free_ports, post, running
 from raw_http import (address_of, ask_raw, completion, connect, read_all, status_of, wait_until)
 
 FLAGS = ("up", TINY, "--port", "0", "--attention-workers", "1", "--expert-workers", "2",
@@ -365,12 +365,11 @@ class AtStart(unittest.TestCase):
         router when it comes, and ends when told to."""
         with contextlib.ExitStack() as stack:
             silent = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
-            refused = self.free_port()
+            refused, *admins = free_ports(4)
             routers = (f"127.0.0.1:{refused}", f"127.0.0.1:{silent.getsockname()[1]}",
                        "no-such-host.invalid:50061")
             started = []
-            for router in routers:
-                admin = self.free_port()
+            for router, admin in zip(routers, admins):
                 arguments = [BIN / "bottega-gateway", TINY, "--port", "0", "--admin-port", str(admin),
                              "--router", router, "--name", f"gateway-{admin}"]
                 process = subprocess.Popen(arguments, stderr=subprocess.DEVNULL)
@@ -388,11 +387,6 @@ class AtStart(unittest.TestCase):
             for process, _ in [*started, (late, "")]:
                 process.send_signal(signal.SIGTERM)
                 self.assertEqual(process.wait(timeout=60), 0)
-
-    @staticmethod
-    def free_port() -> int:
-        with socket.create_server(("127.0.0.1", 0)) as taken:
-            return taken.getsockname()[1]
 
     @staticmethod
     def get(url: str) -> int:

@@ -4,8 +4,10 @@ import json
 import os
 import pathlib
 import queue
+import random
 import re
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -15,6 +17,25 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("BOTTEGA_BIN", ROOT / "build/release/bin"))
 TINY = pathlib.Path(os.environ.get("BOTTEGA_MODEL", ROOT / "tests/fixtures/bottega-tiny"))
 START_LIMIT_S = 120  # a hang limit, not a measurement
+
+
+def free_ports(count: int) -> list[int]:
+    """All different, nobody listens there now, and below those that the kernel gives to outgoing
+    connections: a process that is restarted must find its own free."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range") as limits:
+        top = int(limits.read().split()[0])
+    chooser, held = random.Random(), []
+    while len(held) < count:
+        one = socket.socket()
+        try:
+            one.bind(("127.0.0.1", chooser.randrange(10000, max(top, 20000))))
+            held.append(one)
+        except OSError:
+            one.close()
+    ports = [one.getsockname()[1] for one in held]
+    for one in held:
+        one.close()
+    return ports
 
 
 def scrape(address: str) -> dict[str, float]:

@@ -11,7 +11,6 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from cluster import ROOT, TINY, post, running
+from cluster import ROOT, TINY, free_ports, post, running
 
 sys.path.insert(0, str(ROOT / "tests/observability"))
 from promql import SCRAPE_LABELS, base_name, dashboards, metrics_md, panels  # noqa: E402
@@ -32,12 +31,6 @@ SERIES_MAX = 2000
 PROCESSES = {"gateway-0": "gateway", "router": "router", "attention-0": "attention",
              "attention-1": "attention", "expert-0": "expert", "expert-1": "expert"}  # of the cluster
 STREAMS = 12
-
-
-def free_port() -> int:
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        return holder.getsockname()[1]
 
 
 def wait_for(what: str, probe):
@@ -65,7 +58,7 @@ class Prometheus:
         self.folder, self.url, self.process = folder, "", None
 
     def start(self):
-        port = free_port()
+        port, = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         log = open(self.folder / "prometheus.log", "w")
         with log:

@@ -2,10 +2,8 @@
 import collections
 import os
 import pathlib
-import random
 import selectors
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -69,31 +67,12 @@ class Process:
                 self.lines.append(line.rstrip("\n"))
 
 
-def free_ports(count: int) -> list[int]:
-    """All different, nobody listens there now, and below those that the kernel gives to outgoing
-    connections: a process that is restarted must find its own free."""
-    with open("/proc/sys/net/ipv4/ip_local_port_range") as limits:
-        top = int(limits.read().split()[0])
-    chooser, held = random.Random(), []
-    while len(held) < count:
-        one = socket.socket()
-        try:
-            one.bind(("127.0.0.1", chooser.randrange(10000, max(top, 20000))))
-            held.append(one)
-        except OSError:
-            one.close()
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
-
-
 class Host:
     """Everybody on loopback; network.Namespaces is the other place to be."""
     exchange: list[str] = []
 
     def __init__(self, names: list[str]):
-        ports = free_ports(2 * len(names))
+        ports = cluster.free_ports(2 * len(names))
         self._ports = {name: (ports[2 * i], ports[2 * i + 1]) for i, name in enumerate(names)}
 
     def address(self, name: str) -> str:
