@@ -43,9 +43,8 @@ absl::Status SizeKvCache(const ModelConfig& model, const std::vector<Work>& work
       return absl::InvalidArgumentError(fmt::format(
           "{} needs a context of {} tokens; this model has {}", work.Name(), tokens, most));
     }
-    const int64_t blocks = work.sequences * ((tokens + kKvBlockPositions - 1) / kKvBlockPositions);
-    needed = std::max(needed, static_cast<uint64_t>(blocks * kKvBlockPositions) *
-                                  KvBytesPerToken(model, row_type));
+    needed = std::max(
+        needed, static_cast<uint64_t>(work.sequences) * KvBytesOfSequence(model, row_type, tokens));
   }
   if (config->kv_bytes == 0) {
     config->kv_bytes = std::max(needed, kDefaultKvBytes);

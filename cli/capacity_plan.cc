@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "core/kernels/attention.h"
 #include "core/model/footprint.h"
 #include "core/model/packed_format.h"
 
@@ -21,10 +20,8 @@ std::vector<int64_t> Contexts(const ModelConfig& config) {
   return contexts;
 }
 
-// A sequence takes whole blocks.
 uint64_t KvBytes(const PlanQuestion& q, int64_t context) {
-  return RoundUp(static_cast<uint64_t>(context), kKvBlockPositions) *
-         KvBytesPerToken(q.config, q.row_type);
+  return KvBytesOfSequence(q.config, q.row_type, context);
 }
 
 FormatPlan PlanFormat(const PlanQuestion& q, WeightFormat weights) {

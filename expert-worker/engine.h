@@ -102,6 +102,7 @@ class ExpertEngine {
     std::byte* out;
   };
   struct Work {
+    FramePhase phase;
     LayerId layer;
     std::vector<Arrival> arrivals;
     std::vector<FrameBuffer> replies;  // [arrivals]
@@ -113,12 +114,12 @@ class ExpertEngine {
   void Admit(FrameBuffer frame, const FrameView& view, const std::shared_ptr<Pair>& pair);
   void OnProbe(const FrameHeader& header, const Pair& pair);
   void OfferTrial();
-  Task<void> Gathered();
+  Task<void> AwaitParts();
   Task<void> RunWork(FramePhase phase);
-  bool Gather(FramePhase phase, Work* work);
+  bool Gather(Work* work);
   bool StillWanted(const Arrival& arrival);
   void CrashIf(const FrameView& view);
-  size_t RunSlice(FramePhase phase, const Work& work, size_t first);
+  size_t RunSlice(const Work& work, size_t first);
   void Measure(const Work& work, Time begun);
   void Reply(Work& work);
   void Nack(const FrameHeader& forward, const Pair& pair, FrameReason reason);

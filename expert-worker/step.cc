@@ -10,7 +10,8 @@ namespace bottega {
 using namespace std::chrono_literals;
 
 namespace {
-constexpr Duration kGatherMax = 2ms;
+// For the parts of a chunk of prefill.
+constexpr Duration kPartsWaitMax = 2ms;
 // Until an offered trial is given up for the next one.
 constexpr Duration kTrialOfferMax = 500ms;
 }  // namespace
@@ -24,7 +25,7 @@ Task<void> ExpertEngine::Run() {
     if (arrivals_.waiting(FramePhase::kDecode)) {
       co_await RunWork(FramePhase::kDecode);
     } else if (arrivals_.waiting(FramePhase::kPrefill)) {
-      co_await Gathered();
+      co_await AwaitParts();
       co_await RunWork(FramePhase::kPrefill);
     }
     co_await context_.loop.Sleep(Duration::zero());
@@ -33,12 +34,12 @@ Task<void> ExpertEngine::Run() {
 
 // The parts of a chunk of prefill come one after the other, and the first alone would read nearly
 // all experts for a few rows each. Waits while more arrives with each turn of the loop, at most
-// kGatherMax: never for a peer that is silent, nor while decode waits.
-Task<void> ExpertEngine::Gathered() {
+// kPartsWaitMax: never for a peer that is silent, nor while decode waits.
+Task<void> ExpertEngine::AwaitParts() {
   const Time begun = context_.loop.Now();
   size_t before = 0;
   while (arrivals_.rows() > before && !arrivals_.waiting(FramePhase::kDecode) &&
-         context_.loop.Now() - begun < kGatherMax) {
+         context_.loop.Now() - begun < kPartsWaitMax) {
     before = arrivals_.rows();
     co_await context_.loop.Sleep(Duration::zero());
   }
@@ -136,13 +137,13 @@ void ExpertEngine::OfferTrial() {
 
 // merge → compute, in items of at most item_time → reply. Decode goes between the items of prefill.
 Task<void> ExpertEngine::RunWork(FramePhase phase) {
-  Work work;
+  Work work{.phase = phase};
   if (absl::Status fault = FAULT_POINT(context_.faults, "ew.step"); !fault.ok()) {
     co_await context_.loop.Sleep(1ms);  // as if there were no memory
     co_return;
   }
   const Time begun = context_.loop.Now();
-  if (!Gather(phase, &work)) {
+  if (!Gather(&work)) {
     co_await context_.loop.Sleep(1ms);  // no memory for replies: some are on their way out
     co_return;
   }
@@ -150,7 +151,7 @@ Task<void> ExpertEngine::RunWork(FramePhase phase) {
   size_t done = 0;
   while (done < work.rows.size()) {
     const Time start = context_.loop.Now();
-    const size_t rows = RunSlice(phase, work, done);
+    const size_t rows = RunSlice(work, done);
     done += rows;
     const Duration pretended = compute_.VirtualTime(rows);
     Learn(phase, rows, context_.loop.Now() - start + pretended);
@@ -167,9 +168,9 @@ Task<void> ExpertEngine::RunWork(FramePhase phase) {
 }
 
 // Merges what waits for one layer, by expert. False if there is no memory for any reply.
-bool ExpertEngine::Gather(FramePhase phase, Work* work) {
+bool ExpertEngine::Gather(Work* work) {
   const size_t row_bytes = options_.shape.row_bytes();
-  std::vector<Arrival> taken = arrivals_.Take(phase, limits::kMergedRowsMax);
+  std::vector<Arrival> taken = arrivals_.Take(work->phase, limits::kMergedRowsMax);
   bool starved = false;
   for (Arrival& arrival : taken) {
     if (!StillWanted(arrival)) {
@@ -252,10 +253,10 @@ bool ExpertEngine::StillWanted(const Arrival& arrival) {
 
 // One item: whole experts while they fit the time, at least some rows of one. Returns how many
 // rows.
-size_t ExpertEngine::RunSlice(FramePhase phase, const Work& work, size_t first) {
+size_t ExpertEngine::RunSlice(const Work& work, size_t first) {
   const double item_us = std::chrono::duration<double, std::micro>(options_.item_time).count();
-  const size_t rows_max = static_cast<size_t>(
-      std::clamp(item_us / std::max(phase_row_us(phase), 1e-3), 1.0, double{limits::kItemRowsMax}));
+  const size_t rows_max = static_cast<size_t>(std::clamp(
+      item_us / std::max(phase_row_us(work.phase), 1e-3), 1.0, double{limits::kItemRowsMax}));
   size_t count = std::min(rows_max, work.rows.size() - first);
   // An expert that is cut in two is read twice.
   if (first + count < work.rows.size()) {

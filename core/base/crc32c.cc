@@ -12,28 +12,6 @@ namespace {
 
 constexpr uint32_t kPolynomial = 0x82F63B78u;  // reflected
 
-// kTables[0] advances the remainder by one byte; kTables[k] by one byte followed by k zero bytes,
-// so that eight lookups advance it by eight bytes ("slicing by 8").
-using Tables = std::array<std::array<uint32_t, 256>, 8>;
-
-constexpr Tables MakeTables() {
-  Tables tables{};
-  for (uint32_t byte = 0; byte < 256; ++byte) {
-    uint32_t crc = byte;
-    for (int bit = 0; bit < 8; ++bit) crc = (crc >> 1) ^ ((crc & 1) ? kPolynomial : 0);
-    tables[0][byte] = crc;
-  }
-  for (uint32_t byte = 0; byte < 256; ++byte) {
-    for (size_t k = 1; k < 8; ++k) {
-      uint32_t previous = tables[k - 1][byte];
-      tables[k][byte] = (previous >> 8) ^ tables[0][previous & 0xFF];
-    }
-  }
-  return tables;
-}
-
-constexpr Tables kTables = MakeTables();
-
 // Remainders as polynomials over GF(2) modulo the CRC's, the highest power in bit 0 ("reflected").
 constexpr uint32_t TimesX(uint32_t p) { return (p >> 1) ^ ((p & 1) ? kPolynomial : 0); }
 
@@ -56,6 +34,28 @@ constexpr uint32_t PowerMod(uint64_t n) {
   return power;
 }
 
+// kTables[0] advances the remainder by one byte; kTables[k] by one byte followed by k zero bytes,
+// so that eight lookups advance it by eight bytes ("slicing by 8").
+using Tables = std::array<std::array<uint32_t, 256>, 8>;
+
+constexpr Tables MakeTables() {
+  Tables tables{};
+  for (uint32_t byte = 0; byte < 256; ++byte) {
+    uint32_t crc = byte;
+    for (int bit = 0; bit < 8; ++bit) crc = TimesX(crc);
+    tables[0][byte] = crc;
+  }
+  for (uint32_t byte = 0; byte < 256; ++byte) {
+    for (size_t k = 1; k < 8; ++k) {
+      uint32_t previous = tables[k - 1][byte];
+      tables[k][byte] = (previous >> 8) ^ tables[0][previous & 0xFF];
+    }
+  }
+  return tables;
+}
+
+constexpr Tables kTables = MakeTables();
+
 #if defined(__x86_64__)
 
 // The crc32 instruction has a latency of 3 and a throughput of 1 a cycle. Three independent streams
@@ -63,20 +63,16 @@ constexpr uint32_t PowerMod(uint64_t n) {
 // follow them, which is a linear map, so four table lookups. 3 x 1 KiB a round amortises the joins.
 constexpr size_t kStreamBytes = 1024;
 
-constexpr uint32_t AdvanceByZeros(uint32_t crc, size_t bytes) {
-  for (size_t i = 0; i < bytes; ++i) crc = (crc >> 8) ^ kTables[0][crc & 0xFF];
-  return crc;
-}
-
 using ShiftTable = std::array<std::array<uint32_t, 256>, 4>;
 
 // Row b, column v: the remainder of byte value v in byte position b after kStreamBytes zero bytes.
 const ShiftTable& StreamShift() {
   static const ShiftTable table = [] {
     ShiftTable t{};
+    const uint32_t shift = PowerMod(8 * kStreamBytes);
     for (size_t byte = 0; byte < 4; ++byte) {
       for (uint32_t value = 0; value < 256; ++value) {
-        t[byte][value] = AdvanceByZeros(value << (8 * byte), kStreamBytes);
+        t[byte][value] = TimesMod(value << (8 * byte), shift);
       }
     }
     return t;
@@ -189,6 +185,10 @@ bool HasHardware() {
   return has;
 }
 
+#else
+
+bool HasWide() { return false; }
+
 #endif
 
 }  // namespace
@@ -207,20 +207,25 @@ uint32_t ExtendCrc32cPortable(uint32_t crc, const void* data, size_t bytes) {
   return ~crc;
 }
 
-uint32_t ExtendCrc32c(uint32_t crc, const void* data, size_t bytes) {
+namespace {
+
+uint32_t Extend(uint32_t crc, const void* data, size_t bytes, [[maybe_unused]] bool wide) {
 #if defined(__x86_64__)
-  const auto* p = static_cast<const unsigned char*>(data);
-  if (HasHardware()) return ExtendHardware(crc, p, bytes, HasWide());
+  if (HasHardware()) {
+    return ExtendHardware(crc, static_cast<const unsigned char*>(data), bytes, wide);
+  }
 #endif
   return ExtendCrc32cPortable(crc, data, bytes);
 }
 
+}  // namespace
+
+uint32_t ExtendCrc32c(uint32_t crc, const void* data, size_t bytes) {
+  return Extend(crc, data, bytes, HasWide());
+}
+
 uint32_t ExtendCrc32cNarrow(uint32_t crc, const void* data, size_t bytes) {
-#if defined(__x86_64__)
-  const auto* p = static_cast<const unsigned char*>(data);
-  if (HasHardware()) return ExtendHardware(crc, p, bytes, false);
-#endif
-  return ExtendCrc32cPortable(crc, data, bytes);
+  return Extend(crc, data, bytes, false);
 }
 
 uint32_t CombineCrc32c(uint32_t a, uint32_t b, size_t b_bytes) {

@@ -17,10 +17,19 @@ constexpr int64_t kInlineMacs = 1 << 20;
 
 // Rows are cut into chunks of about one size: each reads all weights again.
 int64_t RowChunks(int64_t rows) { return (rows + kQuantisedRowsMax - 1) / kQuantisedRowsMax; }
-int64_t ChunkRows(int64_t rows) {
-  const int64_t chunks = RowChunks(rows);
-  return ((rows + chunks - 1) / chunks + 7) / 8 * 8;
-}
+
+// What an item computes: a piece of the weights (a panel, a span), and some of `m` rows. The chunks
+// of a piece follow each other, so that its weights are still in the cache.
+struct Item {
+  Item(int64_t m, int64_t item) {
+    const int64_t chunks = RowChunks(m);
+    const int64_t most = ((m + chunks - 1) / chunks + 7) / 8 * 8;  // whole blocks of the kernel
+    piece = item / chunks;
+    row = item % chunks * most;
+    rows = std::min(most, m - row);
+  }
+  int64_t piece, row, rows;
+};
 
 // A panel of `w` at the rows of `x` from `row` on; where the sums go is the caller's.
 QuantisedPanel PanelOf(const QuantisedMatrix& w, int64_t span, int64_t panel,
@@ -113,12 +122,9 @@ void QuantisedMatMulGroup(const Cpu& cpu, absl::Span<const QuantisedMatMulArgs> 
       },
       [](const QuantisedMatMulArgs& args) { return args.m * args.w.shape.n * args.w.shape.k; },
       [&](const QuantisedMatMulArgs& args, int64_t item) {
-        // Row chunks of a panel follow each other, so that its weights are still in the cache.
-        const int64_t panel = item / RowChunks(args.m);
-        const int64_t row = item % RowChunks(args.m) * ChunkRows(args.m);
+        const auto [panel, row, rows] = Item(args.m, item);
         const int64_t column = panel * kQuantPanelTiles * 16;
-        QuantisedPanel work =
-            PanelOf(args.w, 0, panel, args.x.From(row), std::min(ChunkRows(args.m), args.m - row));
+        QuantisedPanel work = PanelOf(args.w, 0, panel, args.x.From(row), rows);
         work.y = args.y + row * args.y_stride + column;
         work.y_stride = args.y_stride;
         work.columns = args.w.shape.n - column;
@@ -142,9 +148,7 @@ void QuantisedGateUpGroup(const Cpu& cpu, absl::Span<const QuantisedGateUpArgs> 
         const QuantisedShape& shape = args.w.shape;
         const int64_t width =
             QuantGroup(args.out.format, args.out.k);  // outputs of a span: one group
-        const int64_t span = item / RowChunks(args.m);
-        const int64_t row = item % RowChunks(args.m) * ChunkRows(args.m);
-        const int64_t rows = std::min(ChunkRows(args.m), args.m - row);
+        const auto [span, row, rows] = Item(args.m, item);
         alignas(64) float gate[kQuantisedRowsMax * kQuantGroupMax];
         alignas(64) float up[kQuantisedRowsMax * kQuantGroupMax];
         for (int64_t panel = 0; panel < shape.span_panels(); ++panel) {

@@ -1,5 +1,6 @@
 #include "core/model/footprint.h"
 
+#include "core/kernels/attention.h"
 #include "core/model/packed_format.h"
 
 namespace bottega {
@@ -16,6 +17,11 @@ std::optional<uint64_t> PackedBytesOf(const ModelConfig& config, WeightFormat we
 uint64_t KvBytesPerToken(const ModelConfig& config, DType row_type) {
   return 2 * static_cast<uint64_t>(config.num_layers) * static_cast<uint64_t>(config.kv_dim()) *
          SizeOf(row_type);
+}
+
+uint64_t KvBytesOfSequence(const ModelConfig& config, DType row_type, int64_t positions) {
+  return RoundUp(static_cast<uint64_t>(positions), kKvBlockPositions) *
+         KvBytesPerToken(config, row_type);
 }
 
 }  // namespace bottega

@@ -18,5 +18,7 @@ inline constexpr uint64_t kWorkingBytes = 512u << 20;
 
 // K and V of one position in all layers.
 uint64_t KvBytesPerToken(const ModelConfig& config, DType row_type);
+// Of a sequence of so many positions, which takes whole blocks.
+uint64_t KvBytesOfSequence(const ModelConfig& config, DType row_type, int64_t positions);
 
 }  // namespace bottega
