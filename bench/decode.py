@@ -1,8 +1,10 @@
 """Decode throughput of a server: what the benches here have in common."""
 import concurrent.futures
+import json
 import pathlib
 import sys
 import time
+import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests/clients"))
 from cluster import post  # noqa: E402
@@ -10,7 +12,9 @@ from cluster import post  # noqa: E402
 
 def decode(url, streams, tokens):
     """Tokens a second of `streams` greedy completions at once, of `tokens` tokens each."""
-    body = {"model": "bottega-tiny", "prompt": "The number 7 is", "max_tokens": tokens,
+    with urllib.request.urlopen(url + "/v1/models", timeout=30) as answer:
+        model = json.load(answer)["data"][0]["id"]
+    body = {"model": model, "prompt": "The number 7 is", "max_tokens": tokens,
             "ignore_eos": True, "temperature": 0}
     start = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(streams) as pool:

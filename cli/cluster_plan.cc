@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <thread>
 
 #include "core/base/status.h"
 #include "core/service/option_value.h"
@@ -18,6 +20,13 @@ std::string Program(const char* name) {
 
 void Append(std::vector<std::string>& arguments, std::vector<std::string> more) {
   arguments.insert(arguments.end(), more.begin(), more.end());
+}
+
+// Attention workers and expert workers take turns in a step, so each kind has all cores, and its
+// workers share them.
+int64_t ThreadsOfEach(int64_t asked, int64_t workers) {
+  const int64_t cores = std::max<int64_t>(1, std::thread::hardware_concurrency());
+  return asked > 0 ? asked : std::max<int64_t>(1, cores / workers);
 }
 
 // One after the other, so that `name` alone stays what it is where there is only one.
@@ -39,10 +48,14 @@ class Planner {
     RETURN_IF_ERROR(PickHttpPort());
     RETURN_IF_ERROR(AddRouters());
     for (int64_t i = 0; i < o_.expert_workers; ++i) {
-      RETURN_IF_ERROR(Add(Role::kExpert, fmt::format("expert-{}", i), Worker("bottega-expert")));
+      RETURN_IF_ERROR(Add(Role::kExpert, fmt::format("expert-{}", i),
+                          Worker("bottega-expert",
+                                 ThreadsOfEach(o_.compute.threads, o_.expert_workers))));
     }
     for (int64_t i = 0; i < o_.attention_workers; ++i) {
-      std::vector<std::string> arguments = Worker("bottega-attention");
+      const int64_t asked = o_.attention_threads > 0 ? o_.attention_threads : o_.compute.threads;
+      std::vector<std::string> arguments =
+          Worker("bottega-attention", ThreadsOfEach(asked, o_.attention_workers));
       if (!o_.kv_cache.empty()) Append(arguments, {"--kv-cache", o_.kv_cache});
       RETURN_IF_ERROR(Add(Role::kAttention, fmt::format("attention-{}", i), std::move(arguments)));
     }
@@ -90,11 +103,11 @@ class Planner {
     return absl::OkStatus();
   }
 
-  std::vector<std::string> Worker(const char* program) const {
+  std::vector<std::string> Worker(const char* program, int64_t threads) const {
     std::vector<std::string> arguments = {Program(program),     packed_,
                                           "--router",           plan_.routers,
                                           "--row-type",         o_.compute.row_type,
-                                          "--threads",          std::to_string(o_.compute.threads),
+                                          "--threads",          std::to_string(threads),
                                           "--exchange",         o_.exchange,
                                           "--exchange-devices", o_.exchange_devices,
                                           "--moe-metrics",      o_.moe_metrics};

@@ -23,6 +23,7 @@ struct UpOptions {
   std::string lease;  // empty: a file, if there are several routers
   int64_t attention_workers = 1;
   int64_t expert_workers = 2;
+  int64_t attention_threads = 0;  // of each; 0: as compute.threads
   int64_t replication = 1;
   std::string kv_cache;
   std::string exchange = "auto";

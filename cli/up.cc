@@ -32,9 +32,9 @@ OptionTable Table(UpOptions* o) {
                     "Runs a cluster of processes on this machine. SIGUSR2 restarts them one by "
                     "one under load.");
   table.Positional("DIR", 0, 1);
-  o->compute.threads = 1;  // a worker each for the cores, not each worker all of them
   AddModelOptions(table, &o->model);
-  AddComputeOptions(table, &o->compute);
+  AddComputeOptions(table, &o->compute,
+                    "compute threads of each worker; 0: those of a kind share the cores");
   AddGatewayOptions(table, &o->gateway);
   table.Add("host", &o->host, "address of the gateways")
       .Add("port", &o->port, "HTTP port of the gateways; 0 picks one")
@@ -48,6 +48,9 @@ OptionTable Table(UpOptions* o) {
       .Range(1, 64)
       .Add("expert-workers", &o->expert_workers, "expert workers")
       .Range(1, 64)
+      .Add("attention-threads", &o->attention_threads,
+           "compute threads of each attention worker; 0: as --threads")
+      .Range(0, 1024)
       .Add("replication", &o->replication, "workers that hold each expert")
       .Range(1, 64)
       .Add("kv-cache", &o->kv_cache, "size of each attention worker's KV pool")

@@ -19,16 +19,16 @@ namespace bottega {
 void AddModelOptions(OptionTable& table, ModelOptions* o) {
   table.Add("model", &o->dir, "model directory: Hugging Face form, or packed (or give DIR)")
       .Add("model-cache", &o->cache, "where models are packed to (default: the XDG cache)")
-      .Add("weights", &o->weights, "format of the weights: f32, bf16 (default bf16)")
+      .Add("weights", &o->weights, "format of the weights (default bf16)")
       .OneOf({"", "f32", "bf16", "int8", "int4"});
 }
 
-void AddComputeOptions(OptionTable& table, ComputeOptions* o) {
+void AddComputeOptions(OptionTable& table, ComputeOptions* o, const char* threads_help) {
   table.Add("row-type", &o->row_type, "type of exchanged rows and of the KV cache")
       .OneOf({"f32", "bf16"})
       .Add("isa", &o->isa, "instruction set (default: the best of this machine)")
       .OneOf({"", "scalar", "avx2", "avx512"})
-      .Add("threads", &o->threads, "compute threads; 0: one per core")
+      .Add("threads", &o->threads, threads_help)
       .Range(0, 1024);
 }
 

@@ -31,7 +31,9 @@ struct ComputeOptions {
   std::string isa;      // "": the best of this machine
   int64_t threads = 0;  // 0: one per core
 };
-void AddComputeOptions(OptionTable& table, ComputeOptions* options);
+// What `threads` means may differ from the default, one per core.
+void AddComputeOptions(OptionTable& table, ComputeOptions* options,
+                       const char* threads_help = "compute threads; 0: one per core");
 
 // The threads and ISA that compute, chosen once at start.
 class Compute {
