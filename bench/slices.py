@@ -7,50 +7,14 @@ Goals: p99 of the gap at most doubles; in its slices prefill keeps 80 % of its s
 Usage: bench/slices.py --model DIR --prompt N [--streams N] [--threads N] [--kv-cache BYTES]
 """
 import argparse
-import http.client
-import json
 import pathlib
-import random
 import sys
-import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/clients"))
 from cluster import running  # noqa: E402
-
-FIRST_TOKEN_ID, LAST_TOKEN_ID = 1_000, 100_000  # plain tokens in every vocabulary that synth writes
-HANG_LIMIT_S = 3_600
-
-
-class Stream(threading.Thread):
-    """A greedy completion of random token ids; when each token came."""
-
-    def __init__(self, cluster, prompt, tokens, seed):
-        super().__init__(daemon=True)
-        chooser = random.Random(seed)
-        self.body = {"model": cluster.model, "max_tokens": tokens, "temperature": 0, "stream": True,
-                     "ignore_eos": True,
-                     "prompt": [chooser.randrange(FIRST_TOKEN_ID, LAST_TOKEN_ID) for _ in range(prompt)]}
-        self.address, self.begun, self.times = cluster.url.removeprefix("http://"), 0.0, []
-        self.over = False
-
-    def run(self):
-        connection = http.client.HTTPConnection(self.address, timeout=HANG_LIMIT_S)
-        self.begun = time.monotonic()
-        connection.request("POST", "/v1/completions", json.dumps(self.body),
-                           {"Content-Type": "application/json"})
-        reply = connection.getresponse()
-        if reply.status != 200:
-            raise RuntimeError(f"{reply.status}: {reply.read().decode()[:300]}")
-        while not self.over and (line := reply.readline()):
-            if line.startswith(b'data: {"'):
-                self.times.append(time.monotonic())
-        connection.close()
-
-    def first(self):
-        self.join()
-        return self.times[0] - self.begun
+from decode import Stream  # noqa: E402
 
 
 def gaps(streams, begin, end):
@@ -63,6 +27,14 @@ def summary(values):
     def of(share):
         return values[min(len(values) - 1, int(share * len(values)))]
     return f"p50 {of(.5):.0f}, p99 {of(.99):.0f}, max {values[-1]:.0f} ms ({len(values)} gaps)", of(.99)
+
+
+def first_token(url, prompt):
+    """Seconds until it comes."""
+    stream = Stream(url, prompt, 1, seed=1000)
+    stream.start()
+    stream.end()
+    return stream.times[0] - stream.begun
 
 
 def prefill_seconds(cluster, admin):
@@ -80,14 +52,11 @@ def main():
     o = parser.parse_args()
     with running("serve", o.model, "--port", "0", "--threads", str(o.threads), "--kv-cache", o.kv_cache,
                  "--no-prefix-cache") as cluster:
-        cluster.model = pathlib.Path(o.model).name
         admin = cluster.find(r"^admin +(\S+)").group(1)
-        Stream(cluster, 512, 1, 1).run()  # warm
-        alone = Stream(cluster, o.prompt, 1, 2)
-        alone.start()
-        alone_speed = o.prompt / alone.first()
+        first_token(cluster.url, 512)  # warm
+        alone_speed = o.prompt / first_token(cluster.url, o.prompt)
         print(f"prefill of {o.prompt} alone: {alone_speed:.0f} tokens/s", flush=True)
-        streams = [Stream(cluster, 16, 16_384, 10 + i) for i in range(o.streams)]
+        streams = [Stream(cluster.url, 16, 16_384, i) for i in range(o.streams)]
         for stream in streams:
             stream.start()
         while any(len(s.times) < 8 for s in streams):
@@ -96,9 +65,7 @@ def main():
         time.sleep(o.before)
         computed = prefill_seconds(cluster, admin)
         middle = time.monotonic()
-        long = Stream(cluster, o.prompt, 1, 3)
-        long.start()
-        waited = long.first()
+        waited = first_token(cluster.url, o.prompt)
         end = time.monotonic()
         computed = prefill_seconds(cluster, admin) - computed
         calm, calm_p99 = summary(gaps(streams, begin, middle))
