@@ -7,7 +7,6 @@ cluster of 2 x 4 workers costs (PSS, CPU).
 Usage: bench/cluster.py [--pairs N] [--tokens N] [--exchange auto|tcp|shm]
 """
 import argparse
-import os
 import pathlib
 import statistics
 import sys
@@ -17,6 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/clients"))
 from cluster import TINY, running  # noqa: E402
 from decode import decode  # noqa: E402
+from process import cpu_seconds, pss  # noqa: E402
 
 
 def steps(series):
@@ -25,23 +25,6 @@ def steps(series):
     count = series.get('bottega_attention_step_seconds_count{phase="decode"}', 0)
     wait = series.get('bottega_attention_stage_seconds_sum{stage="exchange_wait"}', 0)
     return total, wait, count
-
-
-def ticks(pids):
-    used = 0
-    for pid in pids:
-        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        used += int(fields[11]) + int(fields[12])
-    return used / os.sysconf("SC_CLK_TCK")
-
-
-def pss_mib(pids):
-    total = 0
-    for pid in pids:
-        for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                total += int(line.split()[1])
-    return total / 1024
 
 
 def shape(pairs, tokens, exchange):
@@ -75,10 +58,10 @@ def idle(exchange):
         print(f"2 x 4 workers ready after {time.monotonic() - start:.1f} s")
         pids = [pid for pid, _ in cluster.members().values()] + [cluster.process.pid]
         time.sleep(2)
-        before, seconds = ticks(pids), 10
+        before, seconds = sum(map(cpu_seconds, pids)), 10
         time.sleep(seconds)
-        print(f"idle: {(ticks(pids) - before) / seconds * 100:.1f} % of one core, "
-              f"{pss_mib(pids):.0f} MiB PSS in {len(pids)} processes")
+        print(f"idle: {(sum(map(cpu_seconds, pids)) - before) / seconds * 100:.1f} % of one core, "
+              f"{sum(map(pss, pids)) / 2**20:.0f} MiB PSS in {len(pids)} processes")
 
 
 def main():
