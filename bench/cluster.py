@@ -12,7 +12,6 @@ the busier expert worker of a layer has 5.1 of the 8 experts of a token on avera
 """
 import argparse
 import dataclasses
-import os
 import pathlib
 import statistics
 import sys
@@ -22,6 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/clients"))
 from cluster import TINY, running  # noqa: E402
 from decode import decode  # noqa: E402
+from process import cpu_seconds, pss  # noqa: E402
 
 
 @dataclasses.dataclass
@@ -43,23 +43,6 @@ class Steps:
     def microseconds(self, seconds):
         """Of one step."""
         return seconds / max(self.count, 1) * 1e6
-
-
-def ticks(pids):
-    used = 0
-    for pid in pids:
-        fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        used += int(fields[11]) + int(fields[12])
-    return used / os.sysconf("SC_CLK_TCK")
-
-
-def pss_mib(pids):
-    total = 0
-    for pid in pids:
-        for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                total += int(line.split()[1])
-    return total / 1024
 
 
 def busy(cluster):
@@ -107,10 +90,10 @@ def idle(exchange):
         print(f"2 x 4 workers ready after {time.monotonic() - start:.1f} s")
         pids = [pid for pid, _ in cluster.members().values()] + [cluster.process.pid]
         time.sleep(2)
-        before, seconds = ticks(pids), 10
+        before, seconds = sum(map(cpu_seconds, pids)), 10
         time.sleep(seconds)
-        print(f"idle: {(ticks(pids) - before) / seconds * 100:.1f} % of one core, "
-              f"{pss_mib(pids):.0f} MiB PSS in {len(pids)} processes")
+        print(f"idle: {(sum(map(cpu_seconds, pids)) - before) / seconds * 100:.1f} % of one core, "
+              f"{sum(map(pss, pids)) / 2**20:.0f} MiB PSS in {len(pids)} processes")
 
 
 def main():

@@ -16,13 +16,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/clients"))
 from cluster import TINY, running  # noqa: E402
 from open_loop import closed, goodput, opened, quantile  # noqa: E402
-
-
-def rss_mib(pid: int) -> float:
-    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+from process import rss  # noqa: E402
 
 
 def main():
@@ -41,7 +35,7 @@ def main():
         asyncio.run(closed(cluster.url, 64, 3, options.tokens))  # warm
         peak = goodput(asyncio.run(closed(cluster.url, 64, options.seconds, options.tokens)))
         print(f"peak {peak:.0f} tokens/s, closed loop of 64; answers of {options.tokens} tokens; "
-              f"{options.tries} tries; gateway {rss_mib(gateway_pid):.0f} MiB")
+              f"{options.tries} tries; gateway {rss(gateway_pid) / 2**20:.0f} MiB")
         print(f"{'load':>5} {'goodput':>8} {'of peak':>8} {'answers':>8} {'refused':>8} {'other':>6} "
               f"{'refusal p50':>12} {'p99':>8} {'computed/delivered':>19} {'RSS MiB':>8}")
         for multiple in (2, 5, 10):
@@ -55,7 +49,7 @@ def main():
             print(f"{multiple:>4}x {rate:>8.0f} {rate / peak:>8.0%} {len(served):>8} {len(refused):>8} "
                   f"{len(outcomes) - len(served) - len(refused):>6} "
                   f"{quantile(refused, .5) * 1e3:>9.1f} ms {quantile(refused, .99) * 1e3:>5.1f} ms "
-                  f"{(computed() - before) / max(1, delivered):>19.3f} {rss_mib(gateway_pid):>8.0f}")
+                  f"{(computed() - before) / max(1, delivered):>19.3f} {rss(gateway_pid) / 2**20:>8.0f}")
 
 
 if __name__ == "__main__":

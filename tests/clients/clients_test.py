@@ -7,7 +7,6 @@ import concurrent.futures
 import contextlib
 import json
 import os
-import pathlib
 import random
 import resource
 import signal
@@ -19,6 +18,7 @@ import urllib.error
 import urllib.request
 
 from cluster import BIN, TINY, free_ports, post, running
+from process import open_fds, rss
 from raw_http import (address_of, ask_raw, completion, connect, read_all, status_of, wait_until)
 
 FLAGS = ("up", TINY, "--port", "0", "--attention-workers", "1", "--expert-workers", "2",
@@ -51,15 +51,6 @@ RAW = [
     ("C9", POST + f"Content-Length: {1 << 62}\r\n\r\n", 413),
     ("C9", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\0\0\1\x09\0\0\0\0\1x" * 1000, 400),
 ]
-
-
-def rss_bytes(pid: int) -> int:
-    pages = pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
-def open_fds(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 class Clients(unittest.TestCase):
@@ -161,7 +152,7 @@ class Clients(unittest.TestCase):
 
     def test_c4_a_reader_that_does_not_read_is_cut(self):
         pid = self.pid("gateway-0")
-        before, cut = rss_bytes(pid), self.value("gateway-0", "bottega_gateway_disconnects_total")
+        before, cut = rss(pid), self.value("gateway-0", "bottega_gateway_disconnects_total")
         slow = []
         for pace in ("never", "1 B/s", "never"):
             raw = connect(self.cluster.url, receive_buffer=2048)
@@ -170,7 +161,7 @@ class Clients(unittest.TestCase):
             slow.append((pace, raw))
         most = before
         while self.value("gateway-0", "bottega_gateway_disconnects_total") < cut + len(slow):
-            most = max(most, rss_bytes(pid))
+            most = max(most, rss(pid))
             for pace, raw in slow:
                 if pace == "1 B/s":
                     raw.recv(1)
@@ -209,7 +200,7 @@ class Clients(unittest.TestCase):
 
     def test_c7_idle_connections_and_churn(self):
         pid = self.pid("gateway-0")
-        before, fds = rss_bytes(pid), open_fds(pid)
+        before, fds = rss(pid), open_fds(pid)
         with contextlib.ExitStack() as stack:
             for _ in range(800):
                 stack.enter_context(connect(self.cluster.url))
@@ -217,12 +208,12 @@ class Clients(unittest.TestCase):
         for _ in range(2000):
             connect(self.cluster.url).close()
         wait_until(lambda: open_fds(pid) <= fds + 8)
-        self.assertLess(rss_bytes(pid) - before, 64 << 20)  # 64 KiB of buffers each, while open
+        self.assertLess(rss(pid) - before, 64 << 20)  # 64 KiB of buffers each, while open
 
     def test_c8_c9_what_could_be_read_in_two_ways(self):
         pid = self.pid("gateway-0")
         for _ in range(2):  # the second round shows what the first left behind
-            before = rss_bytes(pid)
+            before = rss(pid)
             for name, data, status in RAW:
                 with self.subTest(name, data=data[:90]):
                     got, answer, seconds = ask_raw(self.cluster.url, data.encode())
@@ -232,7 +223,7 @@ class Clients(unittest.TestCase):
                     if got:
                         self.assertIn(b"Connection: close", answer)
                         self.assertEqual(answer.count(b"HTTP/1.1 "), 1, "a second answer")
-            grown = rss_bytes(pid) - before
+            grown = rss(pid) - before
         self.assertLess(grown, 8 << 20)
 
     def test_c9_endless_chunks(self):

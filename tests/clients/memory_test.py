@@ -4,13 +4,13 @@ the default)."""
 import http.client
 import json
 import os
-import pathlib
 import signal
 import threading
 import unittest
 import urllib.parse
 
 from cluster import TINY, is_ready, running
+from process import rss
 from raw_http import wait_until
 
 CLIENTS = 16
@@ -18,13 +18,6 @@ WARM = 10_000  # by then the KV pool is full: what is cached stays
 ALL = int(os.environ.get("BOTTEGA_REQUESTS", 10 * WARM))
 GROWTH_MAX = 0.01
 ROUND = 256 << 10  # what an allocator rounds to, far less than a byte a request
-
-
-def rss(pid: int) -> int:
-    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) << 10
-    raise ProcessLookupError(pid)
 
 
 class Memory(unittest.TestCase):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import random
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from raw_http import address_of, completion, status_of
 
@@ -46,26 +47,40 @@ async def ask(url: str, number: int, max_tokens: int, headers: str = "") -> Outc
                    json.dumps([choice.get("text"), choice.get("logprobs")]), fields)
 
 
-async def closed(url: str, clients: int, seconds: float, max_tokens: int) -> list[Outcome]:
-    """`clients` that each ask again as soon as they are answered."""
+async def again_and_again(one: Callable[[int], Awaitable], clients: int, seconds: float):
+    """A closed loop: each of the `clients` calls `one(number)` again as soon as it is answered."""
     end = time.monotonic() + seconds
-    outcomes: list[Outcome] = []
 
-    async def client(first: int):
-        number = first
+    async def client(number: int):
         while time.monotonic() < end:
-            outcomes.append(await ask(url, number % NUMBERS, max_tokens))
+            await one(number)
             number += clients
     await asyncio.gather(*(client(n) for n in range(clients)))
+
+
+async def arrivals(rate: float, seconds: float, seed: int = 1) -> AsyncIterator[int]:
+    """0, 1, 2, ... at the times of Poisson arrivals of `rate` a second."""
+    chooser = random.Random(seed)
+    begin = time.monotonic()
+    due, number = 0.0, 0
+    while (due := due + chooser.expovariate(rate)) < seconds:
+        await asyncio.sleep(max(0.0, begin + due - time.monotonic()))
+        yield number
+        number += 1
+
+
+async def closed(url: str, clients: int, seconds: float, max_tokens: int) -> list[Outcome]:
+    outcomes: list[Outcome] = []
+
+    async def one(number: int):
+        outcomes.append(await ask(url, number % NUMBERS, max_tokens))
+    await again_and_again(one, clients, seconds)
     return outcomes
 
 
 async def opened(url: str, rate: float, seconds: float, max_tokens: int, tries: int = 1,
                  seed: int = 1) -> list[Outcome]:
     """Poisson arrivals of `rate` a second. A refused one is tried again at once, `tries` in all."""
-    chooser = random.Random(seed)
-    begin = time.monotonic()
-    due, number, tasks = 0.0, 0, []
     outcomes: list[Outcome] = []
 
     async def client(n: int):
@@ -73,15 +88,13 @@ async def opened(url: str, rate: float, seconds: float, max_tokens: int, tries: 
             outcomes.append(await ask(url, n % NUMBERS, max_tokens))
             if outcomes[-1].status == 200:
                 return
-    while (due := due + chooser.expovariate(rate)) < seconds:
-        await asyncio.sleep(max(0.0, begin + due - time.monotonic()))
-        tasks.append(asyncio.create_task(client(number)))
-        number += 1
-    await asyncio.gather(*tasks)
+    async with asyncio.TaskGroup() as tasks:
+        async for number in arrivals(rate, seconds, seed):
+            tasks.create_task(client(number))
     return outcomes
 
 
-def quantile(values: list[float], q: float) -> float:
+def quantile(values: Sequence[float], q: float) -> float:
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else 0.0
 

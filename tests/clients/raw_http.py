@@ -20,11 +20,15 @@ def connect(url: str, receive_buffer: int = 0, timeout: float = 60) -> socket.so
     return raw
 
 
-def completion(body: dict, headers: str = "") -> bytes:
-    """The bytes of a POST to /v1/completions."""
+def posted(path: str, body: dict, headers: str = "") -> bytes:
+    """The bytes of a POST."""
     text = json.dumps(body).encode()
-    return (f"POST /v1/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    return (f"POST {path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
             f"{headers}Content-Length: {len(text)}\r\n\r\n").encode() + text
+
+
+def completion(body: dict, headers: str = "") -> bytes:
+    return posted("/v1/completions", body, headers)
 
 
 def read_all(raw: socket.socket) -> bytes:
