@@ -48,9 +48,9 @@ class Planner {
     RETURN_IF_ERROR(PickHttpPort());
     RETURN_IF_ERROR(AddRouters());
     for (int64_t i = 0; i < o_.expert_workers; ++i) {
-      RETURN_IF_ERROR(Add(Role::kExpert, fmt::format("expert-{}", i),
-                          Worker("bottega-expert",
-                                 ThreadsOfEach(o_.compute.threads, o_.expert_workers))));
+      RETURN_IF_ERROR(
+          Add(Role::kExpert, fmt::format("expert-{}", i),
+              Worker("bottega-expert", ThreadsOfEach(o_.compute.threads, o_.expert_workers))));
     }
     for (int64_t i = 0; i < o_.attention_workers; ++i) {
       const int64_t asked = o_.attention_threads > 0 ? o_.attention_threads : o_.compute.threads;
