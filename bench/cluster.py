@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
-"""What being a cluster costs: `bottega serve` against `bottega up` with 1 attention and 2 expert workers.
+"""What being a cluster costs: `bottega serve` against `bottega up` with 1 attention worker and some expert workers.
 
-Same model, same flags, interleaved pairs, medians. Prints decode tokens/s at 1 and 8 streams, the share of
-a step that waits for the exchange (from the worker's own metrics), the time to ready, and what an idle
-cluster of 2 x 4 workers costs (PSS, CPU).
-Usage: bench/cluster.py [--model DIR] [--threads N] [--pairs N] [--tokens N] [--exchange auto|tcp|shm]
-                        [--kv-cache BYTES] [--replication N]
-The cluster has the same threads: the attention worker all of them, the expert workers half each, as they
-take turns. `--model` (of `bottega synth`, say) leaves out the idle cluster. With one replica
-the busier expert worker of a layer has 5.1 of the 8 experts of a token on average; with two they share them.
+Same model, same flags, interleaved pairs, medians. Prints decode tokens/s at 1 and 8 streams, what a step
+waits for beyond the computing of its busiest expert worker (the exchange, and where the others had less to
+do), and of bottega-tiny the time to ready and what an idle cluster of 2 x 4 workers costs (PSS, CPU).
+Usage: bench/cluster.py [--model DIR] [--threads N] [--expert-workers N...] [--replication N] [--pairs N]
+                        [--tokens N] [--exchange auto|tcp|shm] [--kv-cache BYTES] [--json FILE]
+The cluster has the same threads: the attention worker all of them, the expert workers share as many, as the
+two kinds take turns. Of two expert workers with a replica each of the experts, the busier has 5.1 of the 8 of
+a token on average; with two replicas they share them. `--json` is what bench/plot.py draws.
 """
 import argparse
 import dataclasses
+import json
 import pathlib
+import re
 import statistics
 import sys
 import time
@@ -51,36 +53,50 @@ def busy(cluster):
                for name, (_, admin) in cluster.members().items() if name.startswith("expert"))
 
 
-def shape(model, pairs, tokens, exchange, kv_cache, threads, replication):
-    up = ("up", model, "--port", "0", "--attention-workers", "1", "--expert-workers", "2",
-          "--attention-threads", str(threads), "--threads", str(max(1, threads // 2)),
-          "--exchange", exchange, "--kv-cache", kv_cache, "--replication", str(replication))
-    serve = ("serve", model, "--port", "0", "--threads", str(threads), "--kv-cache", kv_cache)
+def pairs_of(o, one, cluster, streams):
+    """Speeds of both, interleaved, and what the steps did meanwhile."""
+    admin = next(a for name, (_, a) in cluster.members().items() if name.startswith("attention"))
+    alone_admin = one.find(r"^admin +(\S+)").group(1)
+    before = Steps.of(one.metrics(alone_admin)), Steps.of(cluster.metrics(admin)), busy(cluster)
+    alone, together = [], []
+    for _ in range(o.pairs):
+        alone.append(decode(one.url, streams, o.tokens))
+        together.append(decode(cluster.url, streams, o.tokens))
+    of_one = Steps.of(one.metrics(alone_admin)).since(before[0])
+    of_up = Steps.of(cluster.metrics(admin)).since(before[1])
+    computed = busy(cluster) - before[2]
+    ratios = [b / a for a, b in zip(alone, together)]
+    print(f"decode, {streams} stream(s): serve {statistics.median(alone):.1f} tok/s, up "
+          f"{statistics.median(together):.1f} tok/s, ratio {statistics.median(ratios):.3f} "
+          f"({min(ratios):.3f}-{max(ratios):.3f}, {o.pairs} pairs)")
+    print(f"  a step of serve takes {of_one.microseconds(of_one.total):.0f} us, of which waiting for experts "
+          f"{of_one.microseconds(of_one.wait):.0f} us")
+    print(f"  a step of up over {', '.join(cluster.transports(admin))} {of_up.microseconds(of_up.total):.0f} us, "
+          f"waiting {of_up.microseconds(of_up.wait):.0f} us, the busiest expert worker computes "
+          f"{of_up.microseconds(computed):.0f} us: {(of_up.wait - computed) / of_up.total:.1%} of a step beyond that",
+          flush=True)
+    return alone, together
+
+
+def shape(o, expert_workers):
+    """Serve against a cluster of so many expert workers; the works of it for the JSON file."""
+    up = ("up", o.model, "--port", "0", "--attention-workers", "1", "--expert-workers", str(expert_workers),
+          "--attention-threads", str(o.threads), "--threads", str(max(1, o.threads // expert_workers)),
+          "--exchange", o.exchange, "--kv-cache", o.kv_cache,
+          "--replication", str(min(o.replication, expert_workers)))
+    serve = ("serve", o.model, "--port", "0", "--threads", str(o.threads), "--kv-cache", o.kv_cache)
+    works = []
     with running(*serve) as one, running(*up) as cluster:
-        admin = next(a for name, (_, a) in cluster.members().items() if name.startswith("attention"))
-        alone_admin = one.find(r"^admin +(\S+)").group(1)
+        print(f"1 x {expert_workers} workers, {min(o.replication, expert_workers)} replica(s)")
         for url in (one.url, cluster.url):
-            decode(url, 8, min(tokens, 32))  # warm
+            decode(url, 8, min(o.tokens, 32))  # warm
         for streams in (1, 8):
-            ratios, alone, together = [], [], []
-            before = Steps.of(one.metrics(alone_admin)), Steps.of(cluster.metrics(admin))
-            computed = busy(cluster)
-            for _ in range(pairs):
-                alone.append(decode(one.url, streams, tokens))
-                together.append(decode(cluster.url, streams, tokens))
-                ratios.append(together[-1] / alone[-1])
-            of_one = Steps.of(one.metrics(alone_admin)).since(before[0])
-            of_up = Steps.of(cluster.metrics(admin)).since(before[1])
-            computed = busy(cluster) - computed
-            print(f"decode, {streams} stream(s): serve {statistics.median(alone):.1f} tok/s, up "
-                  f"{statistics.median(together):.1f} tok/s, ratio {statistics.median(ratios):.3f} "
-                  f"({min(ratios):.3f}-{max(ratios):.3f}, {pairs} pairs)")
-            print(f"  a step of serve takes {of_one.microseconds(of_one.total):.0f} us, of which waiting for experts "
-                  f"{of_one.microseconds(of_one.wait):.0f} us")
-            print(f"  a step of up over {', '.join(cluster.transports(admin))} {of_up.microseconds(of_up.total):.0f} us, "
-                  f"waiting {of_up.microseconds(of_up.wait):.0f} us, the busier expert worker computes "
-                  f"{of_up.microseconds(computed):.0f} us: exchange {(of_up.wait - computed) / of_up.total:.1%} "
-                  "of a step")
+            alone, together = pairs_of(o, one, cluster, streams)
+            works.append({"kind": "cluster decode", "name": f"decode {streams}", "sequences": streams,
+                          "expert_workers": expert_workers, "tokens_per_s": statistics.median(together),
+                          "least": min(together), "most": max(together),
+                          "one_process_tokens_per_s": statistics.median(alone)})
+    return works
 
 
 def idle(exchange):
@@ -96,20 +112,29 @@ def idle(exchange):
               f"{sum(map(pss, pids)) / 2**20:.0f} MiB PSS in {len(pids)} processes")
 
 
+def machine(threads):
+    processor = re.search(r"^model name\s*: (.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
+    return {"processor": processor[1] if processor else "unknown", "threads": threads}
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=TINY)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--expert-workers", type=int, nargs="+", default=[2])
+    parser.add_argument("--replication", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--tokens", type=int, default=400)
     parser.add_argument("--exchange", default="auto")
-    parser.add_argument("--replication", type=int, default=1)
     parser.add_argument("--kv-cache", default="256MiB")
-    arguments = parser.parse_args()
-    shape(arguments.model, arguments.pairs, arguments.tokens, arguments.exchange, arguments.kv_cache,
-          arguments.threads, arguments.replication)
-    if arguments.model == TINY:
-        idle(arguments.exchange)
+    parser.add_argument("--json", type=pathlib.Path)
+    o = parser.parse_args()
+    works = [work for count in o.expert_workers for work in shape(o, count)]
+    if o.json:
+        o.json.write_text(json.dumps({"machine": machine(o.threads), "model": {"name": pathlib.Path(o.model).name},
+                                      "works": works}, indent=1))
+    if o.model == TINY:
+        idle(o.exchange)
 
 
 if __name__ == "__main__":

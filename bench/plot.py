@@ -6,6 +6,7 @@ Writes one SVG a question into DIR (default docs/plots), the measured line besid
   context.svg  time of a decode step, by tokens before it
   threads.svg  tokens a second of each work, by threads (several files)
   experts.svg  tokens a second of one sequence, by experts a layer (several files)
+  workers.svg  tokens a second of a cluster, by expert workers, beside one process (bench/cluster.py --json)
 A plot needs two points at least; what the files do not have is left out, and said.
 Usage: bench/plot.py [--only PLOT...] [--out DIR] FILE.json...
 """
@@ -41,7 +42,7 @@ def number(value):
     return f"{value:g}"
 
 
-def svg(title, note, x_title, y_title, lines):
+def svg(title, note, x_title, y_title, lines, dashed):
     """x on a logarithmic axis at the measured values, y from 0."""
     xs = sorted({point[0] for line in lines for point in line.points})
     low, high = math.log2(xs[0]), math.log2(xs[-1])
@@ -81,7 +82,7 @@ def svg(title, note, x_title, y_title, lines):
             out.append(f'<path d="M{at_x(x):.1f} {at_y(least):.1f}V{at_y(most):.1f}" stroke="{colour}"/>')
             out.append(f'<circle cx="{at_x(x):.1f}" cy="{at_y(y):.1f}" r="3" fill="{colour}"/>')
         out.append(f'<text x="{LEFT + 8 + index * 130}" y="{HEIGHT - 5}" fill="{colour}">{escape(line.name)}</text>')
-    out.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 5}" text-anchor="end" fill="#666">dashed: floor</text></svg>')
+    out.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 5}" text-anchor="end" fill="#666">dashed: {dashed}</text></svg>')
     return "\n".join(out) + "\n"
 
 
@@ -93,14 +94,18 @@ def decodes(run):
     return [work for work in run["works"] if work["kind"] == "decode"]
 
 
+def prefills(run):
+    return [work for work in run["works"] if work["kind"] == "prefill"]
+
+
 def rate_point(x, work):
     return x, work["tokens_per_s"], work["least"], work["most"]
 
 
 def batch(runs):
     lines = []
-    for run in runs:
-        at = min((work["context"] for work in decodes(run)), default=0)
+    for run in filter(decodes, runs):
+        at = min(work["context"] for work in decodes(run))
         works = [work for work in decodes(run) if work["context"] == at]
         lines.append(Line(name_of(run), [rate_point(work["sequences"], work) for work in works],
                           [(work["sequences"], work["floor_tokens_per_s"]) for work in works]))
@@ -128,7 +133,7 @@ def across(key):
     def points(runs):
         by_work = {}
         for run in runs:
-            for work in run["works"]:
+            for work in decodes(run) + prefills(run):
                 by_work.setdefault(work["name"], []).append((key(run), work))
         return [Line(name, [rate_point(x, work) for x, work in works],
                      [(x, work["floor_tokens_per_s"]) for x, work in works])
@@ -146,7 +151,17 @@ def experts(runs):
             "experts", "tokens/s")
 
 
-PLOTS = {"batch": batch, "context": context, "threads": threads, "experts": experts}
+def workers(runs):
+    works = [work for run in runs for work in run["works"] if work["kind"] == "cluster decode"]
+    lines = []
+    for name in sorted({work["name"] for work in works}):
+        mine = [work for work in works if work["name"] == name]
+        lines.append(Line(name, [rate_point(work["expert_workers"], work) for work in mine],
+                          [(work["expert_workers"], work["one_process_tokens_per_s"]) for work in mine]))
+    return lines, "A cluster by expert workers, all on the same cores", "expert workers", "tokens/s"
+
+
+PLOTS = {"batch": batch, "context": context, "threads": threads, "experts": experts, "workers": workers}
 
 
 def main():
@@ -163,7 +178,7 @@ def main():
         except (OSError, ValueError) as why:
             sys.exit(f"plot.py: {file}: {why}")
     chosen.out.mkdir(parents=True, exist_ok=True)
-    machine = f"{runs[0]['machine']['processor']}, {runs[0]['machine']['isa']}; medians, least to most"
+    machine = f"{runs[0]['machine']['processor']}; medians, least to most"
     for name in chosen.only:
         plot = PLOTS[name]
         lines, title, x_title, y_title = plot(runs)
@@ -172,7 +187,8 @@ def main():
             print(f"{name}: nothing in these files")
             continue
         path = chosen.out / f"{name}.svg"
-        path.write_text(svg(title, machine, x_title, y_title, lines))
+        dashed = "one process" if name == "workers" else "floor"
+        path.write_text(svg(title, machine, x_title, y_title, lines, dashed))
         print(path)
 
 
