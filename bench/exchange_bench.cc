@@ -1,247 +1,177 @@
-// The exchange's data plane against its floor: round trips of frames between two processes, through
-// our transport and through a bare TCP socket, both with blocking waits, interleaved in one run.
+// The exchange's data plane against gRPC carrying the same bytes between two processes of this
+// host, interleaved in one run: throughput one way with 16 messages in flight, and round trips.
 //
-//   exchange_bench [--tls tcp] [--rounds 2000] [--repeats 7]
+//   exchange_bench [--exchange shm|tcp] [--cores any|apart] [--rounds 2000] [--repeats 7]
 //
-// Prints the median one-way time (half a round trip) of the medians of `repeats` interleaved runs,
-// in microseconds, and transport / socket.
+// Where the kernel puts the two ends decides more than what is between them: on one core a wake-up
+// is a switch, on two it is an interrupt to a halted core. `any` leaves it to the kernel, as the
+// workers do; `apart` gives each end, gRPC's threads included, a core of its own.
+//
+// Throughput and ratio are medians of the repeats, percentiles are over the round trips of all of
+// them. Beside them the floors: copying a message in and out in one thread, and the round trip of a
+// bare TCP socket.
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
-#include <csignal>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
+#include <iterator>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "absl/strings/numbers.h"
+#include "bench/child_process.h"
+#include "bench/frame_link.h"
+#include "bench/grpc_link.h"
+#include "bench/socket_floor.h"
+#include "bench/ucx_link.h"
 #include "core/base/check.h"
-#include "core/base/loop.h"
-#include "core/transport/ucx_transport.h"
 
 namespace bottega {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+constexpr size_t kStreamBytes = 128 << 20;  // of a repeat, each size and link
 
-constexpr size_t kSizes[] = {64, 5'760, 46'080, 368'640};
-constexpr int kSizeCount = 4;
+struct Options {
+  std::string exchange = "shm";  // as the workers' flag
+  bool apart = false;
+  int rounds = 2000;
+  int repeats = 7;
+};
 
-double Microseconds(Clock::duration d) {
-  return std::chrono::duration<double, std::micro>(d).count();
-}
+// Of one size, a value a repeat; round trips of all of them.
+struct Results {
+  std::vector<double> ours_rate, grpc_rate, ratio, copy_rate;  // GB/s
+  std::vector<double> ours_trips, grpc_trips, socket_trips;    // us
+};
 
-double Median(std::vector<double> v) {
-  std::nth_element(v.begin(), v.begin() + v.size() / 2, v.end());
-  return v[v.size() / 2];
-}
-
-void WriteAll(int fd, const char* data, size_t size) {
-  while (size > 0) {
-    const ssize_t n = write(fd, data, size);
-    CHECK(n > 0);
-    data += n;
-    size -= static_cast<size_t>(n);
+// The nth of `cores` alone; empty if there are fewer.
+cpu_set_t OneCore(const cpu_set_t& cores, int nth) {
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &cores) || nth-- > 0) continue;
+    CPU_SET(cpu, &one);
+    break;
   }
+  return one;
 }
 
-bool ReadAll(int fd, char* data, size_t size) {
-  while (size > 0) {
-    const ssize_t n = read(fd, data, size);
-    if (n <= 0) return false;
-    data += n;
-    size -= static_cast<size_t>(n);
+double Percentile(std::vector<double> v, double p) {
+  const auto at = v.begin() + static_cast<ptrdiff_t>(p * static_cast<double>(v.size() - 1));
+  std::nth_element(v.begin(), at, v.end());
+  return *at;
+}
+double Median(const std::vector<double>& v) { return Percentile(v, 0.5); }
+
+// GB/s of a message that is copied into memory between the ends and out of it.
+double CopyRate(size_t bytes) {
+  std::vector<std::byte> in(bytes), between(bytes), out(bytes);
+  const size_t count = kStreamBytes / bytes;
+  const auto begin = std::chrono::steady_clock::now();
+  for (size_t i = 0; i < count; ++i) {
+    in[0] = static_cast<std::byte>(i);
+    std::memcpy(between.data(), in.data(), bytes);
+    asm volatile("" : : "r"(between.data()) : "memory");  // both copies are made
+    std::memcpy(out.data(), between.data(), bytes);
+    asm volatile("" : : "r"(out.data()) : "memory");
   }
-  return true;
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+  return static_cast<double>(count * bytes) / took.count() * 1e-9;
 }
 
-void WriteString(int fd, const std::string& s) {
-  const uint32_t size = static_cast<uint32_t>(s.size());
-  WriteAll(fd, reinterpret_cast<const char*>(&size), sizeof size);
-  WriteAll(fd, s.data(), s.size());
+void Measure(size_t bytes, int rounds, FrameLink& ours, FrameLink& grpc, int socket, Results* r) {
+  const size_t messages = kStreamBytes / bytes;
+  r->copy_rate.push_back(CopyRate(bytes));
+  r->ours_rate.push_back(StreamRate(ours, bytes, messages));
+  r->grpc_rate.push_back(StreamRate(grpc, bytes, messages));
+  r->ratio.push_back(r->ours_rate.back() / r->grpc_rate.back());
+  RoundTrips(ours, bytes, rounds, &r->ours_trips);
+  RoundTrips(grpc, bytes, rounds, &r->grpc_trips);
+  SocketRoundTrips(socket, bytes, rounds, &r->socket_trips);
 }
 
-std::string ReadString(int fd) {
-  uint32_t size = 0;
-  CHECK(ReadAll(fd, reinterpret_cast<char*>(&size), sizeof size));
-  std::string s(size, '\0');
-  CHECK(ReadAll(fd, s.data(), size));
-  return s;
+void Print(size_t bytes, const Results& r) {
+  const auto [least, most] = std::minmax_element(r.ratio.begin(), r.ratio.end());
+  const double ours = Percentile(r.ours_trips, 0.99), grpc = Percentile(r.grpc_trips, 0.99);
+  std::printf(
+      "%7zu %6.1f %6.2f %6.2f %6.2f (%.2f-%.2f)\t| %6.1f %6.1f %7.1f %6.1f %+5.0f %% %7.1f %6.1f\n",
+      bytes, Median(r.copy_rate), Median(r.ours_rate), Median(r.grpc_rate), Median(r.ratio), *least,
+      *most, Median(r.ours_trips), ours, Median(r.grpc_trips), grpc, (ours / grpc - 1) * 100,
+      Median(r.socket_trips), Percentile(r.socket_trips, 0.99));
 }
 
-// A child process that echoes, and the socket to it; the child ends when the socket closes.
-class EchoProcess {
- public:
-  explicit EchoProcess(void (*echo)(int fd, const std::string& tls), const std::string& tls) {
-    int fds[2];
-    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
-    child_ = fork();
-    CHECK(child_ >= 0);
-    if (child_ == 0) {
-      prctl(PR_SET_PDEATHSIG, SIGKILL);
-      close(fds[0]);
-      echo(fds[1], tls);
-      _exit(0);
+int Usage(const std::string& wrong) {
+  std::fprintf(stderr,
+               "exchange_bench: %s\n"
+               "usage: exchange_bench [--exchange shm|tcp] [--cores any|apart] [--rounds N]"
+               " [--repeats N]\n",
+               wrong.c_str());
+  return 2;
+}
+
+int Run(const Options& options) {
+  cpu_set_t cores;
+  CHECK(sched_getaffinity(0, sizeof cores, &cores) == 0);
+  const cpu_set_t near = OneCore(cores, 0), far = OneCore(cores, 1);
+  if (options.apart && CPU_COUNT(&far) == 0) return Usage("--cores apart needs two cores");
+  if (options.apart) CHECK(sched_setaffinity(0, sizeof far, &far) == 0);
+  // All children before gRPC and UCX start threads here.
+  const ChildProcess socket_child(ServeSocket);
+  const ChildProcess grpc_child(ServeGrpc);
+  const ChildProcess ours_child(
+      [&](int control) { UcxLink(control, options.exchange).Serve(control); });
+  if (options.apart) CHECK(sched_setaffinity(0, sizeof near, &near) == 0);
+  const int socket = ConnectSocket(socket_child.fd());
+  {
+    const std::unique_ptr<FrameLink> grpc = ConnectGrpc(grpc_child.fd());
+    UcxLink ours(ours_child.fd(), options.exchange);
+    Results results[std::size(kMessageSizes)];
+    for (int repeat = -1; repeat < options.repeats; ++repeat) {
+      for (size_t i = 0; i < std::size(kMessageSizes); ++i) {
+        Results warm_up;
+        Measure(kMessageSizes[i], options.rounds, ours, *grpc, socket,
+                repeat < 0 ? &warm_up : &results[i]);
+      }
     }
-    close(fds[1]);
-    fd_ = fds[0];
+    std::printf(
+        "        one way, GB/s                            \t| round trip, us\n"
+        "                                                 \t|  ours            gRPC          "
+        "ours/gRPC  bare TCP\n"
+        "  bytes   copy   ours   gRPC  ratio (min-max)    \t|    p50    p99     p50    p99     p99"
+        "      p50    p99\n");
+    for (size_t i = 0; i < std::size(kMessageSizes); ++i) Print(kMessageSizes[i], results[i]);
   }
-  ~EchoProcess() {
-    close(fd_);
-    waitpid(child_, nullptr, 0);
-  }
-  int fd() const { return fd_; }
-
- private:
-  pid_t child_ = -1;
-  int fd_ = -1;
-};
-
-// One end of the data plane: our transport on a loop of its own.
-struct Side {
-  Side(int control, const std::string& tls) : loop(Loop::Real()) {
-    auto opened = UcxTransport::Create(*loop, {.exchange = tls});
-    CHECK(opened.ok());
-    transport = *std::move(opened);
-    transport->SetEvents({.on_frame = [this](FrameBuffer frame) { on_frame(std::move(frame)); },
-                          .on_down = [this](EndpointId, absl::Status) { loop->Stop(); }});
-    auto endpoint = transport->Open(transport->offer().kinds.front());
-    CHECK(endpoint.ok());
-    peer = *endpoint;
-    WriteString(control, transport->address(peer));
-    CHECK(transport->Connect(peer, ReadString(control)).ok());
-  }
-
-  void Send(size_t size) {
-    auto frame = transport->Lease(size);
-    CHECK(frame.ok());
-    frame->Truncate(size);
-    CHECK(transport->Post(peer, *std::move(frame)).ok());
-  }
-
-  std::unique_ptr<Loop> loop;
-  std::unique_ptr<Transport> transport;
-  EndpointId peer;
-  std::function<void(FrameBuffer)> on_frame = [](FrameBuffer) {};
-};
-
-void EchoFrames(int control, const std::string& tls) {
-  Side side(control, tls);
-  side.on_frame = [&side](FrameBuffer frame) {
-    // As a worker does: the reply is written into memory of its own.
-    auto reply = side.transport->Lease(frame.size());
-    CHECK(reply.ok());
-    reply->Truncate(frame.size());
-    std::memcpy(reply->data(), frame.data(), frame.size());
-    CHECK(side.transport->Post(side.peer, *std::move(reply)).ok());
-  };
-  side.loop->WatchFd(control, [&side] { side.loop->Stop(); });
-  side.loop->Run();
-  side.loop->UnwatchFd(control);
-}
-
-// Round trips of `size` bytes: median in microseconds.
-double TransportRounds(Side& side, size_t size, int rounds) {
-  std::vector<double> times;
-  times.reserve(static_cast<size_t>(rounds));
-  Clock::time_point sent;
-  side.on_frame = [&](FrameBuffer) {
-    times.push_back(Microseconds(Clock::now() - sent));
-    if (times.size() == static_cast<size_t>(rounds)) return side.loop->Stop();
-    sent = Clock::now();
-    side.Send(size);
-  };
-  sent = Clock::now();
-  side.Send(size);
-  side.loop->Run();
-  CHECK(times.size() == static_cast<size_t>(rounds));
-  return Median(std::move(times));
-}
-
-void EchoBytes(int control, const std::string&) {
-  const int listener = socket(AF_INET, SOCK_STREAM, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  CHECK(bind(listener, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
-  CHECK(listen(listener, 1) == 0);
-  socklen_t length = sizeof address;
-  CHECK(getsockname(listener, reinterpret_cast<sockaddr*>(&address), &length) == 0);
-  WriteString(control, std::string(reinterpret_cast<char*>(&address), sizeof address));
-  const int fd = accept(listener, nullptr, nullptr);
-  const int one = 1;
-  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-  std::vector<char> bytes(kSizes[kSizeCount - 1]);
-  uint32_t size = 0;
-  while (ReadAll(fd, reinterpret_cast<char*>(&size), sizeof size) &&
-         ReadAll(fd, bytes.data(), size)) {
-    WriteAll(fd, bytes.data(), size);
-  }
-}
-
-int ConnectBytes(int control) {
-  sockaddr_in address;
-  const std::string told = ReadString(control);
-  std::memcpy(&address, told.data(), sizeof address);
-  const int fd = socket(AF_INET, SOCK_STREAM, 0);
-  CHECK(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
-  const int one = 1;
-  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-  return fd;
-}
-
-double SocketRounds(int fd, size_t size, int rounds) {
-  std::vector<char> bytes(sizeof(uint32_t) + size);
-  const uint32_t told = static_cast<uint32_t>(size);
-  std::memcpy(bytes.data(), &told, sizeof told);
-  std::vector<double> times;
-  for (int i = 0; i < rounds; ++i) {
-    const Clock::time_point sent = Clock::now();
-    WriteAll(fd, bytes.data(), bytes.size());
-    CHECK(ReadAll(fd, bytes.data() + sizeof told, size));
-    times.push_back(Microseconds(Clock::now() - sent));
-  }
-  return Median(std::move(times));
+  close(socket);
+  return 0;
 }
 
 int Main(int argc, char** argv) {
-  std::string tls = "tcp";
-  int rounds = 2000, repeats = 7;
-  for (int i = 1; i + 1 < argc; i += 2) {
+  Options options;
+  for (int i = 1; i < argc; i += 2) {
     const std::string flag = argv[i];
-    if (flag == "--tls") tls = argv[i + 1];
-    if (flag == "--rounds") rounds = std::max(1, std::atoi(argv[i + 1]));
-    if (flag == "--repeats") repeats = std::max(1, std::atoi(argv[i + 1]));
-  }
-  EchoProcess bytes_process(EchoBytes, tls);
-  EchoProcess frames_process(EchoFrames, tls);
-  const int fd = ConnectBytes(bytes_process.fd());
-  Side side(frames_process.fd(), tls);
-  std::vector<double> ours[kSizeCount], floor[kSizeCount];
-  for (int repeat = -1; repeat < repeats; ++repeat) {  // the first one warms up
-    for (int i = 0; i < kSizeCount; ++i) {
-      const double f = SocketRounds(fd, kSizes[i], rounds);
-      const double o = TransportRounds(side, kSizes[i], rounds);
-      if (repeat < 0) continue;
-      floor[i].push_back(f);
-      ours[i].push_back(o);
+    if (flag != "--exchange" && flag != "--cores" && flag != "--rounds" && flag != "--repeats") {
+      return Usage("no such flag: " + flag);
+    }
+    if (i + 1 == argc) return Usage(flag + " needs a value");
+    const std::string value = argv[i + 1];
+    if (flag == "--exchange") {
+      if (value != "shm" && value != "tcp") return Usage("no such exchange: " + value);
+      options.exchange = value;
+    } else if (flag == "--cores") {
+      if (value != "any" && value != "apart") return Usage("no such choice of cores: " + value);
+      options.apart = value == "apart";
+    } else if (int number = 0; absl::SimpleAtoi(value, &number) && number > 0) {
+      (flag == "--rounds" ? options.rounds : options.repeats) = number;
+    } else {
+      return Usage(flag + " must be a number above 0, not " + value);
     }
   }
-  close(fd);
-  std::printf("one way, us       ucx %-8s bare TCP   ratio\n", tls.c_str());
-  for (int i = 0; i < kSizeCount; ++i) {
-    const double o = Median(ours[i]) / 2, f = Median(floor[i]) / 2;
-    std::printf("%8zu bytes    %9.1f %13.1f %7.2f\n", kSizes[i], o, f, o / f);
-  }
-  return 0;
+  return Run(options);
 }
 
 }  // namespace
