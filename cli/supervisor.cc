@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 
 namespace bottega {
 namespace {
@@ -13,6 +14,8 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 constexpr Duration kBackoffMin = milliseconds(100);
 constexpr Duration kBackoffMax = seconds(5);
+// Who refuses needs somebody's hand.
+constexpr Duration kBackoffRefused = seconds(10);
 // Who lived so long is restarted as if it had never died.
 constexpr Duration kLongLife = seconds(10);
 constexpr int kYoungDeathsMax = 5;
@@ -47,7 +50,7 @@ void Supervisor::Launch(Entry& entry) {
        .on_exit = [this, self](int wait_status) { OnExit(*self, wait_status); }});
   if (!child.ok()) {
     events_.on_line(entry.plan, std::string(child.status().message()));
-    events_.on_hopeless(entry.plan, 1);
+    OnRefusal(entry, 1);
     return;
   }
   entry.child = *std::move(child);
@@ -67,17 +70,24 @@ void Supervisor::OnExit(Entry& entry, int wait_status) {
   }
   events_.on_death(entry.plan, DescribeExit(wait_status));
   if (!entry.kept) return;
+  if (!young) entry.refuses = false;
   const int code = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : -1;
   // Killed from outside is no reason to give up, however often; to refuse by itself is.
   entry.young_deaths = young && code > 0 ? entry.young_deaths + 1 : 0;
   if (code == 2 || code == 3 || entry.young_deaths >= kYoungDeathsMax) {
-    events_.on_hopeless(entry.plan, code);
+    OnRefusal(entry, code);
     return;
   }
   entry.backoff = young && entry.backoff > Duration::zero()
                       ? std::min<Duration>(kBackoffMax, 2 * entry.backoff)
                       : kBackoffMin;
   loop_.Spawn(node_, Relaunch(Find(entry.id)));
+}
+
+void Supervisor::OnRefusal(Entry& entry, int code) {
+  if (!std::exchange(entry.refuses, true)) events_.on_refusal(entry.plan, code);
+  entry.backoff = kBackoffRefused;
+  if (entry.kept) loop_.Spawn(node_, Relaunch(Find(entry.id)));
 }
 
 Task<void> Supervisor::Relaunch(std::shared_ptr<Entry> entry) {

@@ -31,8 +31,9 @@ class Supervisor {
     std::function<void(const ProcessPlan&, const std::string& how)> on_death;
     // It was told to end, and did.
     std::function<void(const ProcessPlan&, const std::string& how)> on_end;
-    // A process refuses to run (usage, model) or keeps dying young: the cluster cannot stand.
-    std::function<void(const ProcessPlan&, int exit_code)> on_hopeless;
+    // A process refuses to run (usage, model) or keeps dying young. It is tried again now and then;
+    // this is said once, until it has lived.
+    std::function<void(const ProcessPlan&, int exit_code)> on_refusal;
   };
 
   Supervisor(Loop& loop, NodeId node, std::vector<ProcessPlan> plans, Events events);
@@ -66,10 +67,12 @@ class Supervisor {
     Time started{};
     Duration backoff{};
     int young_deaths = 0;  // in a row
+    bool refuses = false;
   };
 
   void Launch(Entry& entry);
   void OnExit(Entry& entry, int wait_status);
+  void OnRefusal(Entry& entry, int code);
   Task<void> Relaunch(std::shared_ptr<Entry> entry);
   std::shared_ptr<Entry> Find(Id id) const;
   Task<void> WaitFor(std::string prefix, Time deadline);

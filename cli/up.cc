@@ -138,6 +138,7 @@ class LocalCluster {
   std::FILE* log_ = stderr;
   int http_port_ = 0;
   std::unique_ptr<Supervisor> supervisor_;
+  bool ready_ = false;  // once: a cluster that has never served ends where one of it refuses
   bool rolling_ = false;
   bool stopping_ = false;
   int exit_code_ = 0;
@@ -187,10 +188,12 @@ Supervisor::Events LocalCluster::SupervisorEvents() {
   };
   events.on_death = ended("died");
   events.on_end = ended("ended");
-  events.on_hopeless = [this](const ProcessPlan& plan, int code) {
-    std::fprintf(stderr, "bottega up: %s does not run (exit code %d); its last lines %s say why\n",
-                 plan.name.c_str(), code,
-                 o_.log_file.empty() ? "above" : ("in " + o_.log_file).c_str());
+  events.on_refusal = [this](const ProcessPlan& plan, int code) {
+    std::fprintf(
+        stderr, "bottega up: %s does not run (exit code %d); its last lines %s say why%s\n",
+        plan.name.c_str(), code, o_.log_file.empty() ? "above" : ("in " + o_.log_file).c_str(),
+        ready_ ? "; the others go on, and it is tried again" : "");
+    if (ready_) return;
     exit_code_ = code > 0 ? code : 1;
     Interrupt();
   };
@@ -215,6 +218,7 @@ bool LocalCluster::AllReady() const {
 Task<void> LocalCluster::AnnounceReady() {
   while (!stopping_ && !AllReady()) co_await loop_.Sleep(kReadyInterval);
   if (stopping_) co_return;
+  ready_ = true;
   std::printf("ready     http://%s:%d   (model %s)\n", o_.host.c_str(), http_port_,
               model_name_.c_str());
   std::fflush(stdout);

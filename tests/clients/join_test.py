@@ -1,7 +1,7 @@
 """Who may join a running cluster, and who not: workers of another model, numerics or protocol are
 refused with a clear word and counted; a second process of a live name takes it over; a worker that
 fails its self-test is given no rows; one that joins under load is used, and drained without a loss;
-one whose file is cut under it (M9) dies, and nobody notices.
+one whose file is cut under it (M9) dies, and nobody notices; one that cannot come back is waited for.
 """
 import contextlib
 import os
@@ -153,6 +153,31 @@ class Join(unittest.TestCase):
             self.assertEqual(load.errors, [])
             for number, answer in load.answers:
                 self.assertEqual(answer, calm[number])
+
+    def test_a_worker_that_refuses_to_come_back_ends_nobody(self):
+        """A worker of `up` dies and cannot open the model any more: the others go on, and it is back
+        once the model is. The living have the old file mapped."""
+        with tempfile.TemporaryDirectory() as folder:
+            copy = pathlib.Path(folder, "copy")
+            subprocess.run([BIN / "bottega", "pack", TINY, copy], check=True, capture_output=True)
+            with running("up", copy, "--port", "0", "--expert-workers", "2", "--replication", "2",
+                         "--served-model-name", "bottega-tiny") as cluster:
+                client = openai.OpenAI(base_url=cluster.url + "/v1", api_key="none", timeout=120,
+                                       max_retries=0)
+                calm = expected(client, STREAMS, TOKENS)
+                weights = next(copy.glob("experts.*"))
+                kept = weights.rename(weights.with_name("kept"))
+                weights.write_bytes(b"")
+                with Load(client, STREAMS, TOKENS) as load:
+                    os.kill(cluster.members()["expert-0"][0], signal.SIGKILL)
+                    wait("its refusal", lambda: cluster.find(r"^died +expert-0 +exit code 3"))
+                    soon = len(load.answers) + STREAMS
+                    wait("answers without it", lambda: len(load.answers) >= soon)
+                    kept.rename(weights)
+                    wait("its return", lambda: self.held(cluster, "expert-0") > 0)
+                self.assertEqual(load.errors, [])
+                for number, answer in load.answers:
+                    self.assertEqual(answer, calm[number])
 
 
 if __name__ == "__main__":
