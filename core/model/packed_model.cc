@@ -4,8 +4,10 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 
 #include "core/base/check.h"
 #include "core/base/crc32c.h"
@@ -94,17 +96,24 @@ class Sections {
 // A piece of a region: page tables are filled and bytes are summed while they are in the cache.
 constexpr size_t kPieceBytes = 1 << 20;
 
-// `data` begins on a page.
-uint32_t RegionCrc(const Region& region, const std::byte* data, ThreadPool* pool) {
+// `data` begins on a page. Nothing where it cannot be read: the file was cut under its mapping, or
+// the disk fails.
+std::optional<uint32_t> RegionCrc(const Region& region, const std::byte* data, ThreadPool* pool) {
   const size_t pieces = (region.bytes + kPieceBytes - 1) / kPieceBytes;
   const auto bytes_of = [&](size_t piece) {
     return std::min(kPieceBytes, region.bytes - piece * kPieceBytes);
   };
   std::vector<uint32_t> sums(pieces);
+  std::atomic<bool> readable = true;
   const auto sum = [&](int64_t piece, int) {
     const std::byte* const at = data + piece * kPieceBytes;
-    // One call instead of a fault for every 16 pages; a kernel without it leaves us the faults.
-    ::madvise(const_cast<std::byte*>(at), bytes_of(piece), MADV_POPULATE_READ);
+    // One call instead of a fault for every 16 pages, and an error instead of SIGBUS; a kernel
+    // without it (EINVAL) leaves us the faults.
+    if (::madvise(const_cast<std::byte*>(at), bytes_of(piece), MADV_POPULATE_READ) != 0 &&
+        errno != EINVAL) {
+      readable = false;
+      return;
+    }
     sums[piece] = Crc32c(at, bytes_of(piece));
   };
   if (pool != nullptr) {
@@ -112,6 +121,7 @@ uint32_t RegionCrc(const Region& region, const std::byte* data, ThreadPool* pool
   } else {
     for (size_t piece = 0; piece < pieces; ++piece) sum(static_cast<int64_t>(piece), 0);
   }
+  if (!readable) return std::nullopt;
   // The name's closing 0 is part of the sum.
   uint32_t crc = Crc32c(region.name.c_str(), region.name.size() + 1);
   for (size_t piece = 0; piece < pieces; ++piece) {
@@ -122,8 +132,26 @@ uint32_t RegionCrc(const Region& region, const std::byte* data, ThreadPool* pool
 
 }  // namespace
 
+// Whole, because the page cache keeps a file in pages of up to 2 MiB, aligned in the file: a
+// mapping that lies as the file does takes such a page in one step, where pieces that begin
+// anywhere take 512. Told that it is huge, the kernel also reads ahead by that size, which fills a
+// cold cache faster than MADV_WILLNEED, and in large pages.
+absl::StatusOr<std::shared_ptr<const MappedFile>> MappedFile::Map(const fs::path& dir,
+                                                                  const std::string& name) {
+  ASSIGN_OR_RETURN(ModelFile file, ModelFile::Open(dir, name));
+  void* const address = ::mmap(nullptr, file.size(), PROT_READ, MAP_SHARED, file.fd(), 0);
+  if (address == MAP_FAILED) {
+    return absl::ResourceExhaustedError(name + ": cannot map: " + std::strerror(errno));
+  }
+  ::madvise(address, file.size(), MADV_HUGEPAGE);
+  return std::shared_ptr<const MappedFile>(
+      new MappedFile(static_cast<const std::byte*>(address), file.size()));
+}
+
+MappedFile::~MappedFile() { ::munmap(const_cast<std::byte*>(data_), bytes_); }
+
 Mapping::~Mapping() {
-  if (data_) ::munmap(const_cast<std::byte*>(data_), bytes_);
+  if (file_) ::madvise(const_cast<std::byte*>(data_), bytes_, MADV_DONTNEED);
 }
 
 absl::StatusOr<std::shared_ptr<const PackedModel>> PackedModel::Open(const fs::path& dir,
@@ -156,21 +184,28 @@ absl::StatusOr<std::string> PackedModel::ReadCopiedFile(std::string_view name) c
   return absl::NotFoundError(std::string(name) + ": the model has no such file");
 }
 
+absl::StatusOr<std::shared_ptr<const MappedFile>> PackedModel::FileOf(const Region& region) const {
+  absl::MutexLock lock(&files_mutex_);
+  std::weak_ptr<const MappedFile>& known = files_[region.file];
+  if (std::shared_ptr<const MappedFile> file = known.lock()) return file;
+  ASSIGN_OR_RETURN(std::shared_ptr<const MappedFile> file, MappedFile::Map(dir_, region.file));
+  known = file;
+  return file;
+}
+
 absl::StatusOr<Mapping> PackedModel::MapRegion(size_t index) const {
   const Region& region = plan_[index];
-  ASSIGN_OR_RETURN(ModelFile file, ModelFile::Open(dir_, region.file));
+  ASSIGN_OR_RETURN(std::shared_ptr<const MappedFile> file, FileOf(region));
   const uint64_t mapped = RoundUp(region.bytes, kRegionAlignment);
-  if (region.offset + mapped > file.size()) {
+  if (region.offset + mapped > file->bytes()) {
     return RefuseModel(region.file, ": shorter than when it was packed");
   }
-  void* address =
-      ::mmap(nullptr, mapped, PROT_READ, MAP_SHARED, file.fd(), static_cast<off_t>(region.offset));
-  if (address == MAP_FAILED) {
-    return absl::ResourceExhaustedError(region.file + ": cannot map: " + std::strerror(errno));
+  Mapping mapping(std::move(file), region.offset, mapped);
+  const std::optional<uint32_t> crc = RegionCrc(region, mapping.data(), pool_);
+  if (!crc.has_value()) {
+    return RefuseModel(region.file, ": region ", region.name, " cannot be read");
   }
-  Mapping mapping(static_cast<const std::byte*>(address), mapped);
-  ::madvise(address, mapped, MADV_WILLNEED);
-  if (RegionCrc(region, mapping.data(), pool_) != manifest_.sums[index].crc32c) {
+  if (*crc != manifest_.sums[index].crc32c) {
     return RefuseModel(region.file, ": region ", region.name, " is damaged: CRC32C differs");
   }
   const std::byte* padding = mapping.data() + region.bytes;

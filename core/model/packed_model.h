@@ -2,12 +2,14 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "core/base/strong_id.h"
 #include "core/kernels/cpu/threads.h"
 #include "core/model/config.h"
@@ -16,11 +18,30 @@
 
 namespace bottega {
 
-// A read-only mapping of some bytes of a file; unmapped on destruction.
+// A file of weights, mapped whole and read-only; nothing of it is in memory by that alone.
+class MappedFile {
+ public:
+  static absl::StatusOr<std::shared_ptr<const MappedFile>> Map(const std::filesystem::path& dir,
+                                                               const std::string& name);
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+  ~MappedFile();
+
+  const std::byte* data() const { return data_; }
+  size_t bytes() const { return bytes_; }
+
+ private:
+  MappedFile(const std::byte* data, size_t bytes) : data_(data), bytes_(bytes) {}
+  const std::byte* const data_;
+  const size_t bytes_;
+};
+
+// Some pages of a mapped file; given back on destruction.
 class Mapping {
  public:
   Mapping() = default;
-  Mapping(const std::byte* data, size_t bytes) : data_(data), bytes_(bytes) {}
+  Mapping(std::shared_ptr<const MappedFile> file, size_t offset, size_t bytes)
+      : file_(std::move(file)), data_(file_->data() + offset), bytes_(bytes) {}
   Mapping(Mapping&& other) noexcept { swap(other); }
   Mapping& operator=(Mapping&& other) noexcept {
     swap(other);
@@ -33,9 +54,11 @@ class Mapping {
 
  private:
   void swap(Mapping& other) {
+    std::swap(file_, other.file_);
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
   }
+  std::shared_ptr<const MappedFile> file_;
   const std::byte* data_ = nullptr;
   size_t bytes_ = 0;
 };
@@ -103,6 +126,7 @@ class PackedModel {
  private:
   PackedModel() = default;
   absl::StatusOr<Mapping> MapRegion(size_t region) const;
+  absl::StatusOr<std::shared_ptr<const MappedFile>> FileOf(const Region& region) const;
   size_t RegionOf(LayerId layer, ExpertId expert) const;
 
   std::filesystem::path dir_;
@@ -110,6 +134,11 @@ class PackedModel {
   Manifest manifest_;
   std::string digest_;
   std::vector<Region> plan_;
+
+  mutable absl::Mutex files_mutex_;
+  // Those of which a region is mapped.
+  mutable std::map<std::string, std::weak_ptr<const MappedFile>> files_
+      ABSL_GUARDED_BY(files_mutex_);
 };
 
 }  // namespace bottega

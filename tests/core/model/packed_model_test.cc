@@ -417,7 +417,14 @@ TEST(PackedModel, CutAndMissingFilesAreRefused) {
   auto model = Packed(dir / "hf", dir / "packed", WeightFormat::kBF16);
   fs::path file = dir / "packed/experts.000.weights";
   uint64_t size = fs::file_size(file);
-  fs::resize_file(file, size - 4096);
+  {
+    const auto held = model->MapExpert({0}, {0});  // and with it the file as it was
+    ASSERT_TRUE(held.ok());
+    fs::resize_file(file, size - 4096);
+    const absl::Status status = model->MapExpert({0}, {5}).status();  // and no SIGBUS
+    EXPECT_EQ(ReasonOf(status), Reason::kModelRefused) << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("layer.0.expert.5 cannot be read"));
+  }
   EXPECT_FALSE(model->MapExpert({0}, {5}).ok());
   EXPECT_FALSE(PackedModel::Open(dir / "packed").ok());
   fs::remove(file);
