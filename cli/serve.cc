@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cstdio>
+#include <future>
 #include <memory>
 #include <optional>
 #include <string>
@@ -48,6 +49,10 @@ absl::Status Serve(const Options& options) {
   ASSIGN_OR_RETURN(auto process, ServiceProcess::Start(Role::kGateway, options.process));
   ASSIGN_OR_RETURN(const auto compute, Compute::Make(options.compute));
   ASSIGN_OR_RETURN(const auto model, OpenModel(options.model, compute->cpu().pool));
+  // A tokenizer takes a quarter of a second, on one core.
+  std::future<absl::StatusOr<ModelText>> loading = std::async(std::launch::async, [&] {
+    return LoadModelText(*model, options.gateway.served_model_name, options.model.dir);
+  });
   const auto refused = [&process](absl::Status why) { process->Fail(std::move(why)); };
   LocalClusterOptions cluster_options{.attention = options.attention,
                                       .detailed_metrics = options.moe_metrics == "detailed"};
@@ -59,8 +64,7 @@ absl::Status Serve(const Options& options) {
   ServiceContext gateway_context = cluster.ContextOf(Role::kGateway, kGatewayNode);
   ASSIGN_OR_RETURN(GatewayConfig gateway_config,
                    MakeGatewayConfig(options.gateway, options.process.host, options.process.port));
-  ASSIGN_OR_RETURN(ModelText text,
-                   LoadModelText(*model, options.gateway.served_model_name, options.model.dir));
+  ASSIGN_OR_RETURN(ModelText text, loading.get());
   const std::string name = text.name;
   GatewayServer gateway(gateway_context, std::move(gateway_config), std::move(text));
   ASSIGN_OR_RETURN(const int port, gateway.Start());
