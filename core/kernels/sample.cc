@@ -1,7 +1,11 @@
 #include "core/kernels/sample.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <limits>
+#include <numeric>
+#include <utility>
 
 #include "core/base/check.h"
 #include "core/base/reason.h"
@@ -15,22 +19,45 @@ namespace {
 constexpr float kGreedyBelow = 1e-5f;
 constexpr float kMinusInf = -std::numeric_limits<float>::infinity();
 
+// Ascending in the order of ranks, but for ids: larger logits first, -0 and +0 alike.
+uint32_t SortKey(float logit) {
+  const uint32_t bits = std::bit_cast<uint32_t>(logit + 0.0f);
+  return bits >> 31 ? bits : ~(bits | 0x8000'0000u);
+}
+
+constexpr int kRadixBits = 11;  // three passes; counters in L1
+constexpr uint32_t kRadixes = 1u << kRadixBits;
+
+// Stable, by key.
+void RadixSort(std::vector<RankedToken>& tokens, std::vector<RankedToken>& spare, int64_t count) {
+  for (int shift = 0; shift < 32; shift += kRadixBits) {
+    std::array<int32_t, kRadixes> at{};
+    for (int64_t i = 0; i < count; ++i) ++at[tokens[i].key >> shift & (kRadixes - 1)];
+    int32_t before = 0;
+    for (int32_t& slot : at) before += std::exchange(slot, before);
+    for (int64_t i = 0; i < count; ++i) {
+      spare[at[tokens[i].key >> shift & (kRadixes - 1)]++] = tokens[i];
+    }
+    tokens.swap(spare);
+  }
+}
+
 // The ids of a row in their total order (logit descending, id ascending, -inf left out), sorted
-// only as far as asked: 64 ranks by one scan, then more by partial sorts. e of each rank comes with
-// it.
+// only as far as asked: 64 ranks by one scan; more by their leading bits and a radix sort of what
+// is above the last of them. A comparing sort of 131,084 flat logits took a third of a decode step.
+// e of each rank comes with it.
 class Ranking {
  public:
-  Ranking(const Cpu& cpu, absl::Span<const float> logits, std::vector<int32_t>& ids,
-          std::vector<float>& terms)
-      : cpu_(cpu), logits_(logits), ids_(ids), terms_(terms) {}
+  Ranking(const Cpu& cpu, absl::Span<const float> logits, SampleScratch& scratch)
+      : cpu_(cpu), logits_(logits), s_(scratch) {}
 
   // Exactly so many at first: a scan that holds few is quick, and a greedy choice needs no more.
   void SortFirst(int64_t count) { Sort(count); }
-  // False if there are fewer than rank + 1 candidates.
-  bool Has(int64_t rank) {
+  // False if there are fewer than rank + 1 candidates. `likely`: how many ranks may be asked for.
+  bool Has(int64_t rank, int64_t likely = 0) {
     if (rank < sorted_) return true;
     if (whole_) return false;
-    Sort(rank < kScanned ? kScanned : rank < 1024 ? 1024 : rank < 16384 ? 16384 : Size());
+    Sort(std::max(likely, rank < kScanned ? kScanned : rank < 1024 ? 1024 : Size()));
     return rank < sorted_;
   }
   // Ranks 0..count-1, or as many as there are; returns how many.
@@ -38,20 +65,20 @@ class Ranking {
     if (count > sorted_ && !whole_) Sort(std::max(count, kScanned));
     return std::min(count, sorted_);
   }
-  int32_t Id(int64_t rank) const { return ids_[rank]; }
-  float Logit(int64_t rank) const { return logits_[ids_[rank]]; }
+  int32_t Id(int64_t rank) const { return s_.tokens[rank].id; }
+  float Logit(int64_t rank) const { return logits_[Id(rank)]; }
 
   // Exp((logit - shift) * factor) of the ranks [0, count), and their sum.
   double ComputeTerms(int64_t count, float shift, float factor) {
-    for (int64_t i = 0; i < count; ++i) terms_[i] = Logit(i);
-    return cpu_.primitives->exp_sum({.x = terms_.data(),
+    for (int64_t i = 0; i < count; ++i) s_.terms[i] = Logit(i);
+    return cpu_.primitives->exp_sum({.x = s_.terms.data(),
                                      .count = count,
                                      .shift = shift,
                                      .factor = factor,
-                                     .terms = terms_.data()});
+                                     .terms = s_.terms.data()});
   }
   int64_t sorted() const { return sorted_; }
-  float Term(int64_t rank) const { return terms_[rank]; }
+  float Term(int64_t rank) const { return s_.terms[rank]; }
 
  private:
   static constexpr int64_t kScanned = 64;
@@ -60,45 +87,54 @@ class Ranking {
 
   void Sort(int64_t count) {
     count = std::min(count, Size());
-    sorted_ = count <= kScanned ? Scan(count) : PartialSort(count);
-    whole_ = sorted_ < count || count == Size();
+    if (count <= kScanned) {
+      sorted_ = Scan(count);
+      whole_ = sorted_ < count || count == Size();
+    } else {
+      SortAbove(count);
+    }
   }
 
   // Keeps the best `count` in a sorted list; a later equal logit goes behind.
   int64_t Scan(int64_t count) {
+    std::vector<RankedToken>& tokens = s_.tokens;
     int64_t held = 0;
     float worst = kMinusInf;  // of a full list
     for (int32_t id = 0; id < Size(); ++id) {
       const float logit = logits_[id];
       if (!(logit > worst)) continue;
       int64_t at = held < count ? held++ : count - 1;
-      for (; at > 0 && logit > logits_[ids_[at - 1]]; --at) ids_[at] = ids_[at - 1];
-      ids_[at] = id;
-      if (held == count) worst = logits_[ids_[count - 1]];
+      for (; at > 0 && logit > Logit(at - 1); --at) tokens[at] = tokens[at - 1];
+      tokens[at].id = id;
+      if (held == count) worst = Logit(count - 1);
     }
     return held;
   }
 
-  int64_t PartialSort(int64_t count) {
-    int64_t candidates = 0;
+  // At least `count`: with them all that share the leading bits of the last one.
+  void SortAbove(int64_t count) {
+    constexpr int kLeading = 32 - kRadixBits;
+    std::array<int32_t, kRadixes> counts{};
+    for (float logit : logits_) ++counts[SortKey(logit) >> kLeading];
+    // Those of -inf share theirs with nothing but NaN, which is not here.
+    counts[SortKey(kMinusInf) >> kLeading] = 0;
+    const int64_t candidates = std::accumulate(counts.begin(), counts.end(), int64_t{0});
+    int64_t above = 0;
+    uint32_t end = 0;
+    while (end < kRadixes && above < count) above += counts[end++];
+    int64_t taken = 0;
     for (int32_t id = 0; id < Size(); ++id) {
-      if (logits_[id] > kMinusInf) ids_[candidates++] = id;
+      const uint32_t key = SortKey(logits_[id]);
+      if (key >> kLeading < end && logits_[id] != kMinusInf) s_.tokens[taken++] = {key, id};
     }
-    count = std::min(count, candidates);
-    const auto before = [this](int32_t a, int32_t b) {
-      return logits_[a] > logits_[b] || (logits_[a] == logits_[b] && a < b);
-    };
-    if (count < candidates) {
-      std::nth_element(ids_.begin(), ids_.begin() + count, ids_.begin() + candidates, before);
-    }
-    std::sort(ids_.begin(), ids_.begin() + count, before);
-    return count;
+    RadixSort(s_.tokens, s_.spare, taken);
+    sorted_ = taken;
+    whole_ = taken == candidates;
   }
 
   const Cpu& cpu_;
   absl::Span<const float> logits_;
-  std::vector<int32_t>& ids_;
-  std::vector<float>& terms_;
+  SampleScratch& s_;
   int64_t sorted_ = 0;
   bool whole_ = false;  // no candidate is left unsorted
 };
@@ -124,9 +160,11 @@ int64_t ChooseRank(const Cpu& cpu, const SampleRow& row, absl::Span<const float>
   const bool cuts = params.top_p < 1.0f || params.min_p > 0.0f;
   const double u = UniformAt(params.seed, params.choice, row.position);
 
-  const auto available = [&](int64_t rank) {
+  // No term is larger than the one before: so many ranks are needed at least until they add up.
+  const auto available = [&](int64_t rank, double missing) {
     if (rank < computed) return true;
-    if (keeps_k || !ranking.Has(rank)) return false;
+    const double largest = rank > 0 ? std::max(ranking.Term(rank - 1), 1e-6f) : 1;
+    if (keeps_k || !ranking.Has(rank, rank + static_cast<int64_t>(missing / largest))) return false;
     computed = ranking.sorted();
     ranking.ComputeTerms(computed, max, factor);
     return true;
@@ -136,7 +174,7 @@ int64_t ChooseRank(const Cpu& cpu, const SampleRow& row, absl::Span<const float>
   if (cuts) {
     const double enough = static_cast<double>(params.top_p) * total;
     double running = 0;
-    for (end = 0; available(end);) {
+    for (end = 0; available(end, enough - running);) {
       if (ranking.Term(end) < params.min_p) break;
       running += static_cast<double>(ranking.Term(end));
       ++end;
@@ -145,15 +183,14 @@ int64_t ChooseRank(const Cpu& cpu, const SampleRow& row, absl::Span<const float>
     target = u * running;
   }
   double running = 0;
-  for (int64_t rank = 0; rank < end && available(rank); ++rank) {
+  for (int64_t rank = 0; rank < end && available(rank, target - running); ++rank) {
     running += static_cast<double>(ranking.Term(rank));
     if (running > target) return rank;
   }
   return 0;
 }
 
-absl::Status SampleOne(const Cpu& cpu, SampleRow& row, int64_t vocabulary,
-                       std::vector<int32_t>& ids, std::vector<float>& terms) {
+absl::Status SampleOne(const Cpu& cpu, SampleRow& row, int64_t vocabulary, SampleScratch& scratch) {
   const absl::Span<const float> logits(row.logits, vocabulary);
   const RowMax max = cpu.primitives->row_max(logits.data(), vocabulary);
   if (max.bad) return MakeError(Reason::kInternalError, "the logits hold a NaN or an infinity");
@@ -164,7 +201,7 @@ absl::Status SampleOne(const Cpu& cpu, SampleRow& row, int64_t vocabulary,
                                                         .factor = 1.0f,
                                                         .terms = nullptr}));
 
-  Ranking ranking(cpu, logits, ids, terms);
+  Ranking ranking(cpu, logits, scratch);
   const auto with_logprob = [&](int64_t rank) -> TokenLogprob {
     const double below_max =
         static_cast<double>(ranking.Logit(rank)) - static_cast<double>(max.max);
@@ -202,15 +239,16 @@ double UniformAt(uint64_t seed, uint32_t choice, int64_t position) {
 
 Sampler::Sampler(int64_t vocabulary, int threads)
     : vocabulary_(vocabulary),
-      candidates_(threads, std::vector<int32_t>(vocabulary)),
-      terms_(threads, std::vector<float>(vocabulary)) {
+      scratch_(threads, {.tokens = std::vector<RankedToken>(vocabulary),
+                         .spare = std::vector<RankedToken>(vocabulary),
+                         .terms = std::vector<float>(vocabulary)}) {
   CHECK_GE(vocabulary, 1);
 }
 
 void Sampler::Sample(const Cpu& cpu, absl::Span<SampleRow> rows) {
-  CHECK_LE(static_cast<size_t>(cpu.pool->threads()), candidates_.size());
+  CHECK_LE(static_cast<size_t>(cpu.pool->threads()), scratch_.size());
   cpu.pool->ParallelFor(static_cast<int64_t>(rows.size()), [&](int64_t i, int thread) {
-    rows[i].status = SampleOne(cpu, rows[i], vocabulary_, candidates_[thread], terms_[thread]);
+    rows[i].status = SampleOne(cpu, rows[i], vocabulary_, scratch_[thread]);
   });
 }
 

@@ -38,17 +38,27 @@ struct SampleRow {
   absl::Status status;           // out: an error if the row holds NaN or +inf, or nothing but -inf
 };
 
+// Memory for a row at a time.
+struct RankedToken {
+  uint32_t key = 0;  // of its logit
+  int32_t id = 0;
+};
+struct SampleScratch {
+  std::vector<RankedToken> tokens, spare;  // [vocabulary]
+  std::vector<float> terms;                // [vocabulary]
+};
+
 // Filters run in the order of `transformers`: temperature, top_k, top_p, min_p.
-//   candidates: ids sorted by (logit descending, id ascending), -inf left out; top_k keeps the
-//   first k e[i]  = Exp((logit[i] - max) * (1 / temperature)), f32 Z     = sum of e; with top_k on:
-//   over the candidates by rank; off: over the row by id. The sum: in
-//           runs of 4096 terms, term j of a run to f32 lane j mod 16, lanes added by the fixed
-//           tree; runs added in f64, ascending
-//   top_p keeps the shortest prefix whose f64 running sum of e (by rank) reaches top_p * Z
-//   min_p ends the prefix before the first e[i] < min_p (the first has e = 1)
-//   choice: the first rank of the prefix whose running sum exceeds u * S; S = the running sum at
-//   the
-//           prefix's end if top_p or min_p is on, else Z; rank 0 if rounding leaves none
+//   - Candidates are ids sorted by (logit descending, id ascending), -inf left out; top_k keeps the
+//     first k.
+//   - e[i] = Exp((logit[i] - max) * (1 / temperature)), f32.
+//   - Z = sum of e; with top_k on: over the candidates by rank; off: over the row by id. The sum:
+//     in runs of 4096 terms, term j of a run to f32 lane j mod 16, lanes added by the fixed tree;
+//     runs added in f64, ascending.
+//   - top_p keeps the shortest prefix whose f64 running sum of e (by rank) reaches top_p * Z.
+//   - min_p ends the prefix before the first e[i] < min_p (the first has e = 1).
+//   - The choice is the first rank of the prefix whose running sum exceeds u * S; S = the running
+//     sum at the prefix's end if top_p or min_p is on, else Z; rank 0 if rounding leaves none.
 // How candidates are found (partial sorts, widening on demand) cannot change the outcome: the order
 // is total.
 // logprob = logit - max - Log(sum of Exp(logit - max) over the row, by id) in f64, rounded to f32:
@@ -63,8 +73,7 @@ class Sampler {
 
  private:
   int64_t vocabulary_;
-  std::vector<std::vector<int32_t>> candidates_;  // [threads][vocabulary]
-  std::vector<std::vector<float>> terms_;         // [threads][vocabulary]
+  std::vector<SampleScratch> scratch_;  // [threads]
 };
 
 }  // namespace bottega

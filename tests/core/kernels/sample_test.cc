@@ -143,7 +143,7 @@ TEST(Sample, EqualsTheDefinitionOnEveryCpu) {
   }
 }
 
-// Ties across every boundary of the partial sorts (64, 1024, 16384 ranks).
+// Ties across every boundary of the partial sorts (64, 1024 ranks).
 TEST(Sample, TiesAreRankedById) {
   for (const int64_t vocabulary : {100, 1500, 17000}) {
     const std::vector<float> logits(vocabulary, 0.25f);
