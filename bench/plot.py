@@ -18,7 +18,7 @@ import sys
 from xml.sax.saxutils import escape
 
 WIDTH, HEIGHT = 560, 340
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 40, 52
+LEFT, RIGHT, TOP, BOTTOM = 64, 28, 40, 52
 COLOURS = ("#1f6feb", "#d1495b", "#2a9d5c", "#8a5cd0", "#c77d0a", "#3a9fb5")
 
 
