@@ -14,7 +14,6 @@ import argparse
 import dataclasses
 import json
 import pathlib
-import re
 import statistics
 import sys
 import time
@@ -23,6 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/clients"))
 from cluster import TINY, running  # noqa: E402
 from decode import decode  # noqa: E402
+from machine import processor  # noqa: E402
 from process import cpu_seconds, pss  # noqa: E402
 
 
@@ -56,13 +56,12 @@ def busy(cluster):
 def pairs_of(o, one, cluster, streams):
     """Speeds of both, interleaved, and what the steps did meanwhile."""
     admin = next(a for name, (_, a) in cluster.members().items() if name.startswith("attention"))
-    alone_admin = one.find(r"^admin +(\S+)").group(1)
-    before = Steps.of(one.metrics(alone_admin)), Steps.of(cluster.metrics(admin)), busy(cluster)
+    before = Steps.of(one.metrics(one.admin)), Steps.of(cluster.metrics(admin)), busy(cluster)
     alone, together = [], []
     for _ in range(o.pairs):
         alone.append(decode(one.url, streams, o.tokens))
         together.append(decode(cluster.url, streams, o.tokens))
-    of_one = Steps.of(one.metrics(alone_admin)).since(before[0])
+    of_one = Steps.of(one.metrics(one.admin)).since(before[0])
     of_up = Steps.of(cluster.metrics(admin)).since(before[1])
     computed = busy(cluster) - before[2]
     ratios = [b / a for a, b in zip(alone, together)]
@@ -112,11 +111,6 @@ def idle(exchange):
               f"{sum(map(pss, pids)) / 2**20:.0f} MiB PSS in {len(pids)} processes")
 
 
-def machine(threads):
-    processor = re.search(r"^model name\s*: (.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
-    return {"processor": processor[1] if processor else "unknown", "threads": threads}
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=TINY)
@@ -131,7 +125,8 @@ def main():
     o = parser.parse_args()
     works = [work for count in o.expert_workers for work in shape(o, count)]
     if o.json:
-        o.json.write_text(json.dumps({"machine": machine(o.threads), "model": {"name": pathlib.Path(o.model).name},
+        o.json.write_text(json.dumps({"machine": {"processor": processor(), "threads": o.threads},
+                                      "model": {"name": pathlib.Path(o.model).name},
                                       "works": works}, indent=1))
     if o.model == TINY:
         idle(o.exchange)

@@ -1,4 +1,5 @@
 """Streams of a server and their speed: what the benches here have in common."""
+import functools
 import http.client
 import json
 import random
@@ -10,14 +11,18 @@ TOKEN_IDS = range(300, 1_000)  # plain tokens of every vocabulary here
 HANG_LIMIT_S = 3_600
 
 
+@functools.lru_cache
+def model_of(url):
+    with urllib.request.urlopen(url + "/v1/models", timeout=30) as answer:
+        return json.load(answer)["data"][0]["id"]
+
+
 class Stream(threading.Thread):
     """A greedy completion of random token ids; `times` says when each token came."""
 
     def __init__(self, url, prompt, tokens, seed):
         super().__init__(daemon=True)
-        with urllib.request.urlopen(url + "/v1/models", timeout=30) as answer:
-            model = json.load(answer)["data"][0]["id"]
-        self.body = {"model": model, "prompt": random.Random(seed).choices(TOKEN_IDS, k=prompt),
+        self.body = {"model": model_of(url), "prompt": random.Random(seed).choices(TOKEN_IDS, k=prompt),
                      "max_tokens": tokens, "temperature": 0, "stream": True, "ignore_eos": True}
         self.address, self.begun, self.times, self.error = url.removeprefix("http://"), 0.0, [], ""
         self.over = False  # set from outside: leaves with the next token

@@ -24,7 +24,7 @@
 #include <vector>
 
 #include "absl/strings/numbers.h"
-#include "bench/child_process.h"
+#include "bench/forked_process.h"
 #include "bench/frame_link.h"
 #include "bench/grpc_link.h"
 #include "bench/socket_floor.h"
@@ -121,9 +121,9 @@ int Run(const Options& options) {
   if (options.apart && CPU_COUNT(&far) == 0) return Usage("--cores apart needs two cores");
   if (options.apart) CHECK(sched_setaffinity(0, sizeof far, &far) == 0);
   // All children before gRPC and UCX start threads here.
-  const ChildProcess socket_child(ServeSocket);
-  const ChildProcess grpc_child(ServeGrpc);
-  const ChildProcess ours_child(
+  const ForkedProcess socket_child(ServeSocket);
+  const ForkedProcess grpc_child(ServeGrpc);
+  const ForkedProcess ours_child(
       [&](int control) { UcxLink(control, options.exchange).Serve(control); });
   if (options.apart) CHECK(sched_setaffinity(0, sizeof near, &near) == 0);
   const int socket = ConnectSocket(socket_child.fd());

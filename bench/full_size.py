@@ -18,7 +18,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/clients"))
 from cluster import BIN, post, running  # noqa: E402
-from decode import Stream  # noqa: E402
+from decode import Stream, model_of  # noqa: E402
 from process import pss  # noqa: E402
 
 QUESTIONS, QUESTION_TOKENS, ANSWER_TOKENS = 5, 200, 8
@@ -31,22 +31,22 @@ def start_seconds(serve):
         return time.monotonic() - begun
 
 
-def question(url, model, seed):
+def question(url, seed):
     """Random letters, as many as make about 200 tokens: how a text is cut is the tokenizer's affair."""
     letters = "".join(random.Random(seed).choices("abcdefghijklmnopqrstuvwxyz ", k=QUESTION_TOKENS))
     while True:
         asked = post(url, "/v1/chat/completions", {
-            "model": model, "max_tokens": 1, "messages": [{"role": "user", "content": letters}]})
+            "model": model_of(url), "max_tokens": 1, "messages": [{"role": "user", "content": letters}]})
         tokens = asked["usage"]["prompt_tokens"]
         if tokens <= QUESTION_TOKENS + TEMPLATE_ROOM:
             return letters, tokens
         letters = letters[:len(letters) * QUESTION_TOKENS // tokens]
 
 
-def chat(url, model):
+def chat(url):
     times = []
     for seed in range(QUESTIONS):
-        text, tokens = question(url, model, seed)
+        text, tokens = question(url, seed)
         said = subprocess.run([BIN / "bottega", "chat", "--url", url, "--stats", "--max-tokens",
                                str(ANSWER_TOKENS), text], capture_output=True, text=True, check=True)
         times.append(float(re.search(r"first token after ([\d.]+) s", said.stdout + said.stderr)[1]))
@@ -76,7 +76,7 @@ def main():
     print(f"ready: {statistics.median(starts):.2f} s ({min(starts):.2f}-{max(starts):.2f}, {o.starts} starts), "
           f"the start before them {first:.2f} s", flush=True)
     with running(*serve) as one:
-        times, tokens = chat(one.url, pathlib.Path(o.model).name)
+        times, tokens = chat(one.url)
         print(f"chat: first token of a question of {tokens} tokens after {statistics.median(times):.2f} s "
               f"({min(times):.2f}-{max(times):.2f}, {QUESTIONS} questions)", flush=True)
         gib, count = held(one, o.context)

@@ -14,7 +14,7 @@
 #include <utility>
 
 #include "absl/synchronization/mutex.h"
-#include "bench/child_process.h"
+#include "bench/forked_process.h"
 #include "core/base/check.h"
 #include "core/tensor/aligned_buffer.h"
 

@@ -15,18 +15,17 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests/clients"))
 from cluster import running  # noqa: E402
 from decode import Stream  # noqa: E402
+from open_loop import quantile  # noqa: E402
 
 
 def gaps(streams, begin, end):
-    """Sorted, in ms, of all pairs of tokens whose later one came in between."""
-    return sorted((b - a) * 1e3 for s in streams for a, b in zip(s.times, s.times[1:])
-                  if begin <= b <= end)
+    """In ms, of all pairs of tokens whose later one came in between."""
+    return [(b - a) * 1e3 for s in streams for a, b in zip(s.times, s.times[1:]) if begin <= b <= end]
 
 
 def summary(values):
-    def of(share):
-        return values[min(len(values) - 1, int(share * len(values)))]
-    return f"p50 {of(.5):.0f}, p99 {of(.99):.0f}, max {values[-1]:.0f} ms ({len(values)} gaps)", of(.99)
+    p50, p99, most = (quantile(values, q) for q in (.5, .99, 1))
+    return f"p50 {p50:.0f}, p99 {p99:.0f}, max {most:.0f} ms ({len(values)} gaps)", p99
 
 
 def first_token(url, prompt):
@@ -37,8 +36,8 @@ def first_token(url, prompt):
     return stream.times[0] - stream.begun
 
 
-def prefill_seconds(cluster, admin):
-    return cluster.metrics(admin).get('bottega_attention_step_seconds_sum{phase="prefill"}', 0)
+def prefill_seconds(cluster):
+    return cluster.metrics(cluster.admin).get('bottega_attention_step_seconds_sum{phase="prefill"}', 0)
 
 
 def main():
@@ -52,7 +51,6 @@ def main():
     o = parser.parse_args()
     with running("serve", o.model, "--port", "0", "--threads", str(o.threads), "--kv-cache", o.kv_cache,
                  "--no-prefix-cache") as cluster:
-        admin = cluster.find(r"^admin +(\S+)").group(1)
         first_token(cluster.url, 512)  # warm
         alone_speed = o.prompt / first_token(cluster.url, o.prompt)
         print(f"prefill of {o.prompt} alone: {alone_speed:.0f} tokens/s", flush=True)
@@ -63,11 +61,11 @@ def main():
             time.sleep(0.05)
         begin = time.monotonic()
         time.sleep(o.before)
-        computed = prefill_seconds(cluster, admin)
+        computed = prefill_seconds(cluster)
         middle = time.monotonic()
         waited = first_token(cluster.url, o.prompt)
         end = time.monotonic()
-        computed = prefill_seconds(cluster, admin) - computed
+        computed = prefill_seconds(cluster) - computed
         calm, calm_p99 = summary(gaps(streams, begin, middle))
         busy, busy_p99 = summary(gaps(streams, middle, end))
         for stream in streams:

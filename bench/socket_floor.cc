@@ -11,7 +11,7 @@
 #include <cstring>
 #include <string>
 
-#include "bench/child_process.h"
+#include "bench/forked_process.h"
 #include "bench/frame_link.h"
 #include "core/base/check.h"
 

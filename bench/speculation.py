@@ -44,12 +44,8 @@ def bodies(kinds, modes, count):
                "max_tokens": 200, "temperature": 0, "return_token_ids": True}
 
 
-def admin(server):
-    return server.find(r"^admin +(\S+)").group(1)
-
-
 def decode_seconds(server):
-    return sum(server.series(admin(server), "vllm:request_decode_time_seconds_sum").values())
+    return sum(server.series(server.admin, "vllm:request_decode_time_seconds_sum").values())
 
 
 def ask(server, questions):
@@ -77,7 +73,7 @@ def decoded(reply):
 
 
 def flight(server, query):
-    with urllib.request.urlopen(f"http://{admin(server)}/flight?{query}", timeout=30) as answer:
+    with urllib.request.urlopen(f"http://{server.admin}/flight?{query}", timeout=30) as answer:
         return json.load(answer)["events"]
 
 

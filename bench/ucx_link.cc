@@ -3,7 +3,7 @@
 #include <cstring>
 #include <utility>
 
-#include "bench/child_process.h"
+#include "bench/forked_process.h"
 #include "core/base/check.h"
 #include "core/base/limits.h"
 

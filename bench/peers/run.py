@@ -20,6 +20,9 @@ from bottega import Bottega
 from llama_cpp import LlamaCpp
 from work import Failure, Work, output
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from machine import processor  # noqa: E402
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BIN = pathlib.Path(os.environ.get("BOTTEGA_BIN", ROOT / "build/release/bin"))
 PREFILL = 512
@@ -97,11 +100,6 @@ def ratio_table(rows: list[dict]) -> str:
     lines += [f"| {r['peer']} | {r['work']} | {r['median']:.2f} ({r['min']:.2f}–{r['max']:.2f}) |"
               for r in rows]
     return "\n".join(lines)
-
-
-def processor() -> str:
-    found = re.search(r"^model name\s*: (.+)$", pathlib.Path("/proc/cpuinfo").read_text(), re.M)
-    return found.group(1) if found else "unknown"
 
 
 def options():

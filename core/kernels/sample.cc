@@ -44,7 +44,7 @@ void RadixSort(std::vector<RankedToken>& tokens, std::vector<RankedToken>& spare
 
 // The ids of a row in their total order (logit descending, id ascending, -inf left out), sorted
 // only as far as asked: 64 ranks by one scan; more by their leading bits and a radix sort of what
-// is above the last of them. A comparing sort of 131,084 flat logits took a third of a decode step.
+// is above the last of them. A comparing sort of 131,084 flat logits took 5 ms.
 // e of each rank comes with it.
 class Ranking {
  public:

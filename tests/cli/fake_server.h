@@ -48,6 +48,8 @@ class RefusingPort {
  public:
   RefusingPort();
   ~RefusingPort();
+  RefusingPort(const RefusingPort&) = delete;
+  RefusingPort& operator=(const RefusingPort&) = delete;
   int port() const { return port_; }
 
  private:

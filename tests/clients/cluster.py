@@ -113,6 +113,11 @@ class Cluster:
         return self.find(r"^ready +(\S+)").group(1)
 
     @property
+    def admin(self) -> str:
+        """host:port of `bottega serve`'s metrics; each process of `up` has its own."""
+        return self.find(r"^admin +(\S+)").group(1)
+
+    @property
     def routers(self) -> str:
         """host:port of each router, by commas."""
         return self.find(r"^router +(\S+:\d+\S*)").group(1)

@@ -20,6 +20,7 @@ import memory
 import network
 import scenario as language
 from actions import Actions
+from open_loop import quantile  # tests/clients, as cell has it on the path
 
 SKIPPED = 77
 SHARE_LIMIT_S = 10  # until a worker that came back has its share again; a hang limit
@@ -29,11 +30,6 @@ PROBE = language.Load(streams=8, seed=1, tokens=12, prompt=6)
 
 class Failed(Exception):
     pass
-
-
-def percentile(values: list[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 class Runner:
@@ -83,7 +79,7 @@ class Runner:
         self.clock.log("calm run")
         self.expected, gaps = self._answers(self.spec.load)
         self.probe, _ = self._answers(PROBE)
-        self.calm_p99 = percentile(gaps, 0.99) if gaps else 0.0
+        self.calm_p99 = quantile(gaps, 0.99)
         if any(expect.kind in ("goodput", "dip") for expect in self.spec.expects):
             progress, span = loads.Progress(), min(self.spec.load.span, CALM_SPAN_MAX_S)
             loads.run(self.spec.load, self.cell.gateways(), progress, span=span)
@@ -158,7 +154,7 @@ class Runner:
         stalls = [s * 1e3 for s in self.stalls]
         return (f"{' '.join(self.spec.ids):10} {self.spec.name:28} trials {len(stalls):3}  answers "
                 f"{self.completed:5}  failed {self.failed:3}  stall p50 "
-                f"{statistics.median(stalls):6.0f} p99 {percentile(stalls, .99):6.0f} max "
+                f"{statistics.median(stalls):6.0f} p99 {quantile(stalls, .99):6.0f} max "
                 f"{max(stalls):6.0f} ms  (calm p99 {self.calm_p99 * 1e3:.0f} ms)" + self._pace())
 
     def _pace(self) -> str:

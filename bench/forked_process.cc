@@ -1,4 +1,4 @@
-#include "bench/child_process.h"
+#include "bench/forked_process.h"
 
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -12,7 +12,7 @@
 
 namespace bottega {
 
-ChildProcess::ChildProcess(absl::FunctionRef<void(int control)> body) {
+ForkedProcess::ForkedProcess(absl::FunctionRef<void(int control)> body) {
   int fds[2];
   CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
   child_ = fork();
@@ -27,7 +27,7 @@ ChildProcess::ChildProcess(absl::FunctionRef<void(int control)> body) {
   fd_ = fds[0];
 }
 
-ChildProcess::~ChildProcess() {
+ForkedProcess::~ForkedProcess() {
   close(fd_);
   waitpid(child_, nullptr, 0);
 }

@@ -11,12 +11,12 @@ namespace bottega {
 // A process that runs `body` with one end of a socket pair; the other end is fd(). Its body returns
 // when that closes, which the destructor does and waits for; it dies with its parent. Fork before
 // any thread starts.
-class ChildProcess {
+class ForkedProcess {
  public:
-  explicit ChildProcess(absl::FunctionRef<void(int control)> body);
-  ~ChildProcess();
-  ChildProcess(const ChildProcess&) = delete;
-  ChildProcess& operator=(const ChildProcess&) = delete;
+  explicit ForkedProcess(absl::FunctionRef<void(int control)> body);
+  ~ForkedProcess();
+  ForkedProcess(const ForkedProcess&) = delete;
+  ForkedProcess& operator=(const ForkedProcess&) = delete;
   int fd() const { return fd_; }
 
  private:
