@@ -6,11 +6,12 @@
 namespace bottega {
 
 // VNNI: four products of bytes a lane in one instruction, two of them a cycle at best with a
-// latency of 4 or 5. 8 rows x 3 tiles are 24 sums in flight, with 3 weights and a broadcast 28 of
-// 32 registers; a quad of k costs 24 multiplications and 11 loads, so multiplying sets the pace.
+// latency of 4 or 5. 4 rows x 3 tiles are 12 sums in flight, enough for that; with their 12 sums
+// over groups, 3 weights and a broadcast they take 28 of 32 registers. A quad of k costs 12
+// multiplications and 7 loads, so multiplying sets the pace.
 template <>
 struct Dots<Avx512Lanes> {
-  static constexpr int kPackedRows = 4;
+  static constexpr int kPackedRows = 16;
 
   template <int R, int T>
   BOTTEGA_LANES void Run(const uint8_t* w, const int8_t* x, int64_t x_stride, int64_t quads,
@@ -33,8 +34,9 @@ struct Dots<Avx512Lanes> {
     End(sum, sums);
   }
 
-  // The same sums from two quads to a byte, w: [quads / 2][T][64]. Unpacked in registers, which a
-  // few rows leave room for: through L1 a single row would write as many bytes as it multiplies.
+  // The same sums from two quads to a byte, w: [quads / 2][T][64]. Unpacked in registers: through
+  // L1 a single row would write as many bytes as it multiplies. It costs 9 operations for 24
+  // products in each block of rows: from about 32 rows on, unpacking once for all is cheaper.
   template <int R, int T>
   BOTTEGA_LANES void RunPacked(const uint8_t* w, const int8_t* x, int64_t x_stride, int64_t quads,
                                const int32_t* offsets, int64_t offset_stride,
