@@ -88,6 +88,13 @@ void Quantise(const Cpu& cpu, const QuantiseArgs& args) {
     const std::byte* x = args.x == nullptr
                              ? args.x_rows[row]
                              : static_cast<const std::byte*>(args.x) + row * row_bytes;
+    // Rows that lie anywhere: waiting for the first lines of each was a quarter of the time.
+    if (args.x == nullptr && row + 1 < args.rows) {
+      const std::byte* next = args.x_rows[row + 1];
+      for (size_t i = 0; i < static_cast<size_t>(to.k) * SizeOf(args.dtype); i += 64) {
+        __builtin_prefetch(next + i);
+      }
+    }
     cpu.primitives->quantise({.x = x,
                               .dtype = args.dtype,
                               .width = to.k,

@@ -45,7 +45,12 @@ struct Avx512Lanes {
   }
 
   BOTTEGA_LANES void StoreInt8(Avx512Lanes a, int8_t* p, int n) {
-    _mm_mask_storeu_epi8(p, First(n), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.v)));
+    const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a.v));
+    if (n == 16) {
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+    } else {
+      _mm_mask_storeu_epi8(p, First(n), bytes);
+    }
   }
   BOTTEGA_LANES void StoreHalves(Avx512Lanes a, float* low, float* high) {
     _mm256_storeu_ps(low, _mm512_castps512_ps256(a.v));
