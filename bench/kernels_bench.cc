@@ -131,15 +131,22 @@ void ExpertInt4(State& state) { ExpertFfn(state, WeightFormat::kInt4); }
 BENCHMARK(ExpertInt8)->Arg(1)->Arg(4)->Arg(8)->Arg(16)->Arg(64)->Arg(256)->UseRealTime();
 BENCHMARK(ExpertInt4)->Arg(1)->Arg(4)->Arg(8)->Arg(16)->Arg(64)->Arg(256)->UseRealTime();
 
-// One decode token of 32 heads on 4 kv heads of 128 over a context; floor: its KV from memory.
-void DecodeAttention(State& state) {
+// Tokens of 32 heads on 4 kv heads of 128, the last ones of a context; floor: their KV from memory
+// once, or their operations.
+void AttentionBench(State& state, int64_t tokens) {
   const int32_t context = static_cast<int32_t>(state.range(0));
   const int64_t heads = 32;
   const KvLayout layout = {.dtype = DType::kBF16, .kv_heads = 4, .head_dim = 128};
   std::vector<int32_t> blocks(context / kKvBlockPositions);
   for (size_t b = 0; b < blocks.size(); ++b) blocks[b] = static_cast<int32_t>(b);
-  AlignedBuffer pool(blocks.size() * layout.BlockBytes()), q(heads * 128 * 4), out(heads * 128 * 4);
-  const AttendToken token = {context - 1, blocks.data()};
+  AlignedBuffer pool(blocks.size() * layout.BlockBytes());
+  AlignedBuffer q(tokens * heads * 128 * 4), out(tokens * heads * 128 * 4);
+  std::vector<AttendToken> attends;
+  double positions = 0;
+  for (int32_t t = 0; t < tokens; ++t) {
+    attends.push_back({context - static_cast<int32_t>(tokens) + t, blocks.data()});
+    positions += attends.back().position + 1;
+  }
   const KvLayer layer = {pool.data(), layout.BlockBytes(), layout};
   const Clock::time_point start = Clock::now();
   for (auto _ : state) {
@@ -147,16 +154,21 @@ void DecodeAttention(State& state) {
                         .q_stride = heads * 128,
                         .heads = heads,
                         .scale = 0.088f,
-                        .tokens = {&token, 1},
+                        .tokens = attends,
                         .layer = layer,
                         .out = out.As<float>().data(),
                         .out_stride = heads * 128});
   }
   const double bytes = static_cast<double>(pool.size());
+  const double flops = positions * static_cast<double>(heads * 128) * 4;
   state.counters["GB/s"] = Counter(bytes * 1e-9, Counter::kIsIterationInvariantRate);
-  ReportShare(state, {.kv_bytes = bytes}, start);
+  state.counters["GFLOP/s"] = Counter(flops * 1e-9, Counter::kIsIterationInvariantRate);
+  ReportShare(state, {.kv_bytes = bytes, .f32_ops = flops}, start);
 }
+void DecodeAttention(State& state) { AttentionBench(state, 1); }
+void PrefillAttention(State& state) { AttentionBench(state, 256); }
 BENCHMARK(DecodeAttention)->Arg(256)->Arg(4096)->Arg(32768)->UseRealTime();
+BENCHMARK(PrefillAttention)->Arg(256)->Arg(4096)->Arg(32768)->UseRealTime();
 
 void RmsNormRows(State& state) {
   const int64_t rows = state.range(0), width = 2880;

@@ -1,5 +1,6 @@
 #include "core/kernels/attention.h"
 
+#include "absl/container/fixed_array.h"
 #include "core/base/check.h"
 #include "core/kernels/cpu/primitives.h"
 #include "core/kernels/cpu/row_items.h"
@@ -61,17 +62,37 @@ void Attend(const Cpu& cpu, const AttendArgs& args) {
   CHECK(args.heads > 0 && args.heads % layout.kv_heads == 0);
   const int64_t run_heads = args.heads / layout.kv_heads;
   const size_t kv_head_bytes = layout.KeyBytes() / layout.kv_heads;
+  // Tokens of one sequence go together, up to kAttendTokensMax: first token of each such run, and
+  // the end.
+  absl::FixedArray<int32_t, 1024> runs(args.tokens.size() + 1);
+  int64_t count = 0, macs = 0;
+  for (size_t t = 0; t < args.tokens.size(); ++t) {
+    const AttendToken& token = args.tokens[t];
+    CHECK(token.position >= 0 && token.blocks != nullptr);
+    macs += 2 * args.heads * layout.head_dim * (token.position + 1);
+    const bool joins = t > 0 && args.tokens[t - 1].blocks == token.blocks &&
+                       static_cast<int64_t>(t) - runs[count - 1] < kAttendTokensMax;
+    if (!joins) runs[count++] = static_cast<int32_t>(t);
+  }
+  runs[count] = static_cast<int32_t>(args.tokens.size());
   const auto run = [&](int64_t item, int) {
-    const int64_t token = item / layout.kv_heads, kv_head = item % layout.kv_heads;
+    const int64_t kv_head = item % layout.kv_heads;
+    const int64_t token = runs[item / layout.kv_heads];
+    const int64_t tokens = runs[item / layout.kv_heads + 1] - token;
+    int32_t positions[kAttendTokensMax];
+    for (int64_t t = 0; t < tokens; ++t) positions[t] = args.tokens[token + t].position;
     const int64_t first = kv_head * run_heads * layout.head_dim;
     const std::byte* keys = args.layer.base + kv_head * kv_head_bytes;
     cpu.primitives->attend({
         .q = args.q + token * args.q_stride + first,
+        .q_stride = args.q_stride,
         .out = args.out + token * args.out_stride + first,
+        .out_stride = args.out_stride,
+        .tokens = tokens,
+        .positions = positions,
         .heads = run_heads,
         .head_dim = layout.head_dim,
         .scale = args.scale,
-        .position = args.tokens[token].position,
         .blocks = args.tokens[token].blocks,
         .keys = keys,
         .values = keys + layout.KeyBytes(),
@@ -79,12 +100,7 @@ void Attend(const Cpu& cpu, const AttendArgs& args) {
         .dtype = layout.dtype,
     });
   };
-  int64_t macs = 0;
-  for (const AttendToken& token : args.tokens) {
-    CHECK(token.position >= 0 && token.blocks != nullptr);
-    macs += 2 * args.heads * layout.head_dim * (token.position + 1);
-  }
-  const int64_t items = static_cast<int64_t>(args.tokens.size()) * layout.kv_heads;
+  const int64_t items = count * layout.kv_heads;
   if (macs <= kInlineMacs) {
     for (int64_t item = 0; item < items; ++item) run(item, 0);
   } else {

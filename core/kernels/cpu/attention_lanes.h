@@ -4,9 +4,12 @@
 #include "core/kernels/cpu/primitives.h"
 #include "core/tensor/bf16.h"
 
-// One token's query heads against one kv head, block by block (order: attention.h). H heads go
-// together: each K and V vector is read and widened once for all of them. How many go together
-// cannot change a head's bytes.
+// The query heads of some tokens of a sequence against one kv head, block by block (order:
+// attention.h). H heads go together: each K and V vector is read and widened once for all of them.
+// How many go together cannot change a head's bytes, nor can how many tokens do: each folds its own
+// blocks in order. Tokens of a prompt take turns at each fold of blocks, so that the KV of a long
+// context comes from memory once for up to 16 of them, and from L2 (a fold of 128 dimensions is 32
+// KB) for the others.
 //
 // Blocks are folded four at a time: first the scores, L::kScoreBlocks blocks at once, and each
 // block's max, correction and probabilities in order; then the values, L::kValueRuns runs of 16
@@ -22,8 +25,6 @@ inline constexpr int kFoldBlocks = 4;
 
 template <class R, int H>
 struct FoldState {
-  float max[H];
-  float sum[H];
   int blocks;                    // of this fold
   const R* keys[kFoldBlocks];    // [head_dim][16]
   const R* values[kFoldBlocks];  // [16][head_dim]
@@ -34,18 +35,25 @@ struct FoldState {
   float p[kFoldBlocks][H][16];
 };
 
+// What a token keeps from fold to fold, beside its sums of values.
+template <int H>
+struct RunningSoftmax {
+  float max[H];
+  float sum[H];
+};
+
 // max, sum, correction and p of each head from the dot products of block `b`. Bytes of positions
 // that the token does not see were loaded, but are replaced before anything depends on them.
 template <class L, class R, int H>
 [[gnu::always_inline]] inline void FoldScores(const AttendRun& run, const L (&dots)[H], int b,
-                                              FoldState<R, H>& state) {
+                                              FoldState<R, H>& state, RunningSoftmax<H>& running) {
   const typename L::Mask seen = L::First(state.visible[b]);
   const L minus_inf = L::Set(-__builtin_inff());
 #pragma GCC unroll 8
   for (int h = 0; h < H; ++h) {
     const L s = L::Select(seen, L::Mul(dots[h], L::Set(run.scale)), minus_inf);
     const float block_max = L::TreeMax(s);
-    const float old_max = state.max[h];
+    const float old_max = running.max[h];
     const float new_max = old_max > block_max ? old_max : block_max;
     // Exp(0) is exactly 1: an unchanged maximum needs no exp.
     float correction = 1.0f;
@@ -55,9 +63,9 @@ template <class L, class R, int H>
       correction = lanes[0];
     }
     const L p = L::Select(seen, ExpLanes(L::Sub(s, L::Set(new_max))), L::Zero());
-    state.max[h] = new_max;
+    running.max[h] = new_max;
     state.correction[b][h] = correction;
-    state.sum[h] = __builtin_fmaf(state.sum[h], correction, L::TreeSum(p));
+    running.sum[h] = __builtin_fmaf(running.sum[h], correction, L::TreeSum(p));
     L::Store(p, state.p[b][h]);
   }
 }
@@ -65,7 +73,7 @@ template <class L, class R, int H>
 // Blocks [b, b + N) of the fold.
 template <class L, class R, int H, int N>
 [[gnu::always_inline]] inline void ScoreBlocks(const AttendRun& run, const float* q, int b,
-                                               FoldState<R, H>& state) {
+                                               FoldState<R, H>& state, RunningSoftmax<H>& running) {
   constexpr int64_t kStep = 64 / (16 * sizeof(R));  // dimensions in a cache line of keys
   L dots[N][H];
 #pragma GCC unroll 4
@@ -91,7 +99,7 @@ template <class L, class R, int H, int N>
     }
   }
 #pragma GCC unroll 4
-  for (int n = 0; n < N; ++n) FoldScores<L, R, H>(run, dots[n], b + n, state);
+  for (int n = 0; n < N; ++n) FoldScores<L, R, H>(run, dots[n], b + n, state, running);
 }
 
 // o = o * c + sum of p[j] V[j] over the blocks of the fold, for D runs of 16 dimensions from d on,
@@ -141,18 +149,44 @@ template <class L, class R, int H, int D>
   }
 }
 
+// One token and the blocks of one fold; `first`: the first of them.
+template <class L, class R, int H>
+[[gnu::always_inline]] inline void FoldToken(const AttendRun& run, int64_t token, int32_t first,
+                                             const float* q, FoldState<R, H>& state,
+                                             RunningSoftmax<H>& running, float* out) {
+  const int32_t position = run.positions[token], last = position / 16;
+  state.blocks = last - first < kFoldBlocks ? last - first + 1 : kFoldBlocks;
+  for (int b = 0; b < state.blocks; ++b) {
+    state.visible[b] = first + b < last ? 16 : position % 16 + 1;
+  }
+  int b = 0;
+  for (; b + L::kScoreBlocks <= state.blocks; b += L::kScoreBlocks) {
+    ScoreBlocks<L, R, H, L::kScoreBlocks>(run, q, b, state, running);
+  }
+  for (; b < state.blocks; ++b) ScoreBlocks<L, R, H, 1>(run, q, b, state, running);
+  int64_t d = 0;
+  for (; d + L::kValueRuns * 16 <= run.head_dim; d += L::kValueRuns * 16) {
+    FoldValues<L, R, H, L::kValueRuns>(run, state, d, 16, out);
+  }
+  for (; d < run.head_dim; d += 16) {
+    const int64_t left = run.head_dim - d;
+    FoldValues<L, R, H, 1>(run, state, d, left < 16 ? static_cast<int>(left) : 16, out);
+  }
+}
+
 template <class L, class R, int H>
 void AttendHeads(const AttendRun& run, const float* q, float* out) {
   FoldState<R, H> state;
-  for (int h = 0; h < H; ++h) {
-    state.max[h] = -__builtin_inff();
-    state.sum[h] = 0.0f;
+  RunningSoftmax<H> running[kAttendTokensMax];
+  int32_t last = 0;
+  for (int64_t t = 0; t < run.tokens; ++t) {
+    running[t] = {};
+    for (int h = 0; h < H; ++h) running[t].max[h] = -__builtin_inff();
+    for (int64_t i = 0; i < H * run.head_dim; ++i) out[t * run.out_stride + i] = 0.0f;
+    last = run.positions[t] / 16 > last ? run.positions[t] / 16 : last;
   }
-  for (int64_t i = 0; i < H * run.head_dim; ++i) out[i] = 0.0f;
-  const int32_t last = run.position / 16;
   for (int32_t first = 0; first <= last; first += kFoldBlocks) {
-    state.blocks = last - first < kFoldBlocks ? last - first + 1 : kFoldBlocks;
-    for (int b = 0; b < state.blocks; ++b) {
+    for (int b = 0; b < kFoldBlocks && first + b <= last; ++b) {
       const int32_t block = first + b;
       const int32_t next = block + kFoldBlocks < last ? block + kFoldBlocks : last;
       const size_t at = static_cast<size_t>(run.blocks[block]) * run.block_stride_bytes;
@@ -161,29 +195,22 @@ void AttendHeads(const AttendRun& run, const float* q, float* out) {
       state.values[b] = reinterpret_cast<const R*>(run.values + at);
       state.next_keys[b] = reinterpret_cast<const R*>(run.keys + next_at);
       state.next_values[b] = reinterpret_cast<const R*>(run.values + next_at);
-      state.visible[b] = block < last ? 16 : run.position % 16 + 1;
     }
-    int b = 0;
-    for (; b + L::kScoreBlocks <= state.blocks; b += L::kScoreBlocks) {
-      ScoreBlocks<L, R, H, L::kScoreBlocks>(run, q, b, state);
-    }
-    for (; b < state.blocks; ++b) ScoreBlocks<L, R, H, 1>(run, q, b, state);
-    int64_t d = 0;
-    for (; d + L::kValueRuns * 16 <= run.head_dim; d += L::kValueRuns * 16) {
-      FoldValues<L, R, H, L::kValueRuns>(run, state, d, 16, out);
-    }
-    for (; d < run.head_dim; d += 16) {
-      const int64_t left = run.head_dim - d;
-      FoldValues<L, R, H, 1>(run, state, d, left < 16 ? static_cast<int>(left) : 16, out);
+    for (int64_t t = 0; t < run.tokens; ++t) {
+      if (run.positions[t] / 16 < first) continue;
+      FoldToken<L, R, H>(run, t, first, q + t * run.q_stride, state, running[t],
+                         out + t * run.out_stride);
     }
   }
-  for (int h = 0; h < H; ++h) {
-    const L sum = L::Set(state.sum[h]);
-    for (int64_t d = 0; d < run.head_dim; d += 16) {
-      const int64_t left = run.head_dim - d;
-      const int n = left < 16 ? static_cast<int>(left) : 16;
-      float* at = out + h * run.head_dim + d;
-      L::StoreFirst(L::Div(L::LoadFirst(at, n), sum), at, n);
+  for (int64_t t = 0; t < run.tokens; ++t) {
+    for (int h = 0; h < H; ++h) {
+      const L sum = L::Set(running[t].sum[h]);
+      for (int64_t d = 0; d < run.head_dim; d += 16) {
+        const int64_t left = run.head_dim - d;
+        const int n = left < 16 ? static_cast<int>(left) : 16;
+        float* at = out + t * run.out_stride + h * run.head_dim + d;
+        L::StoreFirst(L::Div(L::LoadFirst(at, n), sum), at, n);
+      }
     }
   }
 }

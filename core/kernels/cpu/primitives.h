@@ -89,14 +89,19 @@ struct CombineRow {
 };
 
 // The query heads of one token that read one kv head.
+inline constexpr int64_t kAttendTokensMax = 16;
+
 struct AttendRun {
-  const float* q;  // [heads, head_dim]
-  float* out;      // [heads, head_dim]
+  const float* q;  // [tokens, heads, head_dim], tokens q_stride floats apart
+  int64_t q_stride;
+  float* out;  // as q
+  int64_t out_stride;
+  int64_t tokens;            // 1..kAttendTokensMax
+  const int32_t* positions;  // [tokens]
   int64_t heads;
   int64_t head_dim;
   float scale;
-  int32_t position;
-  const int32_t* blocks;
+  const int32_t* blocks;    // of all of them
   const std::byte* keys;    // of this kv head in block 0: [head_dim][16]
   const std::byte* values;  // [16][head_dim]
   size_t block_stride_bytes;
