@@ -5,7 +5,7 @@ Writes one SVG a question into DIR (default docs/plots), the measured line besid
   batch.svg    tokens a second of decodes at the common context, by sequences at once
   context.svg  time of a decode step, by tokens before it
   threads.svg  tokens a second of each work, by threads (several files)
-  experts.svg  tokens a second of one sequence, by experts a layer (several files)
+  experts.svg  tokens a second of each decode, by experts a layer (several files)
   workers.svg  tokens a second of a cluster, by expert workers, beside one process (bench/cluster.py --json)
 A plot needs two points at least; what the files do not have is left out, and said.
 Usage: bench/plot.py [--only PLOT...] [--out DIR] FILE.json...
@@ -147,7 +147,7 @@ def threads(runs):
 
 def experts(runs):
     lines = across(lambda run: run["model"].get("experts", 0))(runs)
-    return ([line for line in lines if line.name == "decode 1"], "One sequence by experts a layer, 8 a token",
+    return ([line for line in lines if line.name.startswith("decode")], "Decode by experts a layer, 8 a token",
             "experts", "tokens/s")
 
 
