@@ -69,9 +69,9 @@ FloorShares TypicalShares(WeightFormat weights) {
   const std::string source = "typical (docs/figures.md)";
   switch (weights) {
     case WeightFormat::kInt8:
-      return {.prefill = 0.49, .decode = {1.0, 0.95, 0.84}, .source = source};
+      return {.prefill = 0.53, .decode = {1.0, 0.95, 0.84}, .source = source};
     case WeightFormat::kInt4:
-      return {.prefill = 0.42, .decode = {1.0, 0.80, 0.76}, .source = source};
+      return {.prefill = 0.46, .decode = {1.0, 0.80, 0.76}, .source = source};
     default:
       return {.prefill = 0.35, .decode = {1.0, 0.95, 0.67}, .source = source};
   }
