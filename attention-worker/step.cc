@@ -22,7 +22,9 @@ constexpr Duration kWaitAgain = std::chrono::seconds(1);
 
 // Tokens times positions in one piece of a prefill's attention. 64 Ki of them, 32 heads of 128
 // channels, K and V are half a billion multiply-adds: some milliseconds, as long as an expert
-// worker's items. At the end of a long prompt all of a chunk's would be seconds.
+// worker's items. At the end of a long prompt all of a chunk's would be seconds. But no fewer
+// tokens than read the KV together: rather fewer heads, down to one kv head, which in a context of
+// 32 Ki makes twice as much.
 constexpr int64_t kAttendWork = 1 << 16;
 
 }  // namespace
@@ -82,6 +84,7 @@ void Engine::Attend(StepContext& step, int layer) {
 Task<void> Engine::AttendInPieces(StepContext& step, int layer) {
   const StepBatch& batch = step.picked.batch;
   const std::vector<Scheduler::Share>& shares = step.picked.shares;
+  const int64_t kv_heads = model_.config().num_kv_heads;
   co_await MakeRoom(step, Piece::kProject, batch.tokens());
   DropGone(step);
   if (shares.empty()) co_return;
@@ -89,11 +92,21 @@ Task<void> Engine::AttendInPieces(StepContext& step, int layer) {
   for (const Scheduler::Share& share : shares) {
     for (int64_t done = 0; done < share.tokens;) {
       const int64_t sees = batch.positions[share.first + done] + 1;
-      const int64_t count = std::clamp<int64_t>(kAttendWork / sees, 1, share.tokens - done);
-      co_await MakeRoom(step, Piece::kAttend, count * sees);
+      const int64_t together = kAttendWork / sees / kAttendTokensTogether * kAttendTokensTogether;
+      const int64_t count =
+          std::min(std::max(together, kAttendTokensTogether), share.tokens - done);
+      const int64_t heads =
+          std::clamp<int64_t>(2 * kAttendWork * kv_heads / (count * sees), 1, kv_heads);
+      for (int64_t head = 0; head < kv_heads; head += heads) {
+        const int64_t now = std::min(heads, kv_heads - head);
+        co_await MakeRoom(step, Piece::kAttend, count * sees * now);
+        if (share.sequence == nullptr) break;
+        block_.Attend(
+            batch, kv_.layer(layer),
+            {.first = share.first + done, .count = count, .first_kv_head = head, .kv_heads = now},
+            step.scratch);
+      }
       if (share.sequence == nullptr) break;
-      block_.Attend(batch, kv_.layer(layer), {.first = share.first + done, .count = count},
-                    step.scratch);
       done += count;
     }
   }

@@ -11,7 +11,7 @@ namespace bottega {
 // its time is proportional to.
 enum class Piece : uint8_t {
   kProject,  // a layer up to K and V; tokens
-  kAttend,   // of some tokens; tokens times positions that they see
+  kAttend,   // of some tokens; tokens times positions that they see times kv heads
   kFfn,      // the rest of the layer, with the exchange; tokens
 };
 inline constexpr int kPieces = 3;

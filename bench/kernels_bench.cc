@@ -166,7 +166,7 @@ void AttentionBench(State& state, int64_t tokens) {
   ReportShare(state, {.kv_bytes = bytes, .f32_ops = flops}, start);
 }
 void DecodeAttention(State& state) { AttentionBench(state, 1); }
-void PrefillAttention(State& state) { AttentionBench(state, 256); }
+void PrefillAttention(State& state) { AttentionBench(state, kAttendTokensTogether); }
 BENCHMARK(DecodeAttention)->Arg(256)->Arg(4096)->Arg(32768)->UseRealTime();
 BENCHMARK(PrefillAttention)->Arg(256)->Arg(4096)->Arg(32768)->UseRealTime();
 

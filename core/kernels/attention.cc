@@ -1,13 +1,18 @@
 #include "core/kernels/attention.h"
 
+#include <algorithm>
+
 #include "absl/container/fixed_array.h"
 #include "core/base/check.h"
 #include "core/kernels/cpu/primitives.h"
 #include "core/kernels/cpu/row_items.h"
+#include "core/kernels/cpu/threads.h"
 #include "core/tensor/bf16.h"
 
 namespace bottega {
 namespace {
+
+static_assert(kAttendTokensMax == kAttendTokensTogether);
 
 // Below this many multiply-adds waking a thread costs more than it saves.
 constexpr int64_t kInlineMacs = 1 << 18;
@@ -62,23 +67,30 @@ void Attend(const Cpu& cpu, const AttendArgs& args) {
   CHECK(args.heads > 0 && args.heads % layout.kv_heads == 0);
   const int64_t run_heads = args.heads / layout.kv_heads;
   const size_t kv_head_bytes = layout.KeyBytes() / layout.kv_heads;
-  // Tokens of one sequence go together, up to kAttendTokensMax: first token of each such run, and
-  // the end.
+  const int64_t kv_heads =
+      args.kv_heads == 0 ? layout.kv_heads - args.first_kv_head : args.kv_heads;
+  CHECK(args.first_kv_head >= 0 && kv_heads >= 0);
+  CHECK_LE(args.first_kv_head + kv_heads, layout.kv_heads);
+  // Tokens of one sequence go together, as many as leave each thread four items: first token of
+  // each such run, and the end.
+  const int64_t longest = std::clamp<int64_t>(
+      static_cast<int64_t>(args.tokens.size()) * kv_heads / (4 * cpu.pool->threads()), 1,
+      kAttendTokensMax);
   absl::FixedArray<int32_t, 1024> runs(args.tokens.size() + 1);
   int64_t count = 0, macs = 0;
   for (size_t t = 0; t < args.tokens.size(); ++t) {
     const AttendToken& token = args.tokens[t];
     CHECK(token.position >= 0 && token.blocks != nullptr);
-    macs += 2 * args.heads * layout.head_dim * (token.position + 1);
+    macs += 2 * kv_heads * run_heads * layout.head_dim * (token.position + 1);
     const bool joins = t > 0 && args.tokens[t - 1].blocks == token.blocks &&
-                       static_cast<int64_t>(t) - runs[count - 1] < kAttendTokensMax;
+                       static_cast<int64_t>(t) - runs[count - 1] < longest;
     if (!joins) runs[count++] = static_cast<int32_t>(t);
   }
   runs[count] = static_cast<int32_t>(args.tokens.size());
   const auto run = [&](int64_t item, int) {
-    const int64_t kv_head = item % layout.kv_heads;
-    const int64_t token = runs[item / layout.kv_heads];
-    const int64_t tokens = runs[item / layout.kv_heads + 1] - token;
+    const int64_t kv_head = args.first_kv_head + item % kv_heads;
+    const int64_t token = runs[item / kv_heads];
+    const int64_t tokens = runs[item / kv_heads + 1] - token;
     int32_t positions[kAttendTokensMax];
     for (int64_t t = 0; t < tokens; ++t) positions[t] = args.tokens[token + t].position;
     const int64_t first = kv_head * run_heads * layout.head_dim;
@@ -100,7 +112,7 @@ void Attend(const Cpu& cpu, const AttendArgs& args) {
         .dtype = layout.dtype,
     });
   };
-  const int64_t items = count * layout.kv_heads;
+  const int64_t items = count * kv_heads;
   if (macs <= kInlineMacs) {
     for (int64_t item = 0; item < items; ++item) run(item, 0);
   } else {

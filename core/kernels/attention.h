@@ -58,6 +58,8 @@ struct AttendToken {
 // out[t][h] = softmax(scale * q[t][h] . K) V over the positions that token t sees; query head h
 // reads kv head h / (heads / kv_heads). Everything f32 after reading K and V back from R.
 //
+// Up to kAttendTokensTogether tokens of a sequence that follow each other read its KV together.
+//
 // Order, for one (token, head), from m = -inf, l = +0, o = +0, over its blocks ascending:
 //   s[j]  = scale * (acc over d ascending from +0 of fma(q[d], K[d][j], acc))
 //   m'    = max(m, tree max of the visible s[j])     tree: j with j+8, then j+4, j+2, j+1
@@ -67,12 +69,16 @@ struct AttendToken {
 // and out[d] = o[d] / l at the end. A token's bytes depend on its own q and the KV it sees only, so
 // decode equals prefill in any chunks. Positions past the token's own contribute nothing whatever
 // bytes lie there (NaN patterns included).
+inline constexpr int64_t kAttendTokensTogether = 16;
+
 struct AttendArgs {
   const float* q = nullptr;  // [tokens, heads, head_dim], rows q_stride floats apart
   int64_t q_stride = 0;
   int64_t heads = 0;  // a multiple of kv_heads
   float scale = 0;
   absl::Span<const AttendToken> tokens;
+  int64_t first_kv_head = 0;  // those whose query heads are computed now
+  int64_t kv_heads = 0;       // 0: all from the first on
   KvLayer layer;
   float* out = nullptr;  // [tokens, heads, head_dim], rows out_stride floats apart
   int64_t out_stride = 0;

@@ -23,7 +23,9 @@ int64_t RowChunks(int64_t rows) { return (rows + kQuantisedRowsMax - 1) / kQuant
 struct Item {
   Item(int64_t m, int64_t item) {
     const int64_t chunks = RowChunks(m);
-    const int64_t most = ((m + chunks - 1) / chunks + 3) / 4 * 4;  // whole blocks of the kernel
+    const int64_t even = (m + chunks - 1) / chunks;
+    const int64_t most =
+        (even + kQuantisedBlockRows - 1) / kQuantisedBlockRows * kQuantisedBlockRows;
     piece = item / chunks;
     row = item % chunks * most;
     rows = std::min(most, m - row);

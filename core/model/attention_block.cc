@@ -208,18 +208,20 @@ void AttentionBlock::Project(int layer, const StepBatch& batch, const KvLayer& k
   WriteKv(cpu_, {.k = k, .v = v, .stride = stride, .slots = batch.slots, .layer = kv});
 }
 
-void AttentionBlock::Attend(const StepBatch& batch, const KvLayer& kv, TokenRange tokens,
+void AttentionBlock::Attend(const StepBatch& batch, const KvLayer& kv, AttendRange range,
                             StepScratch& s) const {
   const ModelConfig& c = config();
   const int64_t stride = QkvWidth(c);
   bottega::Attend(cpu_,
-                  {.q = F32(s.qkv) + tokens.first * stride,
+                  {.q = F32(s.qkv) + range.first * stride,
                    .q_stride = stride,
                    .heads = c.num_heads,
                    .scale = 1.0f / std::sqrt(static_cast<float>(c.head_dim)),
-                   .tokens = absl::MakeConstSpan(batch.attends).subspan(tokens.first, tokens.count),
+                   .tokens = absl::MakeConstSpan(batch.attends).subspan(range.first, range.count),
+                   .first_kv_head = range.first_kv_head,
+                   .kv_heads = range.kv_heads,
                    .layer = kv,
-                   .out = F32(s.attended) + tokens.first * c.q_dim(),
+                   .out = F32(s.attended) + range.first * c.q_dim(),
                    .out_stride = c.q_dim()});
 }
 

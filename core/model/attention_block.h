@@ -25,10 +25,12 @@ struct StepBatch {
   void Truncate(int64_t tokens);
 };
 
-// Consecutive tokens of a step.
-struct TokenRange {
+// Consecutive tokens of a step, and the query heads of some kv heads.
+struct AttendRange {
   int64_t first = 0;
   int64_t count = 0;
+  int64_t first_kv_head = 0;
+  int64_t kv_heads = 0;  // 0: all from the first on
 };
 
 // Working memory of a step, allocated once for `max_tokens`; every row belongs to one token.
@@ -73,10 +75,10 @@ class AttentionBlock {
   // x = embedding[id]; the rotary angles of the step.
   void Embed(const StepBatch& batch, StepScratch& s) const;
   // x += o_proj(attend(rope(qk_norm(qkv(rms_norm(x)))))), in three parts: Project ends with K and V
-  // of all tokens written, rounded; Attend reads them back for some of the tokens, in any order;
+  // of all tokens written, rounded; Attend reads them back for some tokens and heads, in any order;
   // ProjectOut follows when all have attended.
   void Project(int layer, const StepBatch& batch, const KvLayer& kv, StepScratch& s) const;
-  void Attend(const StepBatch& batch, const KvLayer& kv, TokenRange tokens, StepScratch& s) const;
+  void Attend(const StepBatch& batch, const KvLayer& kv, AttendRange range, StepScratch& s) const;
   void ProjectOut(int layer, int64_t tokens, StepScratch& s) const;
   // rows = round_R(rms_norm(x)); experts and weights chosen from those rounded rows. Returns how
   // many tokens had a logit that is not a number (s.bad).

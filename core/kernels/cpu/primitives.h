@@ -27,10 +27,11 @@ struct MatMulPanel {
 };
 
 // Rows of a quantised work unit at most, and inputs of a group at most. 96 rows hold what an expert
-// gets of a chunk of 512 tokens (64 on average), and their sums (18 KB), inputs and weights of a
-// group fit 32 KB.
+// gets of a chunk of 512 tokens (64 on average), and their sums (18 KB), inputs (14) and weights
+// (7) of a turn fit the 48 KB of an L1 and, of 64 rows, almost 32.
 inline constexpr int64_t kQuantisedRowsMax = 96;
 inline constexpr int64_t kQuantisedGroupMax = 128;
+inline constexpr int kQuantisedBlockRows = 4;  // rows that are multiplied together
 
 struct QuantisedPanel {
   const uint8_t* w;  // one panel, core/kernels/quantised.h
@@ -88,9 +89,9 @@ struct CombineRow {
   float* residual;  // [width]
 };
 
-// The query heads of one token that read one kv head.
 inline constexpr int64_t kAttendTokensMax = 16;
 
+// The query heads of some tokens of a sequence that read one kv head.
 struct AttendRun {
   const float* q;  // [tokens, heads, head_dim], tokens q_stride floats apart
   int64_t q_stride;

@@ -21,8 +21,6 @@
 
 namespace bottega {
 
-inline constexpr int kQuantisedBlockRows = 4;
-
 // Inputs of a turn at most: 144 of 48 outputs are 7 KB of weights. Turns of 360 were no faster.
 inline constexpr int64_t kQuantisedTurn = 144;
 static_assert(kQuantisedTurn >= kQuantisedGroupMax);

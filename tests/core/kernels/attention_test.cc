@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <tuple>
 #include <vector>
 
 #include "core/kernels/elementary.h"
@@ -53,7 +54,8 @@ struct Sequence {
                   .layer = Layer()});
   }
 
-  std::vector<float> Attend(const Cpu& cpu, int64_t first, int64_t count) {
+  std::vector<float> Attend(const Cpu& cpu, int64_t first, int64_t count, int64_t kv_head = 0,
+                            int64_t kv_heads = 0) {
     const int64_t row = shape.heads * shape.head_dim;
     std::vector<AttendToken> tokens;
     for (int64_t p = first; p < first + count; ++p) {
@@ -65,6 +67,8 @@ struct Sequence {
                           .heads = shape.heads,
                           .scale = kScale,
                           .tokens = tokens,
+                          .first_kv_head = kv_head,
+                          .kv_heads = kv_heads,
                           .layer = Layer(),
                           .out = out.data(),
                           .out_stride = row});
@@ -197,6 +201,63 @@ TEST(Attention, ChunksDoNotMatter) {
         ASSERT_TRUE(sequence.pool == whole.pool);
       }
     }
+  }
+}
+
+// Heads apart equal heads together, and leave the others alone.
+TEST(Attention, KvHeadsDoNotMatter) {
+  const Shape shape{6, 3, 24};
+  const int64_t length = 40, row = shape.heads * shape.head_dim, part = row / shape.kv_heads;
+  Sequence sequence(shape, DType::kBF16, length, 3);
+  sequence.Write(BestCpu(), 0, length);
+  const auto whole = sequence.Attend(BestCpu(), 0, length);
+  for (const NamedCpu& named : EveryCpu()) {
+    for (const auto& [head, heads] : {std::pair{0, 1}, {1, 1}, {1, 2}, {2, 0}}) {
+      const auto out = sequence.Attend(named.cpu, 0, length, head, heads);
+      const int64_t end = heads == 0 ? shape.kv_heads : head + heads;
+      for (int64_t i = 0; i < length * row; ++i) {
+        const int64_t of = i % row / part;
+        ASSERT_EQ(out[i], of >= head && of < end ? whole[i] : 0.0f) << named.name << " " << head;
+      }
+    }
+  }
+}
+
+// Tokens of several sequences in one call, of one of them more than go together: each as if alone.
+TEST(Attention, SequencesDoNotMatter) {
+  const Shape shape{4, 2, 16};
+  const int64_t row = shape.heads * shape.head_dim;
+  Sequence sequence(shape, DType::kBF16, 208, 4);
+  sequence.Write(BestCpu(), 0, 208);
+  const std::vector<int32_t> other(sequence.blocks.rbegin(), sequence.blocks.rend());
+  const std::vector<std::tuple<const int32_t*, int32_t, int32_t>> runs = {
+      {sequence.blocks.data(), 30, 3}, {other.data(), 17, 1}, {sequence.blocks.data(), 2, 2},
+      {other.data(), 40, 45},          {other.data(), 10, 1},
+  };
+  std::vector<AttendToken> tokens;
+  for (const auto& [blocks, first, count] : runs) {
+    for (int32_t t = 0; t < count; ++t) tokens.push_back({first + t, blocks});
+  }
+  for (const NamedCpu& named : EveryCpu()) {
+    const auto attend = [&](size_t first, size_t count) {
+      std::vector<float> out(count * row);
+      bottega::Attend(named.cpu, {.q = &sequence.q[first * row],
+                                  .q_stride = row,
+                                  .heads = shape.heads,
+                                  .scale = Sequence::kScale,
+                                  .tokens = absl::MakeConstSpan(tokens).subspan(first, count),
+                                  .layer = sequence.Layer(),
+                                  .out = out.data(),
+                                  .out_stride = row});
+      return out;
+    };
+    const auto all = attend(0, tokens.size());
+    for (size_t t = 0; t < tokens.size(); ++t) {
+      const auto alone = attend(t, 1);
+      ASSERT_EQ(std::memcmp(alone.data(), &all[t * row], row * sizeof(float)), 0)
+          << named.name << " token " << t;
+    }
+    EXPECT_TRUE(attend(0, 0).empty());
   }
 }
 
