@@ -139,7 +139,7 @@ struct Shape {
 constexpr Shape kShapes[] = {{1, 1, 8},     {1, 48, 120},  {2, 17, 56},   {3, 100, 96},
                              {5, 49, 240},  {7, 33, 128},  {8, 64, 64},   {9, 40, 360},
                              {64, 50, 120}, {65, 16, 256}, {131, 95, 72}, {1, 30, 2880},
-                             {21, 50, 168}};
+                             {21, 50, 168}, {9, 50, 168},  {3, 20, 1432}};
 
 TEST(QuantisedMatMul, EqualsTheDefinitionOnEveryCpu) {
   for (WeightFormat format : kFormats) {
