@@ -90,23 +90,23 @@ Task<void> Engine::AttendInPieces(StepContext& step, int layer) {
   if (shares.empty()) co_return;
   block_.Project(layer, batch, kv_.layer(layer), step.scratch);
   for (const Scheduler::Share& share : shares) {
-    for (int64_t done = 0; done < share.tokens;) {
+    for (int64_t done = 0, head = 0; done < share.tokens;) {
       const int64_t sees = batch.positions[share.first + done] + 1;
       const int64_t together = kAttendWork / sees / kAttendTokensTogether * kAttendTokensTogether;
       const int64_t count =
           std::min(std::max(together, kAttendTokensTogether), share.tokens - done);
       const int64_t heads =
           std::clamp<int64_t>(2 * kAttendWork * kv_heads / (count * sees), 1, kv_heads);
-      for (int64_t head = 0; head < kv_heads; head += heads) {
-        const int64_t now = std::min(heads, kv_heads - head);
-        co_await MakeRoom(step, Piece::kAttend, count * sees * now);
-        if (share.sequence == nullptr) break;
-        block_.Attend(
-            batch, kv_.layer(layer),
-            {.first = share.first + done, .count = count, .first_kv_head = head, .kv_heads = now},
-            step.scratch);
-      }
+      const int64_t now = std::min(heads, kv_heads - head);
+      co_await MakeRoom(step, Piece::kAttend, count * sees * now);
       if (share.sequence == nullptr) break;
+      block_.Attend(
+          batch, kv_.layer(layer),
+          {.first = share.first + done, .count = count, .first_kv_head = head, .kv_heads = now},
+          step.scratch);
+      head += now;
+      if (head < kv_heads) continue;
+      head = 0;
       done += count;
     }
   }

@@ -55,10 +55,11 @@ struct AttendToken {
   const int32_t* blocks;
 };
 
+// So many tokens of a sequence, at most, that follow each other read its KV together.
+inline constexpr int64_t kAttendTokensTogether = 16;
+
 // out[t][h] = softmax(scale * q[t][h] . K) V over the positions that token t sees; query head h
 // reads kv head h / (heads / kv_heads). Everything f32 after reading K and V back from R.
-//
-// Up to kAttendTokensTogether tokens of a sequence that follow each other read its KV together.
 //
 // Order, for one (token, head), from m = -inf, l = +0, o = +0, over its blocks ascending:
 //   s[j]  = scale * (acc over d ascending from +0 of fma(q[d], K[d][j], acc))
@@ -69,8 +70,6 @@ struct AttendToken {
 // and out[d] = o[d] / l at the end. A token's bytes depend on its own q and the KV it sees only, so
 // decode equals prefill in any chunks. Positions past the token's own contribute nothing whatever
 // bytes lie there (NaN patterns included).
-inline constexpr int64_t kAttendTokensTogether = 16;
-
 struct AttendArgs {
   const float* q = nullptr;  // [tokens, heads, head_dim], rows q_stride floats apart
   int64_t q_stride = 0;

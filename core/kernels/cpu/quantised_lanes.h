@@ -124,6 +124,18 @@ void QuantisedBlocks(const QuantisedStep& s, int64_t rows, float* acc) {
   }
 }
 
+// [quads / 2][T][64] of two quads to a byte become [quads][T][64].
+template <class L, int T>
+[[gnu::always_inline]] inline void UnpackGroup(const uint8_t* from, int64_t inputs, uint8_t* to) {
+  for (int64_t pair = 0; pair < inputs / 8; ++pair) {
+#pragma GCC unroll 4
+    for (int t = 0; t < T; ++t) {
+      uint8_t* low = to + (2 * pair * T + t) * 64;
+      Dots<L>::Unpack(from + (pair * T + t) * 64, low, low + T * 64);
+    }
+  }
+}
+
 // Where the finished sums of a tile go.
 template <class L>
 [[gnu::always_inline]] inline void StoreTile(const QuantisedPanel& p, L sum, int64_t row,
@@ -156,17 +168,9 @@ void QuantisedPanelTiles(const QuantisedPanel& p) {
   for (int64_t group = 0; group < groups; group += turn) {
     const uint8_t* const at = p.w + group * group_bytes;
     const int64_t count = groups - group < turn ? groups - group : turn;
-    if (unpack) {
-      for (int64_t g = 0; g < count; ++g) {
-        const uint8_t* from = at + g * group_bytes + scale_bytes;
-        for (int64_t pair = 0; pair < p.group / 8; ++pair) {
-#pragma GCC unroll 4
-          for (int t = 0; t < T; ++t) {
-            uint8_t* to = unpacked + (g * p.group / 4 + 2 * pair) * T * 64 + t * 64;
-            Dots<L>::Unpack(from + (pair * T + t) * 64, to, to + T * 64);
-          }
-        }
-      }
+    for (int64_t g = 0; unpack && g < count; ++g) {
+      UnpackGroup<L, T>(at + g * group_bytes + scale_bytes, p.group,
+                        unpacked + g * p.group * T * 16);
     }
     const QuantisedStep step{.groups = count,
                              .parts = parts,
