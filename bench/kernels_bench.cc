@@ -221,7 +221,8 @@ void GateRows(State& state) {
 BENCHMARK(GateRows)->Arg(1)->Arg(64)->UseRealTime();
 
 // A row of a vocabulary of 131084.
-// 0: greedy; 1: the settings its makers advise; 2: temperature 1, no filter.
+// 0: greedy; 1: the settings its makers advise; 2: temperature 1, no filter; 3: 1 with penalties of
+// 2,000 tokens that were seen.
 void SampleVocabulary(State& state) {
   const int64_t vocabulary = 131084;
   std::vector<float> logits(vocabulary);
@@ -232,13 +233,16 @@ void SampleVocabulary(State& state) {
   SampleRow row = {
       .logits = logits.data(), .params = {}, .position = 0, .top = {}, .chosen = {}, .status = {}};
   if (state.range(0) == 0) row.params = {.temperature = 0};
-  if (state.range(0) == 1) row.params = {.temperature = 0.6f, .top_k = 20, .top_p = 0.95f};
+  if (state.range(0) % 2 == 1) row.params = {.temperature = 0.6f, .top_k = 20, .top_p = 0.95f};
+  std::vector<TokenCount> seen;
+  for (int32_t i = 0; i < 2000; ++i) seen.push_back({.token = i * 65, .generated = i % 4});
+  if (state.range(0) == 3) row.edits = {.seen = seen, .repetition = 1.1f, .presence = 0.5f};
   for (auto _ : state) {
     ++row.position;
     sampler.Sample(BenchCpu(), {&row, 1});
   }
 }
-BENCHMARK(SampleVocabulary)->Arg(0)->Arg(1)->Arg(2)->UseRealTime()->Unit(benchmark::kMicrosecond);
+BENCHMARK(SampleVocabulary)->DenseRange(0, 3)->UseRealTime()->Unit(benchmark::kMicrosecond);
 
 }  // namespace
 

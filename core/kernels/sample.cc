@@ -139,9 +139,9 @@ class Ranking {
   bool whole_ = false;  // no candidate is left unsorted
 };
 
-// The rank to take; sample.h has the rules.
-int64_t ChooseRank(const Cpu& cpu, const SampleRow& row, absl::Span<const float> logits, float max,
-                   Ranking& ranking) {
+// The rank to take of a row that is drawn from; sample.h has the rules.
+int64_t DrawRank(const Cpu& cpu, const SampleRow& row, absl::Span<const float> logits, float max,
+                 Ranking& ranking) {
   const SamplingParams& params = row.params;
   const float factor = 1.0f / params.temperature;
   const bool keeps_k = params.top_k > 0 && params.top_k < static_cast<int64_t>(logits.size());
@@ -190,6 +190,42 @@ int64_t ChooseRank(const Cpu& cpu, const SampleRow& row, absl::Span<const float>
   return 0;
 }
 
+// The id to take, of a ranking of `logits`; `listed`: how many of its ranks will be asked for.
+int32_t Choose(const Cpu& cpu, const SampleRow& row, absl::Span<const float> logits, float max,
+               size_t listed, Ranking& ranking) {
+  const bool greedy = row.params.temperature < kGreedyBelow;
+  if (greedy) ranking.SortFirst(std::max<int64_t>(1, static_cast<int64_t>(listed)));
+  CHECK(ranking.Has(0));
+  return ranking.Id(greedy ? 0 : DrawRank(cpu, row, logits, max, ranking));
+}
+
+float Finite(float x) {
+  constexpr float kMost = std::numeric_limits<float>::max();
+  return std::clamp(x, -kMost, kMost);
+}
+
+void Penalise(const LogitEdits& edits, const TokenCount& seen, float& x) {
+  if (x == kMinusInf) return;
+  x = Finite(x > 0 ? x / edits.repetition : x * edits.repetition);
+  x = Finite(x - edits.frequency * static_cast<float>(seen.generated));
+  if (seen.generated > 0) x = Finite(x - edits.presence);
+}
+
+void Edit(absl::Span<const float> raw, const LogitEdits& edits, std::vector<float>& edited) {
+  if (edits.allowed.empty()) {
+    std::copy(raw.begin(), raw.end(), edited.begin());
+  } else {
+    std::fill(edited.begin(), edited.end(), kMinusInf);
+    for (int32_t id : edits.allowed) edited[id] = raw[id];
+  }
+  for (int32_t id : edits.forbidden) edited[id] = kMinusInf;
+  for (const LogitBias& bias : edits.bias) {
+    float& x = edited[bias.token];
+    if (x != kMinusInf) x = Finite(x + bias.bias);
+  }
+  for (const TokenCount& seen : edits.seen) Penalise(edits, seen, edited[seen.token]);
+}
+
 absl::Status SampleOne(const Cpu& cpu, SampleRow& row, int64_t vocabulary, SampleScratch& scratch) {
   const absl::Span<const float> logits(row.logits, vocabulary);
   const RowMax max = cpu.primitives->row_max(logits.data(), vocabulary);
@@ -201,20 +237,38 @@ absl::Status SampleOne(const Cpu& cpu, SampleRow& row, int64_t vocabulary, Sampl
                                                         .factor = 1.0f,
                                                         .terms = nullptr}));
 
-  Ranking ranking(cpu, logits, scratch);
-  const auto with_logprob = [&](int64_t rank) -> TokenLogprob {
-    const double below_max =
-        static_cast<double>(ranking.Logit(rank)) - static_cast<double>(max.max);
-    return {ranking.Id(rank), static_cast<float>(below_max - log_total)};
+  const auto with_logprob = [&](int32_t id) -> TokenLogprob {
+    const double below_max = static_cast<double>(logits[id]) - static_cast<double>(max.max);
+    return {id, static_cast<float>(below_max - log_total)};
   };
-  const bool greedy = row.params.temperature < kGreedyBelow;
-  if (greedy) ranking.SortFirst(std::max<int64_t>(1, static_cast<int64_t>(row.top.size())));
-  CHECK(ranking.Has(0));
-  row.chosen = with_logprob(greedy ? 0 : ChooseRank(cpu, row, logits, max.max, ranking));
-  const int64_t listed = ranking.SortAtLeast(static_cast<int64_t>(row.top.size()));
-  for (int64_t rank = 0; rank < listed; ++rank) row.top[rank] = with_logprob(rank);
-  // Fewer tokens than asked for: the rest of the list names nothing.
-  for (size_t rank = listed; rank < row.top.size(); ++rank) row.top[rank] = {-1, kMinusInf};
+  const auto list_top = [&](Ranking& ranking) {
+    const int64_t listed = ranking.SortAtLeast(static_cast<int64_t>(row.top.size()));
+    for (int64_t rank = 0; rank < listed; ++rank) row.top[rank] = with_logprob(ranking.Id(rank));
+    // Fewer tokens than asked for: the rest of the list names nothing.
+    for (size_t rank = listed; rank < row.top.size(); ++rank) row.top[rank] = {-1, kMinusInf};
+  };
+  if (row.edits.empty()) {
+    Ranking ranking(cpu, logits, scratch);
+    row.chosen = with_logprob(Choose(cpu, row, logits, max.max, row.top.size(), ranking));
+    list_top(ranking);
+    return absl::OkStatus();
+  }
+
+  // Listed first: both rankings use the scratch.
+  if (!row.top.empty()) {
+    Ranking raw(cpu, logits, scratch);
+    raw.SortFirst(static_cast<int64_t>(row.top.size()));
+    list_top(raw);
+  }
+  Edit(logits, row.edits, scratch.edited);
+  const float edited_max = cpu.primitives->row_max(scratch.edited.data(), vocabulary).max;
+  if (edited_max == kMinusInf) {
+    return MakeError(Reason::kInvalidValue,
+                     "`allowed_token_ids`, `bad_words` and `min_tokens` leave no token to come "
+                     "next");
+  }
+  Ranking ranking(cpu, scratch.edited, scratch);
+  row.chosen = with_logprob(Choose(cpu, row, scratch.edited, edited_max, 1, ranking));
   return absl::OkStatus();
 }
 
@@ -241,7 +295,8 @@ Sampler::Sampler(int64_t vocabulary, int threads)
     : vocabulary_(vocabulary),
       scratch_(threads, {.tokens = std::vector<RankedToken>(vocabulary),
                          .spare = std::vector<RankedToken>(vocabulary),
-                         .terms = std::vector<float>(vocabulary)}) {
+                         .terms = std::vector<float>(vocabulary),
+                         .edited = std::vector<float>(vocabulary)}) {
   CHECK_GE(vocabulary, 1);
 }
 

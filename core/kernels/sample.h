@@ -28,14 +28,47 @@ struct TokenLogprob {
 // choice, 0). A function of its arguments: a replay draws the same.
 double UniformAt(uint64_t seed, uint32_t choice, int64_t position);
 
+struct LogitBias {
+  int32_t token = 0;
+  float bias = 0;
+};
+struct TokenCount {
+  int32_t token = 0;
+  int32_t generated = 0;  // times; 0: in the prompt only
+};
+
+// What a request does to its logits before one is chosen. Of each id in this order, in f32 with a
+// rounding after each operation:
+//   1. -inf, whatever follows, if it is forbidden, or if some are allowed and it is not
+//   2. x + bias
+//   3. if seen: x > 0 ? x / repetition : x * repetition
+//   4. if seen: x - frequency * generated; then, if generated > 0: x - presence
+// A finite logit stays finite: what 2, 3 or 4 would make an infinity is the largest f32 of its
+// sign. Ids are below the vocabulary.
+struct LogitEdits {
+  absl::Span<const int32_t> allowed;  // empty: all
+  absl::Span<const int32_t> forbidden;
+  absl::Span<const LogitBias> bias;   // of a token at most one
+  absl::Span<const TokenCount> seen;  // likewise
+  float repetition = 1;               // finite, above 0
+  float frequency = 0, presence = 0;  // finite
+
+  bool empty() const {
+    return allowed.empty() && forbidden.empty() && bias.empty() && seen.empty();
+  }
+};
+
 // One row to sample.
 struct SampleRow {
-  const float* logits = nullptr;  // [vocabulary], without padding; -inf: forbidden (a mask)
+  const float* logits = nullptr;  // [vocabulary], without padding
+  LogitEdits edits;
   SamplingParams params;
   int64_t position = 0;          // absolute position of the token to be chosen
   absl::Span<TokenLogprob> top;  // out: the most likely tokens; its size says how many (<= 20)
   TokenLogprob chosen;           // out
-  absl::Status status;           // out: an error if the row holds NaN or +inf, or nothing but -inf
+  // out: InternalError if the row holds NaN or +inf, or nothing but -inf; InvalidValue if it is
+  // right and the edits leave nothing but -inf.
+  absl::Status status;
 };
 
 // Memory for a row at a time.
@@ -46,9 +79,11 @@ struct RankedToken {
 struct SampleScratch {
   std::vector<RankedToken> tokens, spare;  // [vocabulary]
   std::vector<float> terms;                // [vocabulary]
+  std::vector<float> edited;               // [vocabulary]
 };
 
-// Filters run in the order of `transformers`: temperature, top_k, top_p, min_p.
+// The edits make the row that is chosen from. Filters run in the order of `transformers`:
+// temperature, top_k, top_p, min_p.
 //   - Candidates are ids sorted by (logit descending, id ascending), -inf left out; top_k keeps the
 //     first k.
 //   - e[i] = Exp((logit[i] - max) * (1 / temperature)), f32.
@@ -62,7 +97,8 @@ struct SampleScratch {
 // How candidates are found (partial sorts, widening on demand) cannot change the outcome: the order
 // is total.
 // logprob = logit - max - Log(sum of Exp(logit - max) over the row, by id) in f64, rounded to f32:
-// of the raw logits at temperature 1, -inf entries having probability 0.
+// of the raw logits, before any edit, at temperature 1, -inf entries having probability 0. `top` is
+// by the raw logits too.
 class Sampler {
  public:
   // Scratch for `threads` rows at a time, so that sampling allocates nothing.

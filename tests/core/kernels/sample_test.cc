@@ -8,6 +8,7 @@
 #include <numeric>
 #include <vector>
 
+#include "core/base/reason.h"
 #include "core/kernels/cpu/primitives.h"
 #include "core/kernels/elementary.h"
 #include "tests/core/kernels/every_cpu.h"
@@ -24,10 +25,11 @@ struct Sampled {
 };
 
 Sampled Sample(const Cpu& cpu, const std::vector<float>& logits, const SamplingParams& params,
-               int64_t position, int top = 0) {
+               int64_t position, int top = 0, const LogitEdits& edits = {}) {
   Sampler sampler(static_cast<int64_t>(logits.size()), cpu.pool->threads());
   Sampled out{{}, std::vector<TokenLogprob>(top), {}};
   SampleRow row = {.logits = logits.data(),
+                   .edits = edits,
                    .params = params,
                    .position = position,
                    .top = absl::MakeSpan(out.top),
@@ -54,9 +56,37 @@ double ContractSum(const std::vector<float>& terms) {
   return total;
 }
 
+// The logit of one id after the edits.
+float EditedLogit(float x, int32_t id, const LogitEdits& edits) {
+  constexpr double kMost = std::numeric_limits<float>::max();
+  const auto finite = [&](double y) { return static_cast<float>(std::clamp(y, -kMost, kMost)); };
+  const auto in = [id](absl::Span<const int32_t> ids) {
+    return std::find(ids.begin(), ids.end(), id) != ids.end();
+  };
+  if (in(edits.forbidden) || !(edits.allowed.empty() || in(edits.allowed)) || x == -kInf) {
+    return -kInf;
+  }
+  for (const LogitBias& b : edits.bias) {
+    if (b.token == id) x = finite(double{x} + double{b.bias});
+  }
+  for (const TokenCount& seen : edits.seen) {
+    if (seen.token != id) continue;
+    // A double holds the quotient and the product well enough to be rounded to f32 once.
+    x = finite(x > 0 ? double{x} / edits.repetition : double{x} * edits.repetition);
+    const float frequent = static_cast<float>(double{edits.frequency} * seen.generated);
+    x = finite(double{x} - double{frequent});
+    if (seen.generated > 0) x = finite(double{x} - double{edits.presence});
+  }
+  return x;
+}
+
 // sample.h, literally, with everything sorted and nothing clever.
-TokenLogprob Definition(const std::vector<float>& logits, const SamplingParams& params,
-                        int64_t position) {
+TokenLogprob Definition(const std::vector<float>& raw, const SamplingParams& params,
+                        int64_t position, const LogitEdits& edits = {}) {
+  std::vector<float> logits;
+  for (size_t i = 0; i < raw.size(); ++i) {
+    logits.push_back(EditedLogit(raw[i], static_cast<int32_t>(i), edits));
+  }
   const float max = *std::max_element(logits.begin(), logits.end());
   const auto terms_of = [&](const std::vector<float>& values, float factor) {
     std::vector<float> terms;
@@ -68,9 +98,12 @@ TokenLogprob Definition(const std::vector<float>& logits, const SamplingParams& 
     if (logits[i] > -kInf) ids.push_back(static_cast<int32_t>(i));
   }
   std::stable_sort(ids.begin(), ids.end(), [&](int a, int b) { return logits[a] > logits[b]; });
-  const double log_total = Log(ContractSum(terms_of(logits, 1.0f)));
+  const float raw_max = *std::max_element(raw.begin(), raw.end());
+  std::vector<float> raw_terms;
+  for (float x : raw) raw_terms.push_back(Exp(x - raw_max));
+  const double log_total = Log(ContractSum(raw_terms));
   const auto answer = [&](int32_t id) -> TokenLogprob {
-    return {id, static_cast<float>((double{logits[id]} - double{max}) - log_total)};
+    return {id, static_cast<float>((double{raw[id]} - double{raw_max}) - log_total)};
   };
   if (params.temperature < 1e-5f) return answer(ids[0]);
 
@@ -141,6 +174,121 @@ TEST(Sample, EqualsTheDefinitionOnEveryCpu) {
       }
     }
   }
+}
+
+// Edits of a row of `vocabulary` logits, and what they refer to.
+struct EditsToTry {
+  std::vector<int32_t> allowed = {}, forbidden = {};
+  std::vector<LogitBias> bias = {};
+  std::vector<TokenCount> seen = {};
+  float repetition = 1, frequency = 0, presence = 0;
+
+  LogitEdits edits() const {
+    return {.allowed = allowed,
+            .forbidden = forbidden,
+            .bias = bias,
+            .seen = seen,
+            .repetition = repetition,
+            .frequency = frequency,
+            .presence = presence};
+  }
+};
+
+std::vector<EditsToTry> SomeEdits(int32_t vocabulary) {
+  EditsToTry allowed, forbidden, bias, penalties, rewards;
+  for (int32_t id = 0; id < vocabulary; ++id) {
+    if (id % 3 == 1) allowed.allowed.push_back(id);
+    if (id % 5 == 0) forbidden.forbidden.push_back(id);
+    if (id % 4 == 3) bias.bias.push_back({id, static_cast<float>(id % 13) * 0.3f - 2.1f});
+    if (id % 2 == 0) penalties.seen.push_back({id, id % 6});
+  }
+  rewards.seen = penalties.seen;
+  penalties.repetition = 1.3f, penalties.frequency = 0.7f, penalties.presence = 1.1f;
+  rewards.repetition = 0.9f, rewards.frequency = -0.3f, rewards.presence = -2;
+  EditsToTry all = penalties;
+  all.allowed = allowed.allowed, all.forbidden = forbidden.forbidden, all.bias = bias.bias;
+  return {allowed, forbidden, bias, penalties, rewards, all};
+}
+
+TEST(Sample, EditsAreTheDefinitionOnEveryCpu) {
+  for (const int32_t vocabulary : {63, 5000}) {
+    const auto logits = RandomFloats(vocabulary, 8, 2.0f);
+    int64_t position = 0;
+    for (const EditsToTry& edits : SomeEdits(vocabulary)) {
+      for (const SamplingParams& params : ParamsToTry()) {
+        if (++position % 4 != 0 && vocabulary > 63) continue;
+        const TokenLogprob expected = Definition(logits, params, position, edits.edits());
+        const Sampled plain = Sample(ScalarCpu(), logits, params, position, 20);
+        for (const NamedCpu& named : EveryCpu()) {
+          const Sampled got = Sample(named.cpu, logits, params, position, 20, edits.edits());
+          ASSERT_TRUE(got.status.ok()) << got.status;
+          ASSERT_EQ(got.chosen.token, expected.token) << named.name << " at " << position;
+          ASSERT_EQ(std::memcmp(&got.chosen.logprob, &expected.logprob, 4), 0) << named.name;
+          // Of the raw logits: as if there were no edits.
+          for (size_t i = 0; i < got.top.size(); ++i) {
+            ASSERT_EQ(got.top[i].token, plain.top[i].token);
+            ASSERT_EQ(std::memcmp(&got.top[i].logprob, &plain.top[i].logprob, 4), 0);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Sample, EditsOfAHandfulOfLogits) {
+  const std::vector<float> logits = {1, 2, -1, 0.5f};
+  const auto greedy = [&](const EditsToTry& edits) {
+    return Sample(BestCpu(), logits, {.temperature = 0}, 0, 0, edits.edits()).chosen.token;
+  };
+  EXPECT_EQ(greedy({}), 1);
+  EXPECT_EQ(greedy({.forbidden = {1}}), 0);
+  EXPECT_EQ(greedy({.allowed = {2, 3}}), 3);
+  EXPECT_EQ(greedy({.bias = {{2, 3.5f}}}), 2);
+  // 2 / 4 and -1 * 0.25: seen in the prompt is enough, and the sign decides how.
+  EXPECT_EQ(greedy({.seen = {{1, 0}}, .repetition = 4}), 0);
+  EXPECT_EQ(greedy({.allowed = {2, 3}, .seen = {{2, 0}, {3, 0}}, .repetition = 0.01f}), 3);
+  EXPECT_EQ(greedy({.allowed = {2, 3}, .seen = {{2, 0}}, .repetition = 10}), 3);
+  // Seen in the prompt only is not seen for these.
+  EXPECT_EQ(greedy({.seen = {{1, 0}}, .frequency = 2, .presence = 2}), 1);
+  EXPECT_EQ(greedy({.seen = {{1, 1}}, .presence = 1.5f}), 0);
+  EXPECT_EQ(greedy({.seen = {{1, 3}}, .presence = 0.5f}), 1);
+  EXPECT_EQ(greedy({.seen = {{1, 3}}, .frequency = 0.5f}), 0);
+}
+
+// A penalty that divides by next to nothing makes no infinity, and a bias wakes no forbidden token.
+TEST(Sample, EditsOfExtremesStayFinite) {
+  const float tiny = std::numeric_limits<float>::min();
+  const std::vector<float> logits = {1e20f, -1e20f, 3, -kInf};
+  const EditsToTry edits{.forbidden = {0},
+                         .bias = {{0, 100}, {3, 100}},
+                         .seen = {{0, 0}, {1, 0}, {2, 0}, {3, 5}},
+                         .repetition = tiny,
+                         .frequency = -2,
+                         .presence = -2};
+  for (const NamedCpu& named : EveryCpu()) {
+    for (float temperature : {0.0f, 1.0f}) {
+      const Sampled got =
+          Sample(named.cpu, logits, {.temperature = temperature}, 7, 0, edits.edits());
+      ASSERT_TRUE(got.status.ok()) << got.status;
+      EXPECT_EQ(got.chosen.token, 2);
+    }
+  }
+}
+
+TEST(Sample, EditsThatLeaveNothingAreTheRequestsError) {
+  const std::vector<float> logits = {1, 2, -kInf};
+  const EditsToTry none{.forbidden = {0, 1}};
+  EXPECT_EQ(ReasonOf(Sample(BestCpu(), logits, {}, 0, 1, none.edits()).status),
+            Reason::kInvalidValue);
+  const EditsToTry impossible{.allowed = {2}};
+  EXPECT_EQ(ReasonOf(Sample(BestCpu(), logits, {}, 0, 0, impossible.edits()).status),
+            Reason::kInvalidValue);
+  // The row's own fault goes first.
+  EXPECT_EQ(ReasonOf(Sample(BestCpu(), {-kInf, -kInf}, {}, 0, 0, none.edits()).status),
+            Reason::kInternalError);
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_EQ(ReasonOf(Sample(BestCpu(), {nan, 1, 2}, {}, 0, 0, none.edits()).status),
+            Reason::kInternalError);
 }
 
 // Ties across every boundary of the partial sorts (64, 1024 ranks).
@@ -230,6 +378,7 @@ TEST(Sample, ABatchEqualsItsRows) {
   for (int i = 0; i < 12; ++i) logits.push_back(RandomFloats(vocabulary, 20 + i));
   for (int i = 0; i < 12; ++i) {
     rows.push_back({.logits = logits[i].data(),
+                    .edits = {},
                     .params = {.temperature = 0.1f * i, .top_p = 0.9f, .seed = 3},
                     .position = i,
                     .top = {},
