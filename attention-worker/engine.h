@@ -10,6 +10,7 @@
 
 #include "attention-worker/hash_trace.h"
 #include "attention-worker/kv_cache.h"
+#include "attention-worker/logit_edits.h"
 #include "attention-worker/metrics.h"
 #include "attention-worker/scheduler.h"
 #include "attention-worker/sequence.h"
@@ -55,12 +56,13 @@ struct StepContext {
   StepScratch scratch;
   StageClock stage;
   uint64_t key = 0;
-  Duration paused{};              // it was not its turn
-  std::vector<int32_t> owners;    // [tokens of the batch] its share
-  std::vector<uint8_t> skip;      // [tokens of the batch] failed: nobody needs its experts
-  bool experts_missed = false;    // a layer has waited for experts in vain
-  std::vector<SampleRow> rows;    // [sampled]
-  std::vector<TokenLogprob> top;  // [sampled, kTopLogprobsMax]
+  Duration paused{};               // it was not its turn
+  std::vector<int32_t> owners;     // [tokens of the batch] its share
+  std::vector<uint8_t> skip;       // [tokens of the batch] failed: nobody needs its experts
+  bool experts_missed = false;     // a layer has waited for experts in vain
+  std::vector<SampleRow> rows;     // [sampled]
+  std::vector<EditScratch> edits;  // [most sampled so far]
+  std::vector<TokenLogprob> top;   // [sampled, kTopLogprobsMax]
 };
 
 // Continuous batching over one model: takes sequences, runs steps while there are any, hands out

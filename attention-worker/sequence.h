@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "attention-worker/drafts.h"
+#include "attention-worker/logit_edits.h"
 #include "attention-worker/prefix_cache.h"
 #include "core/base/time.h"
 #include "core/kernels/sample.h"
@@ -37,6 +38,7 @@ struct SequenceSpec {
   std::vector<int32_t> prompt_ids;
   std::vector<int32_t> resume_tokens;  // generated before, by an earlier owner
   SamplingParams sampling;
+  LogitRules rules;
   uint32_t max_tokens = 0;  // generated tokens, resume_tokens included
   uint32_t min_tokens = 0;  // no eos or stop id before so many
   std::vector<int32_t> stop_token_ids;
@@ -104,6 +106,7 @@ struct Sequence {
   bool doubted = false;         // what it has computed may be wrong: not for others
   Trial trial = Trial::kNone;
   Drafts drafts;
+  TokenCounts counts;  // caught up where a penalty needs them
 
   int32_t length() const { return static_cast<int32_t>(tokens.size()); }
   int32_t prompt_length() const { return static_cast<int32_t>(spec.prompt_ids.size()); }

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
 
 #include "attention-worker/engine.h"
 #include "core/base/crc32c.h"
@@ -220,28 +219,30 @@ void Engine::FailTokens(StepContext& step, const std::vector<int32_t>& tokens,
 
 void Engine::Sample(StepContext& step) {
   const ModelConfig& model = model_.config();
+  const size_t sampled = step.picked.batch.sampled.size();
   step.rows.clear();
-  step.top.resize(step.picked.batch.sampled.size() * limits::kTopLogprobsMax);
+  step.top.resize(sampled * limits::kTopLogprobsMax);
+  if (step.edits.size() < sampled) step.edits.resize(sampled);
   for (const auto& share : step.picked.shares) {
     if (!share.sample) continue;
-    const SequenceSpec& spec = share.sequence->spec;
-    // Nothing here may depend on tokens before but through their number: of drafted ones it is not
-    // known yet whether they stay.
+    Sequence& sequence = *share.sequence;
+    const SequenceSpec& spec = sequence.spec;
+    if (spec.rules.penalises()) {
+      sequence.counts.CatchUp(sequence.tokens, sequence.prompt_length());
+    }
+    // A row takes the drafted tokens before it for text: where they are not, nobody looks at it.
     for (int32_t ahead = 0; ahead <= share.drafted; ++ahead) {
       const int64_t sample = *share.sample + ahead;
       float* logits = step.scratch.logits.As<float>().data() + sample * model.vocab_size;
-      if (share.sequence->generated() + static_cast<uint32_t>(ahead) < spec.min_tokens) {
-        for (const auto* ids : {&model.eos_ids, &spec.stop_token_ids}) {
-          for (int32_t id : *ids) logits[id] = -std::numeric_limits<float>::infinity();
-        }
-      }
       if (options_.faults != nullptr) {
         FAULT_CORRUPT(*options_.faults, "aw.logits",
                       absl::MakeSpan(reinterpret_cast<std::byte*>(logits), 2 * sizeof(float)));
       }
+      const auto drafted = absl::MakeConstSpan(sequence.drafts.tokens).first(ahead);
       step.rows.push_back({.logits = logits,
+                           .edits = EditsOf(sequence, drafted, model.eos_ids, step.edits[sample]),
                            .params = spec.sampling,
-                           .position = share.sequence->length() + ahead,
+                           .position = sequence.length() + ahead,
                            .top = absl::MakeSpan(step.top).subspan(
                                sample * limits::kTopLogprobsMax, std::max(0, spec.top_logprobs))});
     }

@@ -2,7 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <functional>
+#include <limits>
 
 #include "attention-worker/attention_server.h"
 #include "core/base/limits.h"
@@ -16,12 +20,13 @@ using internal::v1::AttentionMessage;
 using internal::v1::GatewayMessage;
 constexpr Duration kHelloTimeout = std::chrono::seconds(5);
 
+absl::Status Invalid(std::string message) { return MakeError(Reason::kInvalidValue, message); }
+
 absl::Status CheckIds(const google::protobuf::RepeatedField<int32_t>& ids, int32_t vocab_size,
                       const char* field) {
   for (int32_t id : ids) {
     if (id < 0 || id >= vocab_size) {
-      return MakeError(Reason::kInvalidValue,
-                       fmt::format("{}: token id {} is not in 0..{}", field, id, vocab_size - 1));
+      return Invalid(fmt::format("{}: token id {} is not in 0..{}", field, id, vocab_size - 1));
     }
   }
   return absl::OkStatus();
@@ -43,8 +48,68 @@ internal::v1::FinishReason ToProto(Finish finish) {
   return internal::v1::FINISH_REASON_UNSPECIFIED;
 }
 
+bool Ascends(const google::protobuf::RepeatedField<int32_t>& ids) {
+  return std::adjacent_find(ids.begin(), ids.end(), std::greater_equal<>()) == ids.end();
+}
+
 std::vector<int32_t> ToVector(const google::protobuf::RepeatedField<int32_t>& ids) {
   return {ids.begin(), ids.end()};
+}
+
+absl::Status ReadLogitBias(const internal::v1::Sampling& sampling, int32_t vocab_size,
+                           std::vector<LogitBias>& all) {
+  if (sampling.logit_bias_size() > static_cast<int>(limits::kLogitBiasMax)) {
+    return Invalid(fmt::format("at most {} entries of logit_bias", limits::kLogitBiasMax));
+  }
+  for (const internal::v1::LogitBias& entry : sampling.logit_bias()) {
+    const int32_t least = all.empty() ? 0 : all.back().token + 1;
+    if (entry.id() < least || entry.id() >= vocab_size) {
+      return Invalid(fmt::format("logit_bias: token id {} is not in {}..{}, ascending", entry.id(),
+                                 least, vocab_size - 1));
+    }
+    if (!(std::abs(entry.bias()) <= limits::kLogitBiasMost)) {  // NaN too
+      return Invalid(fmt::format("logit_bias is not in -{0}..{0}", limits::kLogitBiasMost));
+    }
+    all.push_back({.token = entry.id(), .bias = static_cast<float>(entry.bias())});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadBadWords(const internal::v1::Sampling& sampling, int32_t vocab_size,
+                          std::vector<std::vector<int32_t>>& words) {
+  if (sampling.bad_words_size() > static_cast<int>(2 * limits::kBadWordsMax)) {
+    return Invalid(fmt::format("at most {} bad_words", 2 * limits::kBadWordsMax));
+  }
+  for (const internal::v1::BadWord& word : sampling.bad_words()) {
+    if (word.ids().empty() || word.ids_size() > static_cast<int>(limits::kBadWordTokensMax)) {
+      return Invalid(fmt::format("bad_words are of 1 to {} tokens", limits::kBadWordTokensMax));
+    }
+    RETURN_IF_ERROR(CheckIds(word.ids(), vocab_size, "bad_words"));
+    words.push_back(ToVector(word.ids()));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<LogitRules> RulesOf(const internal::v1::Sampling& sampling, int32_t vocab_size) {
+  const double repetition = sampling.repetition_penalty() == 0 ? 1 : sampling.repetition_penalty();
+  const bool in_range = repetition > 0 && repetition <= 10 &&
+                        std::abs(sampling.frequency_penalty()) <= 2 &&
+                        std::abs(sampling.presence_penalty()) <= 2;
+  if (!in_range) return Invalid("penalties are out of range");
+  RETURN_IF_ERROR(CheckIds(sampling.allowed_token_ids(), vocab_size, "allowed_token_ids"));
+  if (!Ascends(sampling.allowed_token_ids())) return Invalid("allowed_token_ids must ascend");
+  LogitRules rules{
+      // As f32 it may be none: below its least, what it divides is past its range anyway.
+      .repetition_penalty =
+          std::max(static_cast<float>(repetition), std::numeric_limits<float>::min()),
+      .frequency_penalty = static_cast<float>(sampling.frequency_penalty()),
+      .presence_penalty = static_cast<float>(sampling.presence_penalty()),
+      .bias = {},
+      .allowed_ids = ToVector(sampling.allowed_token_ids()),
+      .bad_words = {}};
+  RETURN_IF_ERROR(ReadLogitBias(sampling, vocab_size, rules.bias));
+  RETURN_IF_ERROR(ReadBadWords(sampling, vocab_size, rules.bad_words));
+  return rules;
 }
 
 }  // namespace
@@ -55,21 +120,19 @@ absl::StatusOr<SequenceSpec> SpecOf(const internal::v1::Submit& submit, OwnerId 
   RETURN_IF_ERROR(CheckIds(submit.resume_tokens(), vocab_size, "resume_tokens"));
   RETURN_IF_ERROR(CheckIds(submit.stop_token_ids(), vocab_size, "stop_token_ids"));
   if (submit.stop_token_ids_size() > static_cast<int>(limits::kStopIdsMax)) {
-    return MakeError(Reason::kInvalidValue,
-                     fmt::format("at most {} stop_token_ids", limits::kStopIdsMax));
+    return Invalid(fmt::format("at most {} stop_token_ids", limits::kStopIdsMax));
   }
   if (submit.top_logprobs() < -1 || submit.top_logprobs() > limits::kTopLogprobsMax) {
-    return MakeError(Reason::kInvalidValue,
-                     fmt::format("top_logprobs is not in -1..{}", limits::kTopLogprobsMax));
+    return Invalid(fmt::format("top_logprobs is not in -1..{}", limits::kTopLogprobsMax));
   }
   if (submit.cache_salt().size() > limits::kCacheSaltCharsMax) {
-    return MakeError(Reason::kInvalidValue,
-                     fmt::format("cache_salt has more than {} bytes", limits::kCacheSaltCharsMax));
+    return Invalid(fmt::format("cache_salt has more than {} bytes", limits::kCacheSaltCharsMax));
   }
   const internal::v1::Sampling& s = submit.sampling();
   const bool in_range = s.temperature() >= 0 && s.temperature() <= 2 && s.top_p() > 0 &&
                         s.top_p() <= 1 && s.min_p() >= 0 && s.min_p() <= 1;
-  if (!in_range) return MakeError(Reason::kInvalidValue, "sampling values are out of range");
+  if (!in_range) return Invalid("sampling values are out of range");
+  ASSIGN_OR_RETURN(LogitRules rules, RulesOf(s, vocab_size));
   return SequenceSpec{.key = {.owner = owner, .request_key = submit.request_key()},
                       .owner_epoch = submit.owner_epoch(),
                       .prompt_ids = ToVector(submit.prompt_ids()),
@@ -80,6 +143,7 @@ absl::StatusOr<SequenceSpec> SpecOf(const internal::v1::Submit& submit, OwnerId 
                                    .min_p = static_cast<float>(s.min_p()),
                                    .seed = static_cast<uint64_t>(s.seed()),
                                    .choice = s.choice()},
+                      .rules = std::move(rules),
                       .max_tokens = submit.max_tokens(),
                       .min_tokens = submit.min_tokens(),
                       .stop_token_ids = ToVector(submit.stop_token_ids()),
@@ -155,6 +219,7 @@ Task<void> ServeGateway(AttentionServer* server, std::unique_ptr<ByteStream> byt
   hello.mutable_hello()->set_model_digest(server->model_->digest());
   hello.mutable_hello()->set_numerics_id(server->numerics_id());
   hello.mutable_hello()->set_max_model_len(static_cast<uint32_t>(server->max_model_len()));
+  hello.mutable_hello()->set_edits_logits(true);
   const AttentionServer::Gateway gateway{&stream};
   *hello.mutable_hello()->mutable_grants() = server->GrantsNow(gateway);
   if (!stream.Send(hello).ok()) co_return;

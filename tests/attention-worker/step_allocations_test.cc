@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <map>
 #include <new>
+#include <numeric>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -86,6 +87,12 @@ TEST(StepAllocations, ADecodeStepHasNone) {
     spec.prompt_ids.assign(10, static_cast<int32_t>(key));
     spec.max_tokens = 400;
     spec.ignore_eos = true;
+    if (key % 2 == 0) {
+      spec.rules = {.repetition_penalty = 1.1f, .presence_penalty = 0.5f, .bad_words = {{3, 4}}};
+      spec.rules.allowed_ids.resize(100);  // all are seen, and counted, after a while
+      std::iota(spec.rules.allowed_ids.begin(), spec.rules.allowed_ids.end(), 0);
+      spec.rules.frequency_penalty = 2;
+    }
     ASSERT_TRUE(engine.Submit(std::move(spec)).ok());
   }
   const auto generated = [&](uint32_t tokens) {
@@ -108,8 +115,9 @@ TEST(StepAllocations, ADecodeStepHasNone) {
   for (const auto& [owner, count] : of) {
     for (const char* part :
          {"Engine::", "Scheduler::", "PrefixCache::", "AttentionBlock::", "AttentionMetrics::",
-          "Sampler::", "TimeSlices::", "Slot::", "FramePool::", "loop_internal::",
-          "Dispatcher::Impl::Dispatch", "Dispatcher::Impl::Begin", "Dispatcher::Impl::Fill"}) {
+          "Sampler::", "TokenCounts::", "EditsOf",
+          "TimeSlices::", "Slot::", "FramePool::", "loop_internal::", "Dispatcher::Impl::Dispatch",
+          "Dispatcher::Impl::Begin", "Dispatcher::Impl::Fill"}) {
       EXPECT_FALSE(owner.starts_with("bottega::" + std::string(part))) << count << " in " << owner;
     }
   }
