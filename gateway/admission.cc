@@ -17,6 +17,10 @@ absl::Status NoWorker() {
   return MakeError(Reason::kNoWorker, "no attention worker is connected; try again later");
 }
 
+bool AnySuits(const std::vector<WorkerView>& workers, const WorkerNeed& need) {
+  return std::ranges::any_of(workers, [&need](const WorkerView& view) { return view.Suits(need); });
+}
+
 }  // namespace
 
 Admission::Admission(const ServiceContext& context, const GatewayConfig& config,
@@ -94,33 +98,37 @@ Task<void> Admission::Run() {
 }
 
 // Strictly from the head, so that a long prompt is not passed for ever by short ones. A sequence
-// pinned to bytes that no worker makes now does not hold up the others.
+// that suits no worker now, for the bytes it is pinned to, say, does not hold up the others.
 bool Admission::PlaceOne() {
   const std::vector<WorkerView> workers = workers_.Workers();
   for (auto queued = queue_.begin(); queued != queue_.end(); ++queued) {
     const Wish& wish = queued->wish;
-    const std::optional<MemberId> worker = ChooseWorker(workers, wish.tokens, wish.pinned);
+    const std::optional<MemberId> worker = ChooseWorker(workers, wish.need);
     if (worker) {
       const std::function<void(MemberId)> place = std::move(queued->wish.place);
       queue_.erase(queued);
       place(*worker);
       return true;
     }
-    const bool could_run = std::ranges::any_of(workers, [&wish](const WorkerView& view) {
-      return !wish.pinned || view.identity == *wish.pinned;
-    });
-    if (could_run) return false;
+    if (AnySuits(workers, wish.need)) return false;
   }
   return false;
 }
 
 void Admission::RefuseOld() {
   const Time now = context_.loop.Now();
+  const std::vector<WorkerView> workers = workers_.Workers();
   std::vector<std::pair<std::function<void(absl::Status)>, absl::Status>> refused;
   for (auto queued = queue_.begin(); queued != queue_.end();) {
     const Time since = queued->wish.since;
     absl::Status why;
-    if (now - since >= config_.queue_age_max) {
+    const bool aged = now - since >= config_.queue_age_max;
+    const bool known = AnySuits(workers, {.edits_logits = queued->wish.need.edits_logits});
+    if (aged && !workers.empty() && !known) {
+      why = MakeError(Reason::kNoWorker,
+                      "every attention worker that is connected is of a version that does not know "
+                      "all fields of this request");
+    } else if (aged) {
       why = QueueFull(fmt::format(
           "no room for this request within {} s",
           std::chrono::duration_cast<std::chrono::seconds>(config_.queue_age_max).count()));

@@ -38,8 +38,7 @@ class Admission {
 
   // One sequence that wants a place.
   struct Wish {
-    size_t tokens = 0;  // prompt and tokens so far
-    std::optional<AnswerIdentity> pinned;
+    WorkerNeed need;
     int32_t priority = 0;  // the least goes first
     // Called once there is room, from Run; submits before it returns, so that what the worker
     // granted is never given twice. May Ask again.

@@ -46,6 +46,7 @@ struct AttentionClients::Worker {
   std::unique_ptr<Stream> stream;  // while connected
   bool greeted = false;            // its hello came
   AnswerIdentity identity;
+  bool edits_logits = false;
   uint32_t max_model_len = 0;
   Grants grants;                // the last ones, less what was sent since
   uint64_t submits_seen = 0;    // by the worker, of this stream
@@ -157,6 +158,7 @@ Task<absl::Status> AttentionClients::Session(AttentionClients* self,
       self->TellFates(worker->member.incarnation, false);
       worker->greeted = true;
       worker->identity = {greeting.model_digest(), greeting.numerics_id()};
+      worker->edits_logits = greeting.edits_logits();
       worker->max_model_len = greeting.max_model_len();
       ++self->connected_;
       self->alone_since_ = kNever;
@@ -256,6 +258,7 @@ std::vector<WorkerView> AttentionClients::Workers() const {
     if (!worker->greeted) continue;
     views.push_back({.id = id,
                      .identity = worker->identity,
+                     .edits_logits = worker->edits_logits,
                      .free_slots = worker->grants.free_slots(),
                      .free_blocks = worker->grants.free_kv_blocks(),
                      .block_tokens = std::max(1u, worker->grants.kv_block_tokens()),
@@ -417,14 +420,14 @@ void AttentionClients::Close() {
   }
 }
 
-std::optional<MemberId> ChooseWorker(const std::vector<WorkerView>& workers, size_t tokens,
-                                     const std::optional<AnswerIdentity>& pinned) {
+std::optional<MemberId> ChooseWorker(const std::vector<WorkerView>& workers,
+                                     const WorkerNeed& need) {
   const WorkerView* best = nullptr;
   for (const WorkerView& worker : workers) {
     if (worker.draining || worker.resting) continue;
-    if (pinned && worker.identity != *pinned) continue;
+    if (!worker.Suits(need)) continue;
     const bool room =
-        worker.free_slots > 0 && worker.free_blocks >= tokens / worker.block_tokens + 1;
+        worker.free_slots > 0 && worker.free_blocks >= need.tokens / worker.block_tokens + 1;
     if (!room && worker.live > 0) continue;
     const bool better =
         best == nullptr || worker.live < best->live ||

@@ -23,16 +23,29 @@ struct AnswerIdentity {
   friend bool operator==(const AnswerIdentity&, const AnswerIdentity&) = default;
 };
 
+// What a sequence needs of its worker.
+struct WorkerNeed {
+  size_t tokens = 0;                     // prompt and tokens so far
+  std::optional<AnswerIdentity> pinned;  // the same bytes as before, if the request has begun
+  bool edits_logits = false;  // some of Submit is not for every version (attention.proto)
+};
+
 // One connected attention worker, as the choice of a worker sees it.
 struct WorkerView {
   MemberId id;
   AnswerIdentity identity;
+  bool edits_logits = false;
   uint32_t free_slots = 0;
   uint32_t free_blocks = 0;
   uint32_t block_tokens = 16;
   size_t live = 0;        // sequences of this gateway
   bool resting = false;   // said BUSY a moment ago
   bool draining = false;  // finishes what it has, takes nothing new
+
+  // Room or not.
+  bool Suits(const WorkerNeed& need) const {
+    return (!need.pinned || identity == *need.pinned) && (!need.edits_logits || edits_logits);
+  }
 };
 
 // A worker that has sequences of ours and says nothing is as good as dead: its sequences are told
@@ -123,10 +136,10 @@ class AttentionClients {
   bool closed_ = false;
 };
 
-// The worker for a sequence of `tokens` tokens so far: enough room, the same bytes as before if the
-// request has begun, then fewest live sequences, most free blocks, lowest id. A worker that carries
-// nothing of ours is always worth one try: grants may be stale. Pure.
-std::optional<MemberId> ChooseWorker(const std::vector<WorkerView>& workers, size_t tokens,
-                                     const std::optional<AnswerIdentity>& pinned);
+// The worker for a sequence: one that suits and has enough room, then fewest live sequences, most
+// free blocks, lowest id. A worker that carries nothing of ours is always worth one try: grants may
+// be stale. Pure.
+std::optional<MemberId> ChooseWorker(const std::vector<WorkerView>& workers,
+                                     const WorkerNeed& need);
 
 }  // namespace bottega::gateway

@@ -11,6 +11,14 @@
 namespace bottega::gateway {
 namespace {
 
+// What SubmitOf puts in the fields that only some workers know.
+bool EditsLogits(const GenerateRequest& request, const ModelText& model) {
+  return request.repetition_penalty.value_or(model.defaults.repetition_penalty) != 1 ||
+         request.frequency_penalty != 0 || request.presence_penalty != 0 ||
+         request.min_tokens > 0 || !request.logit_bias.empty() ||
+         !request.allowed_token_ids.empty() || !request.bad_words.empty();
+}
+
 std::string Route(Api api) {
   return api == Api::kChat ? "/v1/chat/completions" : "/v1/completions";
 }
@@ -179,8 +187,9 @@ void LiveRequest::Route(int index, bool at_head) {
   Sequence& sequence = sequences_[index];
   sequence.running = false;
   Admission::Wish wish;
-  wish.tokens = prepared_.prompts[sequence.prompt].size() + sequence.choice->log().size();
-  wish.pinned = pinned_;
+  wish.need = {.tokens = prepared_.prompts[sequence.prompt].size() + sequence.choice->log().size(),
+               .pinned = pinned_,
+               .edits_logits = EditsLogits(prepared_.request, gateway_.model())};
   wish.priority = prepared_.request.priority;
   if (sequence.waiting_since == kNever) sequence.waiting_since = gateway_.context().loop.Now();
   wish.since = sequence.waiting_since;
@@ -257,6 +266,7 @@ internal::v1::Submit LiveRequest::SubmitOf(const Sequence& sequence) const {
   sampling->set_top_k(static_cast<int32_t>(std::clamp<int64_t>(top_k, 0, model.vocab_size)));
   sampling->set_seed(seed_);
   sampling->set_choice(sequence.choice_of_prompt);
+  PutLogitEdits(*sampling);
   submit.set_max_tokens(
       static_cast<uint32_t>(OutputTokens(request, gateway_.context_tokens(), prompt.size())));
   submit.mutable_stop_token_ids()->Add(request.stop_token_ids.begin(),
@@ -271,6 +281,24 @@ internal::v1::Submit LiveRequest::SubmitOf(const Sequence& sequence) const {
   submit.set_remaining_us(
       std::max<int64_t>(1, std::chrono::duration_cast<std::chrono::microseconds>(left).count()));
   return submit;
+}
+
+void LiveRequest::PutLogitEdits(internal::v1::Sampling& sampling) const {
+  const GenerateRequest& request = prepared_.request;
+  sampling.set_repetition_penalty(
+      request.repetition_penalty.value_or(gateway_.model().defaults.repetition_penalty));
+  sampling.set_frequency_penalty(request.frequency_penalty);
+  sampling.set_presence_penalty(request.presence_penalty);
+  for (const auto& [id, bias] : request.logit_bias) {
+    internal::v1::LogitBias* entry = sampling.add_logit_bias();
+    entry->set_id(id);
+    entry->set_bias(bias);
+  }
+  sampling.mutable_allowed_token_ids()->Add(request.allowed_token_ids.begin(),
+                                            request.allowed_token_ids.end());
+  for (const std::vector<int32_t>& word : prepared_.bad_words) {
+    sampling.add_bad_words()->mutable_ids()->Add(word.begin(), word.end());
+  }
 }
 
 Usage LiveRequest::UsageSoFar() const {

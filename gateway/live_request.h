@@ -64,6 +64,7 @@ class LiveRequest {
   void Route(int sequence, bool at_head);
   void Submit(int sequence, MemberId worker);
   internal::v1::Submit SubmitOf(const Sequence& sequence) const;
+  void PutLogitEdits(internal::v1::Sampling& sampling) const;
   absl::Status OnToken(int sequence, const RequestEvent& event);
   absl::Status OnEnded(int sequence, const RequestEvent& event);
   absl::Status OnLost(int sequence, const RequestEvent& event);

@@ -64,7 +64,8 @@ absl::StatusOr<ModelText> LoadModelText(const PackedModel& model, std::string se
       .temperature = sampling.do_sample.value_or(true) ? sampling.temperature.value_or(1) : 0,
       .top_p = sampling.top_p.value_or(1),
       .min_p = sampling.min_p.value_or(0),
-      .top_k = sampling.top_k.value_or(0)};
+      .top_k = sampling.top_k.value_or(0),
+      .repetition_penalty = sampling.repetition_penalty.value_or(1)};
   return text;
 }
 

@@ -1,7 +1,12 @@
 #include "gateway/prompt.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <chrono>
 
+#include "absl/strings/ascii.h"
+#include "core/base/limits.h"
 #include "core/base/reason.h"
 #include "core/base/status.h"
 #include "gateway/error_body.h"
@@ -123,6 +128,46 @@ absl::Status PrepareCompletion(const ModelText& model, int64_t context, Prepared
   return absl::OkStatus();
 }
 
+// As vLLM does: a word as a text begins with it, and with a space before it where that is as long
+// and begins with another token.
+absl::Status EncodeBadWords(const GatewayText& text, PreparedRequest& prepared) {
+  for (const std::string& word : prepared.request.bad_words) {
+    const std::string stripped(absl::StripLeadingAsciiWhitespace(word));
+    ASSIGN_OR_RETURN(std::vector<int32_t> plain, text.Encode(stripped, {}));
+    ASSIGN_OR_RETURN(std::vector<int32_t> spaced, text.Encode(" " + stripped, {}));
+    if (plain.empty() || plain.size() > limits::kBadWordTokensMax) {
+      return MakeError(Reason::kInvalidValue,
+                       fmt::format("strings in `bad_words` must be of 1 to {} tokens",
+                                   limits::kBadWordTokensMax),
+                       "bad_words");
+    }
+    const bool differs = spaced.size() == plain.size() && spaced[0] != plain[0];
+    prepared.bad_words.push_back(std::move(plain));
+    if (differs) prepared.bad_words.push_back(std::move(spaced));
+  }
+  return absl::OkStatus();
+}
+
+// Not every contradiction can be foreseen: where a longer bad word takes the last token that is
+// left, the request ends then.
+absl::Status CheckSomethingAllowed(const ModelText& model, const PreparedRequest& prepared) {
+  const GenerateRequest& request = prepared.request;
+  if (request.allowed_token_ids.empty()) return absl::OkStatus();
+  const auto forbidden = [&](int32_t id) {
+    if (std::ranges::find(prepared.bad_words, std::vector{id}) != prepared.bad_words.end()) {
+      return true;
+    }
+    const auto ends = [id](const std::vector<int32_t>& ids) {
+      return std::ranges::find(ids, id) != ids.end();
+    };
+    return request.min_tokens > 0 && (ends(model.eos_ids) || ends(request.stop_token_ids));
+  };
+  if (!std::ranges::all_of(request.allowed_token_ids, forbidden)) return absl::OkStatus();
+  return MakeError(Reason::kInvalidValue,
+                   "`bad_words` or `min_tokens` forbid all of `allowed_token_ids`",
+                   "allowed_token_ids");
+}
+
 }  // namespace
 
 absl::StatusOr<RenderedChat> RenderChat(const GatewayText& text, const GatewayConfig& config,
@@ -170,6 +215,8 @@ absl::StatusOr<PreparedRequest> PrepareRequest(const ModelText& model, const Gat
   if (request.model && *request.model != model.name) return ModelNotFound(*request.model);
   RETURN_IF_ERROR(api == Api::kChat ? PrepareChat(model, config, context, prepared)
                                     : PrepareCompletion(model, context, prepared));
+  RETURN_IF_ERROR(EncodeBadWords(*model.text, prepared));
+  RETURN_IF_ERROR(CheckSomethingAllowed(model, prepared));
   for (const std::vector<int32_t>& ids : prepared.prompts) {
     if (ids.empty()) {
       return MakeError(Reason::kInvalidValue, "the prompt holds no tokens",

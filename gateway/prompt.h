@@ -14,9 +14,10 @@ namespace bottega::gateway {
 // What the text pool makes of a body.
 struct PreparedRequest {
   GenerateRequest request;
-  std::vector<std::string> texts;             // by prompt: rendered or raw; ids given: empty
-  std::vector<std::vector<int32_t>> prompts;  // by prompt: token ids, never empty
-  std::vector<std::string> echoes;            // by prompt: what `echo` shows; empty: no echo
+  std::vector<std::string> texts;               // by prompt: rendered or raw; ids given: empty
+  std::vector<std::vector<int32_t>> prompts;    // by prompt: token ids, never empty
+  std::vector<std::string> echoes;              // by prompt: what `echo` shows; empty: no echo
+  std::vector<std::vector<int32_t>> bad_words;  // every spelling of each, none empty
   ReasoningParser::Start start = ReasoningParser::Start::kContent;
   double render_seconds = 0, tokenize_seconds = 0, parse_seconds = 0;
 };

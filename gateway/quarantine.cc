@@ -28,8 +28,9 @@ absl::Status Quarantined() {
 
 uint64_t HashOf(const PreparedRequest& prepared) {
   const GenerateRequest& r = prepared.request;
-  const std::vector<double> numbers = {r.temperature.value_or(-1), r.top_p.value_or(-1),
-                                       r.min_p.value_or(-1)};
+  const std::vector<double> numbers = {
+      r.temperature.value_or(-1),        r.top_p.value_or(-1), r.min_p.value_or(-1),
+      r.repetition_penalty.value_or(-1), r.frequency_penalty,  r.presence_penalty};
   const std::vector<int64_t> counts = {r.top_k.value_or(-1),
                                        r.seed.value_or(-1),
                                        r.max_tokens.value_or(-1),
@@ -38,7 +39,8 @@ uint64_t HashOf(const PreparedRequest& prepared) {
                                        r.n,
                                        r.ignore_eos,
                                        r.logprobs ? r.top_logprobs : -1};
-  return absl::HashOf(prepared.prompts, r.stop_token_ids, numbers, counts);
+  return absl::HashOf(prepared.prompts, r.stop_token_ids, numbers, counts, r.logit_bias,
+                      r.allowed_token_ids, prepared.bad_words);
 }
 
 }  // namespace bottega::gateway

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -30,6 +31,13 @@ struct GenerateRequest {
   std::optional<int64_t> max_tokens;  // as sent; max_completion_tokens wins
   std::optional<int64_t> max_completion_tokens;
   int64_t min_tokens = 0;
+
+  // Edits of the logits.
+  std::optional<double> repetition_penalty;
+  double frequency_penalty = 0, presence_penalty = 0;
+  std::vector<std::pair<int32_t, double>> logit_bias;  // ids ascend
+  std::vector<int32_t> allowed_token_ids;              // ascending; empty: all
+  std::vector<std::string> bad_words;
 
   // Ends.
   std::vector<std::string> stop;

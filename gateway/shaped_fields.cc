@@ -3,8 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <optional>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
 #include "core/base/limits.h"
 #include "core/base/reason.h"
 #include "core/base/status.h"
@@ -18,6 +21,19 @@ absl::Status Invalid(std::string_view name, std::string_view message) {
 
 bool IsArrayOfNumbers(const Json& value) {
   return value.is_array() && !value.empty() && value.front().is_number();
+}
+
+// Decimal digits and nothing else, one spelling for one id.
+std::optional<int32_t> TokenIdOf(const std::string& text, int64_t vocab_size) {
+  const bool digits = !text.empty() && std::ranges::all_of(text, [](char c) {
+    return absl::ascii_isdigit(static_cast<unsigned char>(c));
+  });
+  int32_t id = 0;
+  if (!digits || (text.size() > 1 && text[0] == '0') || !absl::SimpleAtoi(text, &id) ||
+      id >= vocab_size) {
+    return std::nullopt;
+  }
+  return id;
 }
 
 absl::Status ReadFlag(std::string_view name, const Json& value, bool& flag) {
@@ -111,6 +127,64 @@ absl::Status ReadStopTokenIds(GenerateRequest& request, const Json& value,
                    fmt::format("`stop_token_ids` may hold at most {} ids", limits::kStopIdsMax));
   }
   return ReadTokenIds("stop_token_ids", value, bounds.vocab_size, request.stop_token_ids);
+}
+
+// An object of token ids, which are strings there, and numbers.
+absl::Status ReadLogitBias(GenerateRequest& request, const Json& value,
+                           const RequestBounds& bounds) {
+  constexpr std::string_view kName = "logit_bias";
+  if (!value.is_object()) return WrongType(kName, "an object of token ids and numbers", value);
+  if (value.size() > limits::kLogitBiasMax) {
+    return Invalid(kName,
+                   fmt::format("`{}` may hold at most {} entries", kName, limits::kLogitBiasMax));
+  }
+  for (const auto& [key, bias] : value.items()) {
+    const std::optional<int32_t> id = TokenIdOf(key, bounds.vocab_size);
+    if (!id) {
+      return Invalid(kName, fmt::format("keys of `{}` must be token ids from \"0\" to \"{}\"",
+                                        kName, bounds.vocab_size - 1));
+    }
+    if (!bias.is_number()) return WrongType(kName, "an object of token ids and numbers", bias);
+    const double number = bias.get<double>();
+    if (!(std::abs(number) <= limits::kLogitBiasMost)) {  // NaN too
+      return Invalid(kName, fmt::format("values of `{0}` must be from -{1} to {1}", kName,
+                                        limits::kLogitBiasMost));
+    }
+    request.logit_bias.emplace_back(*id, number);
+  }
+  std::ranges::sort(request.logit_bias);
+  return absl::OkStatus();
+}
+
+absl::Status ReadAllowedTokenIds(GenerateRequest& request, const Json& value,
+                                 const RequestBounds& bounds) {
+  constexpr std::string_view kName = "allowed_token_ids";
+  std::vector<int32_t>& ids = request.allowed_token_ids;
+  RETURN_IF_ERROR(ReadTokenIds(kName, value, bounds.vocab_size, ids));
+  if (ids.empty()) return Invalid(kName, fmt::format("`{}` is empty", kName));
+  std::ranges::sort(ids);
+  ids.erase(std::ranges::unique(ids).begin(), ids.end());
+  return absl::OkStatus();
+}
+
+absl::Status ReadBadWords(GenerateRequest& request, const Json& value, const RequestBounds&) {
+  constexpr std::string_view kName = "bad_words";
+  if (!value.is_array()) return WrongType(kName, "an array of strings", value);
+  if (value.size() > limits::kBadWordsMax) {
+    return Invalid(kName,
+                   fmt::format("`{}` may hold at most {} strings", kName, limits::kBadWordsMax));
+  }
+  for (const Json& item : value) {
+    if (!item.is_string()) return WrongType(kName, "an array of strings", item);
+    const std::string& text = item.get_ref<const std::string&>();
+    // A word is looked for with and without a space before it: what is only space is no word.
+    if (absl::StripLeadingAsciiWhitespace(text).empty() || text.size() > limits::kBadWordBytesMax) {
+      return Invalid(kName, fmt::format("strings in `{}` must be of 1 to {} bytes, not all spaces",
+                                        kName, limits::kBadWordBytesMax));
+    }
+    request.bad_words.push_back(text);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status ReadStreamOptions(GenerateRequest& request, const Json& value, const RequestBounds&) {

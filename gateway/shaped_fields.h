@@ -10,6 +10,11 @@ absl::Status ReadPrompt(GenerateRequest& request, const Json& value, const Reque
 absl::Status ReadStop(GenerateRequest& request, const Json& value, const RequestBounds& bounds);
 absl::Status ReadStopTokenIds(GenerateRequest& request, const Json& value,
                               const RequestBounds& bounds);
+absl::Status ReadLogitBias(GenerateRequest& request, const Json& value,
+                           const RequestBounds& bounds);
+absl::Status ReadAllowedTokenIds(GenerateRequest& request, const Json& value,
+                                 const RequestBounds& bounds);
+absl::Status ReadBadWords(GenerateRequest& request, const Json& value, const RequestBounds& bounds);
 absl::Status ReadStreamOptions(GenerateRequest& request, const Json& value,
                                const RequestBounds& bounds);
 absl::Status ReadResponseFormat(GenerateRequest& request, const Json& value,

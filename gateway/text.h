@@ -68,6 +68,7 @@ struct ModelText {
     double top_p = 1;
     double min_p = 0;
     int32_t top_k = 0;  // 0: off
+    double repetition_penalty = 1;
   } defaults;
 };
 

@@ -186,7 +186,7 @@ void ReadSampling(JsonFields& generation, SamplingDefaults& sampling) {
   sampling.temperature = number("temperature", 0.0, 100.0);
   sampling.top_p = number("top_p", 0.0, 1.0);
   sampling.min_p = number("min_p", 0.0, 1.0);
-  sampling.repetition_penalty = number("repetition_penalty", 0.0, 100.0);
+  sampling.repetition_penalty = number("repetition_penalty", 0.0, 10.0);
   if (generation.Has("top_k")) {
     sampling.top_k = static_cast<int>(generation.Int("top_k", -1, limits::kVocabMax));
   }

@@ -81,6 +81,13 @@ std::string RandomBody(std::mt19937& random) {
     body["max_tokens"] = 90;
   }
   if (random() % 5 == 0) body["stop"] = {"e", "ts"};
+  // Edits that hang on what was said before: of a drafted token, on the drafted ones before it.
+  if (random() % 3 == 0) {
+    body["repetition_penalty"] = random() % 2 == 0 ? 1.2 : 0.9;
+    body["frequency_penalty"] = random() % 2 == 0 ? 0.1 : -0.1;
+    body["presence_penalty"] = random() % 2 == 0 ? 0.2 : -0.2;
+  }
+  if (random() % 4 == 0) body["bad_words"] = {"e", "ts", "per", "ch", "an"};
   return body.dump();
 }
 

@@ -1,5 +1,5 @@
-// W16, W17, W19, W21 at every step of a request: its attention worker is lost in each prefill chunk
-// and at each token, and the answer is the one without faults, logprobs to the bit.
+// W16, W17, W19, W20, W21 at every step of a request: its attention worker is lost in each prefill
+// chunk and at each token, and the answer is the one without faults, logprobs to the bit.
 // BOTTEGA_FABRIC_SEEDS=n sweeps n seeds of the network.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
@@ -34,18 +34,45 @@ enum class Loss {
   kCut,            // from the gateway, both ways, and back again: a zombie that goes on working
 };
 
-// What a replay has to rebuild: random state, logprobs, stop strings, several choices, text.
+// What a replay has to rebuild: random state, logprobs, stop strings, several choices, text, counts
+// of tokens, beginnings of words.
 std::vector<Json> Requests() {
   std::vector<int> prompt;
   for (int i = 0; i < kPrompt; ++i) prompt.push_back((i * 71 + 5) % 1000);
   const Json plain = {{"prompt", prompt},         {"max_tokens", 24}, {"ignore_eos", true},
                       {"return_token_ids", true}, {"logprobs", 3},    {"seed", 11}};
   Json greedy = plain, seeded = plain, choices = plain, stops = plain;
-  greedy["temperature"] = 0;
+  Json penalties = plain, masks = plain;
+  greedy.update({{"temperature", 0}, {"max_tokens", 64}});
   seeded.update({{"temperature", 1.2}, {"top_p", 0.9}, {"stream", true}});
   choices.update({{"temperature", 1}, {"n", 3}, {"max_tokens", 8}});
   stops.update({{"temperature", 1}, {"stop", {"zq", "never said"}}, {"stream", true}});
-  return {greedy, seeded, choices, stops};
+  penalties.update({{"temperature", 0.4},
+                    {"max_tokens", 64},
+                    {"repetition_penalty", 1.2},
+                    {"frequency_penalty", 0.3},
+                    {"presence_penalty", 0.5}});
+  Json bias = Json::object(), allowed = Json::array();
+  for (int id = 0; id < 1000; id += 2) {
+    allowed.push_back(id);
+    if (id % 5 == 0) bias[std::to_string(id)] = id % 3 - 1;
+  }
+  masks.update({{"temperature", 0.7},
+                {"logit_bias", bias},
+                {"allowed_token_ids", allowed},
+                {"bad_words", {"e", "per", "an", "ch", "st"}},
+                {"min_tokens", 10},
+                {"stream", true}});
+  return {greedy, seeded, choices, stops, penalties, masks};
+}
+
+// The same request with nothing done to its logits.
+Json WithoutEdits(Json request) {
+  for (const char* name : {"repetition_penalty", "frequency_penalty", "presence_penalty",
+                           "logit_bias", "allowed_token_ids", "bad_words"}) {
+    request.erase(name);
+  }
+  return request;
 }
 
 class Sweep {
@@ -173,7 +200,7 @@ class AttentionSweepTest : public testing::TestWithParam<Loss> {
   static void SetUpTestSuite() { OpenLogSink({.least = LogLevel::kError}); }
 };
 
-TEST_P(AttentionSweepTest, EveryStepOfARequestMayLoseItsWorker) {
+TEST_P(AttentionSweepTest, W16_W20_EveryStepOfARequestMayLoseItsWorker) {
   for (uint64_t seed = 1; seed <= Seeds(); ++seed) {
     for (const int64_t draft_tokens : {0, 8}) {
       Sweep sweep(seed, draft_tokens);
@@ -181,6 +208,10 @@ TEST_P(AttentionSweepTest, EveryStepOfARequestMayLoseItsWorker) {
         // Choices are at both workers: the one that lives on would lose what it sampled, too.
         if (GetParam() == Loss::kKilledSampled && request.contains("n")) continue;
         const std::string expected = sweep.Calm(request);
+        const Json unedited = WithoutEdits(request);
+        if (unedited != request) {
+          EXPECT_NE(sweep.Calm(unedited), expected);
+        }
         uint64_t steps = 0;
         while (sweep.Lose(request, GetParam(), steps + 1, expected)) ++steps;
         // Every chunk but the last emits nothing; then a token a step, or more with speculation.

@@ -19,7 +19,7 @@ WorkerView Worker(uint32_t id, size_t live, uint32_t blocks = 100) {
 
 uint32_t Chosen(const std::vector<WorkerView>& workers, size_t tokens = 10,
                 const std::optional<AnswerIdentity>& pinned = std::nullopt) {
-  return ChooseWorker(workers, tokens, pinned).value_or(MemberId{0}).value;
+  return ChooseWorker(workers, {.tokens = tokens, .pinned = pinned}).value_or(MemberId{0}).value;
 }
 
 TEST(ChooseWorker, FewestLiveThenMostBlocksThenLowestId) {
@@ -53,6 +53,15 @@ TEST(ChooseWorker, DrainingTakesNothingNewAndPinnedStaysWithItsBytes) {
   WorkerView other = Worker(2, 3);
   other.identity = kOther;
   EXPECT_EQ(Chosen({Worker(1, 0), other}, 10, kOther), 2u);
+}
+
+TEST(ChooseWorker, EditsOfLogitsAreForThoseThatKnowThem) {
+  WorkerView knows = Worker(2, 3);
+  knows.edits_logits = true;
+  const std::vector<WorkerView> workers = {Worker(1, 0), knows};
+  EXPECT_EQ(Chosen(workers), 1u);
+  EXPECT_EQ(ChooseWorker(workers, {.tokens = 10, .edits_logits = true}), MemberId{2});
+  EXPECT_EQ(ChooseWorker({Worker(1, 0)}, {.tokens = 10, .edits_logits = true}), std::nullopt);
 }
 
 }  // namespace

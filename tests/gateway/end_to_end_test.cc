@@ -284,6 +284,41 @@ TEST_F(EndToEndTest, LogprobsRoundTrip) {
   }
 }
 
+TEST_F(EndToEndTest, EditsOfLogitsReachTheWorker) {
+  FakeAttentionWorker& worker = h.AddWorker(Saying("ok"));
+  h.model.defaults.repetition_penalty = 1.25;
+  h.Start();
+  EXPECT_EQ(h.Chat({}).status, 200);
+  const HttpClient::Response edited = h.Chat({{"repetition_penalty", 1.5},
+                                              {"frequency_penalty", -0.5},
+                                              {"presence_penalty", 2},
+                                              {"logit_bias", {{"100", -3}, {"7", 2.5}}},
+                                              {"allowed_token_ids", {107, 3, 107}},
+                                              {"bad_words", {"ab"}}});
+  EXPECT_EQ(edited.status, 200) << edited.body;
+  h.OnLoop([&] {
+    ASSERT_EQ(worker.submits.size(), 2u);
+    const internal::v1::Sampling& plain = worker.submits[0].sampling();
+    EXPECT_EQ(plain.repetition_penalty(), 1.25);  // the model's
+    EXPECT_EQ(plain.frequency_penalty(), 0);
+    EXPECT_EQ(plain.logit_bias_size() + plain.allowed_token_ids_size() + plain.bad_words_size(), 0);
+    const internal::v1::Sampling& sampling = worker.submits[1].sampling();
+    EXPECT_EQ(sampling.repetition_penalty(), 1.5);
+    EXPECT_EQ(sampling.frequency_penalty(), -0.5);
+    EXPECT_EQ(sampling.presence_penalty(), 2);
+    ASSERT_EQ(sampling.logit_bias_size(), 2);
+    EXPECT_EQ(sampling.logit_bias(0).id(), 7);
+    EXPECT_EQ(sampling.logit_bias(0).bias(), 2.5);
+    EXPECT_EQ(sampling.logit_bias(1).id(), 100);
+    ASSERT_EQ(sampling.allowed_token_ids_size(), 2);
+    EXPECT_EQ(sampling.allowed_token_ids(0), 3);
+    EXPECT_EQ(sampling.allowed_token_ids(1), 107);
+    ASSERT_EQ(sampling.bad_words_size(), 1);  // " ab" is longer in bytes
+    EXPECT_EQ(sampling.bad_words(0).ids(0), 'a');
+    EXPECT_EQ(sampling.bad_words(0).ids(1), 'b');
+  });
+}
+
 TEST_F(EndToEndTest, ControlTokensInWhatAUserWroteAreText) {
   FakeAttentionWorker& worker = h.AddWorker(Saying("ok"));
   h.Start();
@@ -406,7 +441,10 @@ TEST_F(EndToEndTest, Refusals) {
       {"POST", "/v1/chat/completions",
        R"({"model":"gpt","messages":[{"role":"user","content":"x"}]})", 404, "model_not_found"},
       {"POST", "/v1/chat/completions",
-       R"({"messages":[{"role":"user","content":"x"}],"logit_bias":{"1":2}})", 400,
+       R"({"messages":[{"role":"user","content":"x"}],"logit_bias":{"270":2}})", 400,
+       "invalid_value"},
+      {"POST", "/v1/chat/completions",
+       R"({"messages":[{"role":"user","content":"x"}],"regex":"a+"})", 400,
        "unsupported_parameter"},
       {"POST", "/v1/completions", R"({"prompt":""})", 400, "invalid_value"},
       {"POST", "/v1/completions", R"({"prompt":[270]})", 400, "invalid_value"},

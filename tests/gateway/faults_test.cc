@@ -266,6 +266,38 @@ TEST_F(FaultsTest, ARequestStaysWithItsNumerics) {
   h.OnLoop([&] { EXPECT_EQ(first.submits.size() + second.submits.size(), 1u); });
 }
 
+// O12: a worker of the version before would leave the fields out without a word.
+TEST_F(FaultsTest, O12_EditsOfLogitsAreNotForWorkersOfTheVersionBefore) {
+  FakeAttentionWorker& old = h.AddWorker(Saying("old"), {.edits_logits = false});
+  FakeAttentionWorker& knows = h.AddWorker(Saying("new"));
+  old.hold_at = knows.hold_at = 2;
+  h.config.queue_age_max = 50ms;
+  h.Start();
+  const std::vector<Json> edits = {{{"presence_penalty", 1}},
+                                   {{"frequency_penalty", -0.5}},
+                                   {{"repetition_penalty", 1.1}},
+                                   {{"logit_bias", {{"5", 1}}}},
+                                   {{"allowed_token_ids", {97, 98}}},
+                                   {{"bad_words", {"zz"}}},
+                                   {{"min_tokens", 1}}};
+  h.OnLoop([&] { knows.hold_at = UINT32_MAX; });
+  for (const Json& fields : edits) {
+    EXPECT_EQ(h.Chat(fields).json()["choices"][0]["message"]["content"], "new") << fields;
+  }
+  h.OnLoop([&] {
+    EXPECT_TRUE(old.submits.empty());
+    h.network.Kill(NodeId{102});
+  });
+  const HttpClient::Response refused = h.Chat({{"presence_penalty", 1}});
+  EXPECT_EQ(refused.status, 503) << refused.body;
+  EXPECT_EQ(refused.json()["error"]["code"], "no_worker");
+  h.OnLoop([&] {
+    EXPECT_TRUE(old.submits.empty());
+    old.hold_at = UINT32_MAX;
+  });
+  EXPECT_EQ(h.Chat({}).json()["choices"][0]["message"]["content"], "old");
+}
+
 TEST_F(FaultsTest, BusyIsAskedAgain) {
   FakeAttentionWorker& worker = h.AddWorker(Saying("ok"));
   worker.busy = 3;

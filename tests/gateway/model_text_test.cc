@@ -8,6 +8,7 @@
 
 #include "core/base/reason.h"
 #include "gateway/prompt.h"
+#include "gateway/quarantine.h"
 #include "gateway/request_parser.h"
 
 namespace bottega::gateway {
@@ -138,6 +139,53 @@ TEST_F(ModelTextTest, RawPromptsParseControlTokens) {
   ASSERT_TRUE(prepared.ok()) << prepared.status();
   EXPECT_EQ(prepared->prompts[0][0], *model_->text->IdOf("<|im_start|>"));
   EXPECT_EQ(prepared->start, ReasoningParser::Start::kContent);
+}
+
+TEST_F(ModelTextTest, BadWordsAreSpeltWithAndWithoutASpaceBefore) {
+  const auto spellings = [&](const std::string& words) {
+    absl::StatusOr<PreparedRequest> prepared =
+        Prepare(R"({"prompt":"x","bad_words":)" + words + "}", Api::kCompletion);
+    EXPECT_TRUE(prepared.ok()) << prepared.status();
+    std::vector<std::string> texts;
+    for (const std::vector<int32_t>& ids : prepared->bad_words) {
+      texts.push_back(*model_->text->Decode(ids, false));
+    }
+    return texts;
+  };
+  using Texts = std::vector<std::string>;
+  // " la" is a token, as "la" is; " 7" is two where "7" is one, and the second is "7" again.
+  EXPECT_EQ(spellings(R"(["la"])"), (Texts{"la", " la"}));
+  EXPECT_EQ(spellings(R"(["  la"])"), (Texts{"la", " la"}));
+  EXPECT_EQ(spellings(R"(["7"])"), (Texts{"7"}));
+}
+
+TEST_F(ModelTextTest, WhatLeavesNoTokenIsRefused) {
+  const auto status = [&](const std::string& fields) {
+    return Prepare(
+               R"({"prompt":"x","max_tokens":9,"allowed_token_ids":[1013,10,11],)" + fields + "}",
+               Api::kCompletion)
+        .status();
+  };
+  EXPECT_TRUE(status(R"("min_tokens":3)").ok());
+  EXPECT_TRUE(status(R"("stop_token_ids":[10,11])").ok());
+  const absl::Status refused = status(R"("min_tokens":3,"stop_token_ids":[10,11])");
+  EXPECT_EQ(ReasonOf(refused), Reason::kInvalidValue) << refused;
+  EXPECT_EQ(ParamOf(refused), "allowed_token_ids");
+}
+
+TEST_F(ModelTextTest, TheHashTellsRequestsWithOtherEditsApart) {
+  std::vector<uint64_t> hashes;
+  for (const char* fields :
+       {"", R"(,"presence_penalty":1)", R"(,"frequency_penalty":1)", R"(,"repetition_penalty":1.5)",
+        R"(,"logit_bias":{"5":1})", R"(,"logit_bias":{"5":2})", R"(,"allowed_token_ids":[5])",
+        R"(,"bad_words":["la"])", R"(,"bad_words":["7"])"}) {
+    absl::StatusOr<PreparedRequest> prepared =
+        Prepare(std::string(R"({"prompt":"x")") + fields + "}", Api::kCompletion);
+    ASSERT_TRUE(prepared.ok()) << prepared.status();
+    hashes.push_back(HashOf(*prepared));
+  }
+  std::ranges::sort(hashes);
+  EXPECT_EQ(std::ranges::adjacent_find(hashes), hashes.end());
 }
 
 }  // namespace

@@ -85,10 +85,11 @@ TEST(RequestFields, NumbersAtTheirLimitsAndPastThem) {
     EXPECT_TRUE(ParseWith(api, row.name, nullptr).ok());
     const double below = std::nextafter(row.low, -1e300), above = std::nextafter(row.high, 1e300);
     for (const Json& bad :
-         {Json(below), Json(above), Json(-1), Json(int64_t{1} << 31), Json(uint64_t{1} << 63),
+         {Json(below), Json(above), Json(-11), Json(int64_t{1} << 31), Json(uint64_t{1} << 63),
           Json(1e308), Json("5"), Json(true), Json::array(), Json::object()}) {
       ExpectRefused(ParseWith(api, row.name, bad), row.name);
     }
+    EXPECT_EQ(ParseWith(api, row.name, -1).ok(), row.low <= -1);
   });
 }
 
@@ -158,6 +159,37 @@ const ShapedCase kShaped[] = {
     {C, R"({"stop_token_ids":[9223372036854775808]})", "stop_token_ids"},
     {C, R"({"stop_token_ids":["1"]})", "stop_token_ids"},
     {C, R"({"stop_token_ids":1})", "stop_token_ids"},
+    {C, R"({"logit_bias":{}})", ""},
+    {C, R"({"logit_bias":{"0":-100,"999":100}})", ""},
+    {P, R"({"logit_bias":{"5":0.5}})", ""},
+    {C, R"({"logit_bias":{"5":100.001}})", "logit_bias"},
+    {C, R"({"logit_bias":{"5":-100.001}})", "logit_bias"},
+    {C, R"({"logit_bias":{"5":1e308}})", "logit_bias"},
+    {C, R"({"logit_bias":{"1000":1}})", "logit_bias"},
+    {C, R"({"logit_bias":{"-1":1}})", "logit_bias"},
+    {C, R"({"logit_bias":{"9223372036854775808":1}})", "logit_bias"},
+    {C, R"({"logit_bias":{"05":1}})", "logit_bias"},
+    {C, R"({"logit_bias":{"+5":1}})", "logit_bias"},
+    {C, R"({"logit_bias":{" 5":1}})", "logit_bias"},
+    {C, R"({"logit_bias":{"":1}})", "logit_bias"},
+    {C, R"({"logit_bias":{"x":1}})", "logit_bias"},
+    {C, R"({"logit_bias":{"5":"1"}})", "logit_bias"},
+    {C, R"({"logit_bias":{"5":null}})", "logit_bias"},
+    {C, R"({"logit_bias":[5]})", "logit_bias"},
+    {C, R"({"allowed_token_ids":[0,999,0]})", ""},
+    {P, R"({"allowed_token_ids":[7]})", ""},
+    {C, R"({"allowed_token_ids":[]})", "allowed_token_ids"},
+    {C, R"({"allowed_token_ids":[1000]})", "allowed_token_ids"},
+    {C, R"({"allowed_token_ids":[-1]})", "allowed_token_ids"},
+    {C, R"({"allowed_token_ids":[9223372036854775808]})", "allowed_token_ids"},
+    {C, R"({"allowed_token_ids":["1"]})", "allowed_token_ids"},
+    {C, R"({"allowed_token_ids":5})", "allowed_token_ids"},
+    {C, R"({"bad_words":[]})", ""},
+    {P, R"({"bad_words":["a"," b c"]})", ""},
+    {C, R"({"bad_words":[""]})", "bad_words"},
+    {C, R"({"bad_words":[" \n"]})", "bad_words"},
+    {C, R"({"bad_words":[5]})", "bad_words"},
+    {C, R"({"bad_words":"a"})", "bad_words"},
     {C, R"({"stream":true,"stream_options":{"include_usage":true}})", ""},
     {C, R"({"stream":true,"stream_options":{"include_usage":"true"}})",
      "stream_options.include_usage"},
@@ -295,6 +327,20 @@ TEST(RequestFields, ListsPastTheirLengths) {
   EXPECT_TRUE(ParseWith(C, "stop_token_ids", ids).ok());
   ids.push_back(1);
   EXPECT_EQ(ParamOf(ParseWith(C, "stop_token_ids", ids)), "stop_token_ids");
+  Json bias = Json::object(), words = Json::array();
+  for (size_t i = 0; i < limits::kLogitBiasMax; ++i) bias[std::to_string(i)] = 1;
+  for (size_t i = 0; i < limits::kBadWordsMax; ++i) words.push_back("a");
+  const RequestBounds more_ids{.vocab_size = 2000};
+  EXPECT_TRUE(ParseRequest(C, DumpJson(With(C, "logit_bias", bias)), more_ids).ok());
+  bias[std::to_string(limits::kLogitBiasMax)] = 1;
+  EXPECT_EQ(ParamOf(ParseRequest(C, DumpJson(With(C, "logit_bias", bias)), more_ids).status()),
+            "logit_bias");
+  EXPECT_TRUE(ParseWith(C, "bad_words", words).ok());
+  words.push_back("a");
+  EXPECT_EQ(ParamOf(ParseWith(C, "bad_words", words)), "bad_words");
+  const std::string word(limits::kBadWordBytesMax, 'a');
+  EXPECT_TRUE(ParseWith(C, "bad_words", Json::array({word})).ok());
+  EXPECT_EQ(ParamOf(ParseWith(C, "bad_words", Json::array({word + "a"}))), "bad_words");
   const std::string name(limits::kToolNameCharsMax + 1, 'f');
   const Json tool = {{"type", "function"}, {"function", {{"name", name}}}};
   EXPECT_EQ(ParamOf(ParseWith(C, "tools", Json::array({tool}))), "tools[0].function.name");
