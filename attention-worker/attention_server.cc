@@ -6,9 +6,11 @@
 #include <chrono>
 
 #include "attention-worker/ops/serve.h"
+#include "core/base/memory_limit.h"
 #include "core/base/reason.h"
 #include "core/base/status.h"
 #include "core/cluster/protocol.h"
+#include "core/model/footprint.h"
 #include "core/service/transport_metrics.h"
 
 namespace bottega {
@@ -69,6 +71,19 @@ absl::Status AttentionServer::SizePool() {
                     wanted, kKvBlockPositions, block_bytes));
   }
   kv_blocks_ = static_cast<int32_t>(blocks);
+  const uint64_t pool = static_cast<uint64_t>(blocks * block_bytes);
+  const uint64_t memory = ReadMemoryLimit().bytes;
+  RETURN_IF_ERROR(KvCache::CheckMemory(pool, memory));
+  // Only a word: weights are pages of a file, which other processes may hold already and which can
+  // be read again.
+  const uint64_t needed = pool + model_->AttentionBytes() + kWorkingBytes;
+  if (memory != 0 && needed > memory) {
+    context_.log.Warning(fmt::format(
+        "KV pool, weights and buffers are {} MiB, this process may use {}: when the pool "
+        "fills, weights will be read from the disk again and again; give a smaller "
+        "--kv-cache",
+        needed >> 20, memory >> 20));
+  }
   metrics_.vllm().Pool(kKvBlockPositions, kv_blocks_);
   return absl::OkStatus();
 }

@@ -19,6 +19,12 @@ int32_t DecodeTokensMax(const EngineOptions& options) {
   return options.limits.sequences + (options.draft_tokens > 0 ? limits::kDraftTokensMax : 0);
 }
 
+// Choices of one prompt of one request.
+bool AreSiblings(const Sequence& a, const Sequence& b) {
+  return a.spec.key.owner == b.spec.key.owner && a.spec.trace_key == b.spec.trace_key &&
+         a.spec.sampling.choice != b.spec.sampling.choice && a.spec.prompt_ids == b.spec.prompt_ids;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Create(
@@ -198,6 +204,20 @@ void Engine::Begun(const StepContext& step) {
   }
 }
 
+// How much a request's longest choice has got is known when the last of them here has finished:
+// until then a sibling keeps it.
+void Engine::MeasureChoice(const Sequence& finished) const {
+  const uint32_t longest = std::max(finished.longest_sibling, finished.generated());
+  if (finished.spec.choices > 1) {
+    for (const auto& [rank, other] : scheduler_.sequences()) {
+      if (!AreSiblings(*other, finished)) continue;
+      other->longest_sibling = std::max(other->longest_sibling, longest);
+      return;
+    }
+  }
+  metrics_.vllm().LastChoice(longest);
+}
+
 // A token of `sequence` is out.
 void Engine::Measure(const StepContext& step, Sequence& sequence, Finish finish) const {
   const Time now = loop_.Now();
@@ -209,6 +229,7 @@ void Engine::Measure(const StepContext& step, Sequence& sequence, Finish finish)
     Record(FlightKind::kPrefilled, sequence, step.key, Microseconds(now - *sequence.started));
   }
   if (finish == Finish::kNone) return;
+  MeasureChoice(sequence);
   metrics_.Decoded(now - *sequence.first_token);
   Record(FlightKind::kEnded, sequence, step.key, sequence.generated());
 }

@@ -134,6 +134,7 @@ class Engine {
   void TakeStock();
   void Begun(const StepContext& step);
   void Measure(const StepContext& step, Sequence& sequence, Finish finish) const;
+  void MeasureChoice(const Sequence& finished) const;
   void Record(FlightKind kind, const Sequence& sequence, uint64_t a, uint64_t b) const;
 
   // Ends it early; false: there is no such sequence.

@@ -23,6 +23,14 @@ size_t KvCache::BlockBytes(const ModelConfig& config, DType row_type) {
   return LayoutOf(config, row_type).BlockBytes() * static_cast<size_t>(config.num_layers);
 }
 
+absl::Status KvCache::CheckMemory(uint64_t pool_bytes, uint64_t memory_bytes) {
+  if (memory_bytes == 0 || pool_bytes <= memory_bytes) return absl::OkStatus();
+  return MakeError(Reason::kInvalidValue,
+                   fmt::format("a KV pool of {} MiB; this process may use {} MiB of memory. Give a "
+                               "smaller --kv-cache",
+                               pool_bytes >> 20, memory_bytes >> 20));
+}
+
 absl::StatusOr<KvCache> KvCache::Create(const ModelConfig& config, DType row_type, int32_t blocks) {
   const size_t bytes = BlockBytes(config, row_type) * static_cast<size_t>(blocks);
   void* data = mmap(nullptr, bytes, PROT_READ | PROT_WRITE,

@@ -14,6 +14,9 @@ namespace bottega {
 class KvCache {
  public:
   static absl::StatusOr<KvCache> Create(const ModelConfig& config, DType row_type, int32_t blocks);
+  // InvalidArgument for a pool that `memory_bytes` (0: not known) cannot hold. Create only
+  // reserves: without this, the kernel would end the process once the pool has filled.
+  static absl::Status CheckMemory(uint64_t pool_bytes, uint64_t memory_bytes);
   // Bytes of one block, all layers.
   static size_t BlockBytes(const ModelConfig& config, DType row_type);
 

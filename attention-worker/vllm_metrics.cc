@@ -10,6 +10,8 @@ namespace {
 using metrics::AddCounter;
 using metrics::AddGauge;
 
+const std::vector<double> kChoiceBuckets = {1, 2, 5, 10, 20};  // vLLM's
+
 constexpr double kLongestContext = 131072;  // of the token histograms' buckets
 
 metrics::Labels With(metrics::Labels labels, const char* name, const std::string& value) {
@@ -66,7 +68,11 @@ VllmMetrics::VllmMetrics(prometheus::Registry& r, const std::string& model)
       generation_length_(r, "vllm:request_generation_tokens", "Generated tokens of a sequence",
                          metrics::TokenBuckets(kLongestContext), labels_),
       max_generation_(r, "vllm:request_params_max_tokens", "max_tokens of a sequence",
-                      metrics::TokenBuckets(kLongestContext), labels_) {
+                      metrics::TokenBuckets(kLongestContext), labels_),
+      longest_choice_(r, "vllm:request_max_num_generation_tokens",
+                      "Generated tokens of a request's longest choice",
+                      metrics::TokenBuckets(kLongestContext), labels_),
+      choices_(r, "vllm:request_params_n", "n of a request", kChoiceBuckets, labels_) {
   for (int position = 0; position < limits::kSequenceDraftTokensMax; ++position) {
     accepted_at_.push_back(&AddCounter(r, "vllm:spec_decode_num_accepted_tokens_per_pos_total",
                                        "Guessed tokens that were right, by place in their draft",
@@ -114,6 +120,8 @@ void VllmMetrics::Finished(const Sequence& sequence, Time now, Finish finish) {
   prompt_length_.Observe(static_cast<double>(sequence.spec.prompt_ids.size()));
   generation_length_.Observe(static_cast<double>(sequence.generated()));
   max_generation_.Observe(static_cast<double>(sequence.spec.max_tokens));
+  // Siblings may be at other workers: the first one stands for all.
+  if (sequence.spec.sampling.choice == 0) choices_.Observe(sequence.spec.choices);
 }
 
 void VllmMetrics::Publish(const Scheduler& scheduler, int running, double kv_usage) {
@@ -126,7 +134,8 @@ void VllmMetrics::Publish(const Scheduler& scheduler, int running, double kv_usa
   if (scheduler.speculation() != nullptr) Publish(scheduler.speculation()->stats());
   for (metrics::LoopSeries* series :
        {&iteration_tokens_, &first_token_, &inter_token_, &per_output_token_, &e2e_, &queue_,
-        &prefill_, &decode_, &inference_, &prompt_length_, &generation_length_, &max_generation_}) {
+        &prefill_, &decode_, &inference_, &prompt_length_, &generation_length_, &max_generation_,
+        &longest_choice_, &choices_}) {
     series->Publish();
   }
 }

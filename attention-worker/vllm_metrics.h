@@ -20,6 +20,8 @@ class VllmMetrics {
   void Step(int64_t tokens) { iteration_tokens_.Observe(static_cast<double>(tokens)); }
   // Before sequence.last_token is set to `now`.
   void Token(const Sequence& sequence, Time now, Finish finish);
+  // The last of a request's choices here has finished.
+  void LastChoice(uint32_t longest) { longest_choice_.Observe(longest); }
   void Publish(const Scheduler& scheduler, int running, double kv_usage);
 
  private:
@@ -54,6 +56,8 @@ class VllmMetrics {
   metrics::LoopSeries prompt_length_;
   metrics::LoopSeries generation_length_;
   metrics::LoopSeries max_generation_;
+  metrics::LoopSeries longest_choice_;
+  metrics::LoopSeries choices_;
 };
 
 }  // namespace bottega

@@ -16,6 +16,7 @@
 #include "cli/local_cluster.h"
 #include "cli/machine_facts.h"
 #include "cli/status_line.h"
+#include "core/base/memory_limit.h"
 #include "core/base/status.h"
 #include "core/model/footprint.h"
 #include "core/service/process.h"
@@ -31,8 +32,9 @@ constexpr double kMixedShare = 0.7;
 
 // Enough for the largest work: unlike requests, the sequences of a measurement must not wait for
 // each other's blocks.
-absl::Status SizeKvCache(const ModelConfig& model, const std::vector<Work>& works, DType row_type,
+absl::Status SizeKvCache(const PackedModel& packed, const std::vector<Work>& works, DType row_type,
                          AttentionConfig* config) {
+  const ModelConfig& model = packed.config();
   uint64_t needed = 0;
   for (const Work& work : works) {
     const int64_t tokens = work.TokensOfASequence();
@@ -46,6 +48,8 @@ absl::Status SizeKvCache(const ModelConfig& model, const std::vector<Work>& work
     needed = std::max(
         needed, static_cast<uint64_t>(work.sequences) * KvBytesOfSequence(model, row_type, tokens));
   }
+  RETURN_IF_ERROR(
+      CheckBenchMemory(needed, *PackedBytesOf(model, packed.weights()), ReadMemoryLimit().bytes));
   if (config->kv_bytes == 0) {
     config->kv_bytes = std::max(needed, kDefaultKvBytes);
   } else if (config->kv_bytes < needed) {
@@ -194,8 +198,7 @@ absl::Status RunAll(const BenchOptions& options) {
   ASSIGN_OR_RETURN(const auto model, OpenModel(options.model, compute->cpu().pool));
   LocalClusterOptions cluster_options{.attention = options.attention};
   cluster_options.attention.kv_bytes = options.kv_cache.value;
-  RETURN_IF_ERROR(
-      SizeKvCache(model->config(), works, compute->row_type(), &cluster_options.attention));
+  RETURN_IF_ERROR(SizeKvCache(*model, works, compute->row_type(), &cluster_options.attention));
 
   Process process;
   absl::Status refused;

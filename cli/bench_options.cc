@@ -3,11 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <filesystem>
 
 #include "absl/strings/str_split.h"
 #include "attention-worker/attention_program.h"
+#include "cli/json_file.h"
 #include "core/base/status.h"
+#include "core/model/footprint.h"
 
 namespace bottega {
 namespace {
@@ -34,14 +35,6 @@ absl::Status CheckMixed(const BenchOptions& o, const std::vector<Work>& works) {
                     Seconds(o.mixed), kMixedRequestsMax));
   }
   return absl::OkStatus();
-}
-
-absl::Status CheckJsonFolder(const std::string& file) {
-  if (file.empty()) return absl::OkStatus();
-  if (std::filesystem::is_directory(std::filesystem::absolute(file).parent_path())) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(fmt::format("--json {}: no such folder", file));
 }
 
 }  // namespace
@@ -74,7 +67,7 @@ absl::StatusOr<std::vector<Work>> WorksOf(const BenchOptions& o) {
   ASSIGN_OR_RETURN(const auto prompts, ParseCounts("--prefill", o.prefill, 1, kLengthMax));
   ASSIGN_OR_RETURN(const auto batches, ParseCounts("--decode", o.decode, 1, slots));
   ASSIGN_OR_RETURN(const auto contexts, ParseCounts("--context", o.context, 1, kLengthMax));
-  RETURN_IF_ERROR(CheckJsonFolder(o.json));
+  RETURN_IF_ERROR(CheckJsonFile("--json", o.json));
   std::vector<Work> works;
   for (int64_t prompt : prompts) works.push_back({.kind = Work::Kind::kPrefill, .prompt = prompt});
   for (int64_t context : contexts) {
@@ -84,6 +77,17 @@ absl::StatusOr<std::vector<Work>> WorksOf(const BenchOptions& o) {
   }
   RETURN_IF_ERROR(CheckMixed(o, works));
   return works;
+}
+
+absl::Status CheckBenchMemory(uint64_t kv_bytes, uint64_t weight_bytes, uint64_t memory_bytes) {
+  const uint64_t needed = kv_bytes + weight_bytes + kWorkingBytes;
+  if (memory_bytes == 0 || needed <= memory_bytes) return absl::OkStatus();
+  const auto gib = [](uint64_t bytes) { return static_cast<double>(bytes) / (1u << 30); };
+  return absl::InvalidArgumentError(fmt::format(
+      "these works need {:.2f} GiB: {:.2f} of KV cache, {:.2f} of weights and {:.2f} for "
+      "code and buffers; this process may use {:.2f}. Ask for fewer sequences (--decode) "
+      "or less --context",
+      gib(needed), gib(kv_bytes), gib(weight_bytes), gib(kWorkingBytes), gib(memory_bytes)));
 }
 
 MixedLoad LoadOf(const BenchOptions& o, int64_t context) {

@@ -37,12 +37,17 @@ struct BenchOptions {
 void AddBenchOptions(OptionTable& table, BenchOptions* options);
 
 // What is to be measured, in this order. InvalidArgument, before anything heavy is opened: lists
-// that are none, a mixed load that nobody can size, a folder that is not there.
+// that are none, a mixed load that nobody can size, a file that cannot be written.
 absl::StatusOr<std::vector<Work>> WorksOf(const BenchOptions& options);
 
 // The mixed load, its lengths cut to a context that may be short. Its rate is 0 where it has yet to
 // be found.
 MixedLoad LoadOf(const BenchOptions& options, int64_t context);
+
+// InvalidArgument, in what would be needed and what there is, if the KV cache that the works fill
+// and the weights, of which each is read, exceed `memory_bytes` (0: not known): the kernel would
+// end the process, or the disk would be measured.
+absl::Status CheckBenchMemory(uint64_t kv_bytes, uint64_t weight_bytes, uint64_t memory_bytes);
 
 // "1,2,4": whole numbers in [least, most], each once; "none": no number. InvalidArgument names
 // `option`.

@@ -81,6 +81,10 @@ absl::StatusOr<BenchFigures> ParseBenchFigures(std::string_view text, const std:
   if (figures.rates.read_bytes_per_s <= 0 || figures.rates.f32_ops_per_s <= 0) {
     return wrong("\"rates\" has no bandwidth and f32 rate");
   }
+  // A rate of 0 would make every int8 operation free, and the plan far too good.
+  if (figures.rates.int8_ops_per_s <= 0) {
+    return wrong("\"rates\" has no int8 rate; measure again");
+  }
   const json& weights = At(*root, {"model", "weights"});
   const auto format = ParseWeightFormat(weights.is_string() ? weights.get<std::string>() : "");
   if (!format.ok()) return wrong("\"model\" has no \"weights\"");

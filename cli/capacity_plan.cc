@@ -66,7 +66,7 @@ Recommendation Recommend(const PlanQuestion& q, const FormatPlan& plan) {
 }  // namespace
 
 FloorShares TypicalShares(WeightFormat weights) {
-  const std::string source = "typical (docs/figures.md)";
+  const std::string source = "typical of this engine on EngGPT2's shape, not of this machine";
   switch (weights) {
     case WeightFormat::kInt8:
       return {.prefill = 0.53, .decode = {1.0, 0.95, 0.84}, .source = source};

@@ -13,8 +13,10 @@
 namespace bottega {
 namespace {
 
-absl::Status Pack(const std::string& dir, const std::string& out, const std::string& weights) {
+absl::Status Pack(const std::string& dir, const std::string& out, const std::string& weights,
+                  int64_t threads) {
   PackOptions options;
+  options.threads = static_cast<int>(threads);
   ASSIGN_OR_RETURN(options.weights, ParseWeightFormat(weights));
   {
     ProgressBar bar("packing");
@@ -28,10 +30,12 @@ absl::Status Pack(const std::string& dir, const std::string& out, const std::str
 
 int RunPack(int argc, const char* const* argv) {
   std::string weights = "bf16";
+  int64_t threads = 0;
   OptionTable table("bottega pack",
                     "Writes the Hugging Face directory DIR in the form that is served into the new "
                     "directory OUT. Run again after an interruption, it goes on where it was.");
   table.Add("weights", &weights, "format of the weights").OneOf({"f32", "bf16", "int8", "int4"});
+  table.Add("threads", &threads, "threads; 0: those of the machine, at most 8").Range(0, 1024);
   table.Positional("DIR OUT", 2, 2);
   auto outcome = table.Parse(argc, argv);
   if (!outcome.ok()) return ExitCode(outcome.status());
@@ -39,7 +43,7 @@ int RunPack(int argc, const char* const* argv) {
     std::fputs(outcome->print_and_exit.c_str(), stdout);
     return 0;
   }
-  return ExitCode(Pack(outcome->positional[0], outcome->positional[1], weights));
+  return ExitCode(Pack(outcome->positional[0], outcome->positional[1], weights, threads));
 }
 
 }  // namespace bottega

@@ -108,6 +108,7 @@ absl::Status ReadRates(const Options& options, PlanReport* report) {
 }
 
 absl::Status Plan(const Options& options) {
+  RETURN_IF_ERROR(CheckJsonFile("--json", options.json));
   PlanReport report;
   RETURN_IF_ERROR(ReadModel(options, &report));
   RETURN_IF_ERROR(ReadMemory(options, &report));

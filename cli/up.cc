@@ -178,7 +178,8 @@ Supervisor::Events LocalCluster::SupervisorEvents() {
     }
   };
   events.on_line = [this](const ProcessPlan& plan, std::string_view line) {
-    fmt::print(log_, "[{}] {}\n", plan.name, line);
+    // Not fmt::print, which throws where there is no room: the cluster goes on without the line.
+    std::fputs(fmt::format("[{}] {}\n", plan.name, line).c_str(), log_);
   };
   const auto ended = [](const char* word) {
     return [word](const ProcessPlan& plan, const std::string& how) {

@@ -30,7 +30,8 @@ struct ExpertStats {
   uint64_t dropped_incarnation = 0;
   uint64_t dropped_stranger = 0;
   uint64_t dropped_corrupt = 0;
-  uint64_t dropped_unpaired = 0;  // the pair's stream ended
+  uint64_t dropped_unpaired = 0;   // the pair's stream ended
+  uint64_t dropped_duplicate = 0;  // of a frame that waits or is in work
   uint64_t load_failures = 0;
   // Seconds of an item of work, by stage; of a frame, from arrival to work; of an assignment, until
   // all of it is ready.

@@ -55,6 +55,7 @@ ExpertMetrics::ExpertMetrics(prometheus::Registry& r, const ExchangeShape& shape
   count(kDropped, "Frames not used", {{"reason", "incarnation"}},
         &ExpertStats::dropped_incarnation);
   count(kDropped, "Frames not used", {{"reason", "corrupt"}}, &ExpertStats::dropped_corrupt);
+  count(kDropped, "Frames not used", {{"reason", "duplicate"}}, &ExpertStats::dropped_duplicate);
 
   const auto observe = [&](const char* name, const char* help, const Labels& labels,
                            const metrics::LoopHistogram ExpertStats::*value) {

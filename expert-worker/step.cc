@@ -86,7 +86,10 @@ void ExpertEngine::Admit(FrameBuffer frame, const FrameView& view,
     ++stats_.dropped_malformed;
     return;
   }
-  if (arrivals_.Holds(Incarnation{header.sender}, header.sequence)) return;  // a duplicate
+  if (arrivals_.Holds(Incarnation{header.sender}, header.sequence)) {
+    ++stats_.dropped_duplicate;
+    return;
+  }
   if (pair->rows > 0 && pair->rows + header.entries > pair->credits) {
     ++stats_.nacks_busy;
     return Nack(header, *pair, FrameReason::kBusy);

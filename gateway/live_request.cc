@@ -267,6 +267,7 @@ internal::v1::Submit LiveRequest::SubmitOf(const Sequence& sequence) const {
   sampling->set_seed(seed_);
   sampling->set_choice(sequence.choice_of_prompt);
   PutLogitEdits(*sampling);
+  submit.set_choices(static_cast<uint32_t>(request.n));
   submit.set_max_tokens(
       static_cast<uint32_t>(OutputTokens(request, gateway_.context_tokens(), prompt.size())));
   submit.mutable_stop_token_ids()->Add(request.stop_token_ids.begin(),

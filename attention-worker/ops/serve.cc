@@ -150,6 +150,7 @@ absl::StatusOr<SequenceSpec> SpecOf(const internal::v1::Submit& submit, OwnerId 
                       .ignore_eos = submit.ignore_eos(),
                       .top_logprobs = submit.top_logprobs(),
                       .trace_key = submit.trace_key(),
+                      .choices = std::max(1u, submit.choices()),
                       .deadline = submit.remaining_us() == 0
                                       ? kNever
                                       : now + std::chrono::microseconds(submit.remaining_us()),

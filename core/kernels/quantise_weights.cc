@@ -105,8 +105,8 @@ BF16 QuantiseInt4(absl::Span<const float> w, float largest, int32_t* q) {
 
 BF16 QuantiseGroup(WeightFormat format, absl::Span<const float> w, int32_t* q) {
   const float largest = LargestMagnitude(w);
-  CHECK(largest < INFINITY);
-  if (largest < 0x1p-100f) {
+  CHECK(largest < kQuantWeightMax);
+  if (largest < 1 / kQuantWeightMax) {
     std::fill_n(q, w.size(), 0);
     return BF16{0};
   }

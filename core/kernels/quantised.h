@@ -34,6 +34,9 @@ namespace bottega {
 
 inline constexpr int64_t kQuantGroupMax = 128;
 inline constexpr int64_t kQuantPanelTiles = 3;
+// Magnitudes of weights are below it: products with their integers, and sums of those over a group,
+// stay finite, and so do scales and what they give back. (Below its inverse they become zeros.)
+inline constexpr float kQuantWeightMax = 0x1p+100f;
 
 // The largest multiple of 8 up to `most` that divides k; 0: there is none.
 constexpr int64_t LargestGroup(int64_t k, int64_t most) {
@@ -133,7 +136,7 @@ constexpr QuantisedShape GateUpShape(WeightFormat format, int64_t width, int64_t
 // row(i, out): the f32 values [k] of output i; i in [0, n), each asked for once, ascending within a
 // panel. For gate and up, outputs in the order of the lanes: GateUpRow says which they are.
 // int8: scale = max |w| / 127 rounded up to bf16. int4: the bf16 scale with the least squared error
-// among those tried. Bytes depend on the values only. Any value must be finite.
+// among those tried. Bytes depend on the values only. Any magnitude must be below kQuantWeightMax.
 using WeightRow = absl::FunctionRef<void(int64_t row, float* out)>;
 void PackQuantised(const QuantisedShape& shape, WeightRow row, std::byte* dst);
 

@@ -62,9 +62,11 @@ absl::StatusOr<ModelConfig> ReadModelConfig(const fs::path& dir) {
   return ParseModelConfig(config, generation);
 }
 
-absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const fs::path& dir) {
+absl::StatusOr<std::unique_ptr<Checkpoint>> Checkpoint::Open(const fs::path& dir,
+                                                             FaultPoints* faults) {
   std::unique_ptr<Checkpoint> checkpoint(new Checkpoint);
   checkpoint->dir_ = dir;
+  checkpoint->faults_ = faults;
   ASSIGN_OR_RETURN(checkpoint->config_, ReadModelConfig(dir));
   RETURN_IF_ERROR(checkpoint->OpenFiles());
   RETURN_IF_ERROR(checkpoint->DropTiedHead());
@@ -90,7 +92,7 @@ absl::Status Checkpoint::OpenFiles() {
 }
 
 absl::Status Checkpoint::AddFile(const std::string& name) {
-  ASSIGN_OR_RETURN(ModelFile file, ModelFile::Open(dir_, name));
+  ASSIGN_OR_RETURN(ModelFile file, ModelFile::Open(dir_, name, faults_));
   // The length is read, and judged, before a buffer of that length exists.
   std::vector<std::byte> head(std::min<uint64_t>(file.size(), 8));
   RETURN_IF_ERROR(file.ReadAt(0, head));

@@ -29,7 +29,9 @@ class Checkpoint {
     size_t file;  // index in files()
   };
 
-  static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::filesystem::path& dir);
+  // `faults`: ModelFile::Open, for the files of weights.
+  static absl::StatusOr<std::unique_ptr<Checkpoint>> Open(const std::filesystem::path& dir,
+                                                          FaultPoints* faults = nullptr);
 
   const std::filesystem::path& dir() const { return dir_; }
   const ModelConfig& config() const { return config_; }
@@ -54,6 +56,7 @@ class Checkpoint {
   absl::Status DropTiedHead();
 
   std::filesystem::path dir_;
+  FaultPoints* faults_ = nullptr;
   ModelConfig config_;
   bool sharded_ = false;
   std::vector<ModelFile> files_;

@@ -43,7 +43,8 @@ ModelFile::~ModelFile() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-absl::StatusOr<ModelFile> ModelFile::Open(const fs::path& dir, std::string_view name) {
+absl::StatusOr<ModelFile> ModelFile::Open(const fs::path& dir, std::string_view name,
+                                          FaultPoints* faults) {
   std::string text(name);
   if (text.empty() || text == "." || text == ".." || text.find('/') != std::string::npos ||
       text.find('\0') != std::string::npos) {
@@ -52,6 +53,7 @@ absl::StatusOr<ModelFile> ModelFile::Open(const fs::path& dir, std::string_view 
   RETURN_IF_ERROR(CheckLink(dir, name));
   ModelFile file;
   file.name_ = text;
+  file.faults_ = faults;
   // O_NONBLOCK: opening a FIFO must not wait for a writer.
   file.fd_ = ::open((dir / text).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (file.fd_ < 0) {
@@ -67,9 +69,20 @@ absl::StatusOr<ModelFile> ModelFile::Open(const fs::path& dir, std::string_view 
   return file;
 }
 
+ssize_t ModelFile::Read(std::span<std::byte> into, uint64_t offset) const {
+  if (faults_ != nullptr) {
+    if (!FAULT_POINT(*faults_, "file.short").ok()) return 0;
+    if (!FAULT_POINT(*faults_, "file.read").ok()) {
+      errno = EIO;
+      return -1;
+    }
+  }
+  return ::pread(fd_, into.data(), into.size(), static_cast<off_t>(offset));
+}
+
 absl::Status ModelFile::ReadAt(uint64_t offset, std::span<std::byte> into) const {
   while (!into.empty()) {
-    ssize_t got = ::pread(fd_, into.data(), into.size(), static_cast<off_t>(offset));
+    ssize_t got = Read(into, offset);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0)
       return RefuseModel(name_, ": read error at byte ", offset, ": ", std::strerror(errno));

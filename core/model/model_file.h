@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <filesystem>
 #include <span>
@@ -8,6 +10,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "core/base/fault_point.h"
 
 namespace bottega {
 
@@ -20,6 +23,7 @@ class ModelFile {
   ModelFile& operator=(ModelFile&& other) noexcept {
     std::swap(fd_, other.fd_);
     std::swap(size_, other.size_);
+    std::swap(faults_, other.faults_);
     std::swap(name_, other.name_);
     return *this;
   }
@@ -29,7 +33,11 @@ class ModelFile {
   // A link is followed into the directory itself or, as the hub's cache lays it out, into
   // ../../blobs of it; other targets, and anything that is no regular file (FIFO, device,
   // directory), are refused without being read.
-  static absl::StatusOr<ModelFile> Open(const std::filesystem::path& dir, std::string_view name);
+  //
+  // `faults`, if there are any, outlive the file: file.read is a read that fails with EIO,
+  // file.short one that finds the file's end.
+  static absl::StatusOr<ModelFile> Open(const std::filesystem::path& dir, std::string_view name,
+                                        FaultPoints* faults = nullptr);
 
   const std::string& name() const { return name_; }
   uint64_t size() const { return size_; }
@@ -40,8 +48,12 @@ class ModelFile {
   absl::StatusOr<std::string> ReadAll(uint64_t bytes_max) const;
 
  private:
+  // pread(2), or what a fault point makes of it.
+  ssize_t Read(std::span<std::byte> into, uint64_t offset) const;
+
   int fd_ = -1;
   uint64_t size_ = 0;
+  FaultPoints* faults_ = nullptr;
   std::string name_;
 };
 

@@ -42,6 +42,7 @@ absl::StatusOr<fs::path> PackedFor(const fs::path& dir, const CacheOptions& opti
   PackOptions pack;
   pack.weights = weights;
   pack.progress = options.progress;
+  pack.faults = options.faults;
   pack.wait = [&options] {
     if (options.note) options.note("another process is packing this model; waiting for it");
   };

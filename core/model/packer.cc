@@ -158,8 +158,8 @@ class Packing {
 
   absl::Status WriteOne(size_t i) {
     if (options_.faults) RETURN_IF_ERROR(FAULT_POINT(*options_.faults, "pack.region"));
-    ASSIGN_OR_RETURN(
-        sums_[i], WriteRegion(checkpoint_, plan_[i], options_.weights, partial_.FileOf(plan_[i])));
+    ASSIGN_OR_RETURN(sums_[i], WriteRegion(checkpoint_, plan_[i], options_.weights,
+                                           partial_.FileOf(plan_[i]), options_.faults));
     const std::string line = JournalLine(i);
     // One write appends a whole line. A line that is lost only means that its region is packed
     // again after a crash.
@@ -195,7 +195,7 @@ class Packing {
 }  // namespace
 
 absl::Status PackModel(const fs::path& dir, const fs::path& out, const PackOptions& options) {
-  ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(dir));
+  ASSIGN_OR_RETURN(std::unique_ptr<Checkpoint> checkpoint, Checkpoint::Open(dir, options.faults));
   RETURN_IF_ERROR(CheckWeightFormat(checkpoint->config(), options.weights));
   ASSIGN_OR_RETURN(PartialDirectory partial, PartialDirectory::Claim(out, options.wait));
   if (options.wait && IsPacked(partial.out())) return absl::OkStatus();

@@ -21,7 +21,8 @@ struct PackOptions {
   // Set: another process packing into `out` is waited for (after one call) and its result taken.
   // Not set: that is an error, and so is an `out` that exists.
   std::function<void()> wait;
-  FaultPoints* faults = nullptr;  // pack.region, before each region
+  // pack.region, before each region; ModelFile::Open of the sources; RegionSink.
+  FaultPoints* faults = nullptr;
 };
 
 // Packs the Hugging Face directory `dir` into the new directory `out` (packed_format.h).
@@ -38,6 +39,7 @@ struct CacheOptions {
   std::optional<WeightFormat> weights;  // absent: a packed directory's own, bf16 for others
   std::function<void(uint64_t done, uint64_t total)> progress;
   std::function<void(std::string_view)> note;  // one line for the user: what is being waited for
+  FaultPoints* faults = nullptr;               // PackOptions
 };
 
 // The packed directory to serve `dir` from: `dir` itself if it is packed, else the cache's copy,

@@ -62,14 +62,17 @@ absl::Status PartialDirectory::Make(const std::vector<Region>& plan, bool keep) 
     return MakeError(Reason::kInternalError,
                      out_.string() + " exists; choose another directory or remove it");
   }
-  if (!keep) fs::remove_all(path_, error);
+  const std::map<std::string, uint64_t> file_bytes = FileBytes(plan);
+  RETURN_IF_ERROR(CheckSpace(file_bytes));
+  if (!keep) {
+    begun_ = true;
+    fs::remove_all(path_, error);
+  }
   fs::create_directories(path_, error);
   if (error) {
     return MakeError(Reason::kInternalError,
                      "cannot create " + path_.string() + ": " + error.message());
   }
-  const std::map<std::string, uint64_t> file_bytes = FileBytes(plan);
-  RETURN_IF_ERROR(CheckSpace(file_bytes));
   for (const auto& [name, bytes] : file_bytes) {
     FileDescriptor fd(::open((path_ / name).c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644));
     if (fd.get() < 0) return SystemError("cannot create " + (path_ / name).string());
@@ -95,7 +98,10 @@ absl::Status PartialDirectory::CheckSpace(const std::map<std::string, uint64_t>&
     need += bytes > have ? bytes - have : 0;
   }
   struct statvfs space {};
-  if (::statvfs(path_.c_str(), &space) != 0) return SystemError("cannot read the free space");
+  const fs::path folder = path_.parent_path();
+  if (::statvfs(folder.c_str(), &space) != 0) {
+    return SystemError("cannot read the free space of " + folder.string());
+  }
   uint64_t free = static_cast<uint64_t>(space.f_bavail) * space.f_frsize;
   if (need <= free) return absl::OkStatus();
   return MakeError(Reason::kInternalError, "not enough disk: " + out_.string() + " needs " +
@@ -137,6 +143,7 @@ absl::Status PartialDirectory::Publish() const {
 }
 
 void PartialDirectory::Discard() const {
+  if (!begun_) return;
   std::error_code error;
   fs::remove_all(path_, error);
 }

@@ -26,7 +26,7 @@ class PartialDirectory {
   const std::filesystem::path& path() const { return path_; }
 
   // The directory with the plan's files at their full size. An `out` that exists, and too little
-  // space for what is not yet there, are errors before the first byte. `keep`: what an earlier
+  // space for what is not yet there, are errors before anything is touched. `keep`: what an earlier
   // process left is kept, else removed.
   absl::Status Make(const std::vector<Region>& plan, bool keep);
   int FileOf(const Region& region) const { return files_.at(region.file).get(); }
@@ -36,7 +36,8 @@ class PartialDirectory {
   // The weights are on disk and the manifest beside them.
   absl::Status WriteManifest(const Manifest& manifest) const;
   absl::Status Publish() const;
-  // Nothing is left.
+  // Nothing is left of what Make(keep = false) has begun; what another process left before that
+  // stays.
   void Discard() const;
 
  private:
@@ -47,6 +48,7 @@ class PartialDirectory {
   std::filesystem::path out_;
   std::filesystem::path path_;
   PackLock lock_;
+  bool begun_ = false;  // what lies at path_ is this object's alone
   std::map<std::string, FileDescriptor> files_;
 };
 

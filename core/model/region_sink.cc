@@ -34,12 +34,20 @@ absl::StatusOr<RegionSums> RegionSink::WriteSections(
   return sums_.Finish();
 }
 
+ssize_t RegionSink::Put(std::span<const std::byte> bytes, uint64_t offset) const {
+  if (faults_ != nullptr && !FAULT_POINT(*faults_, "file.write").ok()) {
+    errno = ENOSPC;
+    return -1;
+  }
+  return ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+}
+
 absl::Status RegionSink::Write(std::span<const std::byte> bytes) {
   sums_.Update(bytes);
   uint64_t offset = region_.offset + at_;
   at_ += bytes.size();
   while (!bytes.empty()) {
-    ssize_t put = ::pwrite(fd_, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    ssize_t put = Put(bytes, offset);
     if (put < 0 && errno == EINTR) continue;
     if (put <= 0) {
       return MakeError(Reason::kInternalError, "cannot write " + region_.file + ": " +

@@ -1,7 +1,9 @@
 #include "core/model/region_writer.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
+#include <string_view>
 #include <vector>
 
 #include "core/base/check.h"
@@ -37,9 +39,25 @@ void WidenRow(const RowBlock& block, int64_t row, absl::Span<float> out) {
   }
 }
 
-// Whether all elements are finite, also after rounding to `target`. Reductions without a branch, so
-// that the compiler vectorises them.
-bool AllFinite(std::span<const std::byte> bytes, DType stored, DType target) {
+// What elements are stored as: magnitudes, as the bits of an f32, must be below `limit`.
+struct Target {
+  std::string_view name;
+  uint32_t limit;
+};
+
+Target TargetOf(DType dtype) {
+  // From 0x7f7f8000 on, rounding to bf16 carries into the exponent of infinity.
+  return {Name(dtype), dtype == DType::kBF16 ? 0x7f7f8000u : 0x7f800000u};
+}
+
+Target TargetOf(WeightFormat weights) {
+  if (!IsQuantised(weights)) return TargetOf(ElementOf(weights));
+  return {Name(weights), std::bit_cast<uint32_t>(kQuantWeightMax)};
+}
+
+// Whether all magnitudes are below `limit`, which no NaN is. Reductions without a branch, so that
+// the compiler vectorises them.
+bool AllBelow(std::span<const std::byte> bytes, DType stored, uint32_t limit) {
   uint32_t worst = 0;
   if (stored == DType::kBF16) {
     for (size_t i = 0; i + 2 <= bytes.size(); i += 2) {
@@ -47,21 +65,21 @@ bool AllFinite(std::span<const std::byte> bytes, DType stored, DType target) {
       std::memcpy(&bits, &bytes[i], 2);
       worst = std::max<uint32_t>(worst, bits & 0x7fffu);
     }
-    return worst < 0x7f80u;
+    return worst << 16 < limit;
   }
   for (size_t i = 0; i + 4 <= bytes.size(); i += 4) {
     uint32_t bits;
     std::memcpy(&bits, &bytes[i], 4);
     worst = std::max(worst, bits & 0x7fffffffu);
   }
-  // From 0x7f7f8000 on, rounding to bf16 carries into the exponent of infinity.
-  return worst < (target == DType::kBF16 ? 0x7f7f8000u : 0x7f800000u);
+  return worst < limit;
 }
 
 class Writer {
  public:
-  Writer(const Checkpoint& checkpoint, const Region& region, WeightFormat weights, int fd)
-      : checkpoint_(checkpoint), weights_(weights), sink_(region, fd) {}
+  Writer(const Checkpoint& checkpoint, const Region& region, WeightFormat weights, int fd,
+         FaultPoints* faults)
+      : checkpoint_(checkpoint), weights_(weights), sink_(region, fd, faults) {}
 
   absl::StatusOr<RegionSums> Run() {
     return sink_.WriteSections([this](const Section& section) { return WriteSection(section); });
@@ -93,7 +111,7 @@ class Writer {
     for (int64_t row = 0; row < section.rows[0]; row += step) {
       int64_t rows = std::min(step, section.rows[0] - row);
       std::vector<std::byte> buffer;
-      ASSIGN_OR_RETURN(RowBlock block, Read(section, 0, row, rows, dtype, buffer));
+      ASSIGN_OR_RETURN(RowBlock block, Read(section, 0, row, rows, TargetOf(dtype), buffer));
       if (block.dtype == dtype) {
         RETURN_IF_ERROR(sink_.Write(buffer));
         continue;
@@ -112,7 +130,7 @@ class Writer {
     for (int64_t row = 0; row < section.rows[0]; row += step) {
       const int64_t rows = std::min(step, section.rows[0] - row);
       std::vector<std::byte> buffer;
-      ASSIGN_OR_RETURN(RowBlock block, Read(section, 0, row, rows, DType::kF32, buffer));
+      ASSIGN_OR_RETURN(RowBlock block, Read(section, 0, row, rows, TargetOf(weights_), buffer));
       out.resize(static_cast<size_t>(rows) * row_bytes);
       for (int64_t i = 0; i < rows; ++i) {
         WidenRow(block, i, absl::MakeSpan(values));
@@ -126,7 +144,7 @@ class Writer {
   // Calls pack(blocks, rows) with pieces of the stacked sources, `unit` rows or a multiple of it at
   // a time (the last piece may be shorter), and writes what it returns.
   template <class PackPiece>
-  absl::Status WriteStacked(const Section& section, int64_t unit, DType target,
+  absl::Status WriteStacked(const Section& section, int64_t unit, const Target& target,
                             const PackPiece& pack) {
     int64_t total = 0;
     for (int64_t rows : section.rows) total += rows;
@@ -152,7 +170,7 @@ class Writer {
   }
 
   absl::Status WriteTiles(const Section& section, DType dtype) {
-    return WriteStacked(section, kTileLanes, dtype,
+    return WriteStacked(section, kTileLanes, TargetOf(dtype),
                         [&](const std::vector<RowBlock>& blocks, int64_t rows) {
                           std::vector<std::byte> out(PackedBytes(dtype, rows, section.k));
                           PackTiles(blocks, section.k, dtype, out.data());
@@ -162,7 +180,7 @@ class Writer {
 
   // A panel is packed by itself, so pieces of whole panels make the bytes of the whole matrix.
   absl::Status WriteQuantised(const Section& section) {
-    return WriteStacked(section, kQuantPanelTiles * kTileLanes, DType::kF32,
+    return WriteStacked(section, kQuantPanelTiles * kTileLanes, TargetOf(weights_),
                         [&](const std::vector<RowBlock>& blocks, int64_t rows) {
                           return Quantised(
                               {.format = weights_, .n = rows, .k = section.k},
@@ -182,7 +200,7 @@ class Writer {
 
   // Calls pack(gate, up, rows) with `unit` rows of both, or a multiple.
   template <class PackPiece>
-  absl::Status WritePairs(const Section& section, int64_t unit, DType target,
+  absl::Status WritePairs(const Section& section, int64_t unit, const Target& target,
                           const PackPiece& pack) {
     const int64_t width = section.rows[0], step = PieceRows(section.k, unit);
     for (int64_t row = 0; row < width; row += step) {
@@ -197,7 +215,7 @@ class Writer {
   }
 
   absl::Status WriteGateUp(const Section& section, DType dtype) {
-    return WritePairs(section, kTileLanes, dtype,
+    return WritePairs(section, kTileLanes, TargetOf(dtype),
                       [&](const RowBlock& gate, const RowBlock& up, int64_t rows) {
                         std::vector<std::byte> out(GateUpPackedBytes(dtype, rows, section.k));
                         PackGateUp(gate, up, section.k, dtype, out.data());
@@ -209,7 +227,8 @@ class Writer {
   absl::Status WriteQuantisedGateUp(const Section& section) {
     const int64_t group = QuantGroup(weights_, section.rows[0]);
     return WritePairs(
-        section, group, DType::kF32, [&](const RowBlock& gate, const RowBlock& up, int64_t rows) {
+        section, group, TargetOf(weights_),
+        [&](const RowBlock& gate, const RowBlock& up, int64_t rows) {
           const QuantisedShape shape = {
               .format = weights_, .n = 2 * rows, .k = section.k, .span = group / 8};
           return Quantised(shape, [&](int64_t output, float* out) {
@@ -239,14 +258,14 @@ class Writer {
   }
 
   absl::StatusOr<RowBlock> Read(const Section& section, size_t source, int64_t row, int64_t rows,
-                                DType target, std::vector<std::byte>& buffer) {
+                                const Target& target, std::vector<std::byte>& buffer) {
     const Checkpoint::Tensor& tensor = checkpoint_.Find(section.sources[source]);
     buffer.resize(static_cast<size_t>(rows * section.k) * SizeOf(tensor.dtype));
     RETURN_IF_ERROR(checkpoint_.Read(tensor, row * section.k, buffer));
-    if (!AllFinite(buffer, tensor.dtype, target)) {
+    if (!AllBelow(buffer, tensor.dtype, target.limit)) {
       return RefuseModel(checkpoint_.files()[tensor.file].name(), ": tensor \"",
                          section.sources[source],
-                         "\" has a NaN, an infinity or a value too large for ", Name(target),
+                         "\" has a NaN, an infinity or a value too large for ", target.name,
                          " in rows ", row, " to ", row + rows - 1);
     }
     return RowBlock{.data = buffer.data(), .dtype = tensor.dtype, .rows = rows};
@@ -260,8 +279,8 @@ class Writer {
 }  // namespace
 
 absl::StatusOr<RegionSums> WriteRegion(const Checkpoint& checkpoint, const Region& region,
-                                       WeightFormat weights, int fd) {
-  return Writer(checkpoint, region, weights, fd).Run();
+                                       WeightFormat weights, int fd, FaultPoints* faults) {
+  return Writer(checkpoint, region, weights, fd, faults).Run();
 }
 
 }  // namespace bottega

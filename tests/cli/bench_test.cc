@@ -6,9 +6,11 @@
 #include "cli/bench_reader.h"
 #include "cli/bench_report.h"
 #include "cli/distribution.h"
+#include "cli/json_file.h"
 #include "cli/mixed_load.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "tests/core/model/temp_dir.h"
 
 namespace bottega {
 namespace {
@@ -132,9 +134,17 @@ TEST(BenchReader, RefusesWhatIsNoBench) {
   };
   EXPECT_THAT(why("[]"), HasSubstr("--bench x.json"));
   EXPECT_THAT(why("{}"), HasSubstr("\"rates\""));
-  EXPECT_THAT(why(R"({"rates": {"read_bytes_per_s": 1, "f32_ops_per_s": 1}})"),
+  for (const char* rates :
+       {R"({"read_bytes_per_s": 1, "f32_ops_per_s": 1})",
+        R"({"read_bytes_per_s": 1, "f32_ops_per_s": 1, "int8_ops_per_s": 0})"}) {
+    EXPECT_THAT(
+        why((R"({"model": {"weights": "bf16"}, "works": [], "rates": )" + std::string(rates) + "}")
+                .c_str()),
+        HasSubstr("\"rates\" has no int8 rate"));
+  }
+  EXPECT_THAT(why(R"({"rates": {"read_bytes_per_s": 1, "f32_ops_per_s": 1, "int8_ops_per_s": 1}})"),
               HasSubstr("\"weights\""));
-  EXPECT_THAT(why(R"({"rates": {"read_bytes_per_s": 1, "f32_ops_per_s": 1},
+  EXPECT_THAT(why(R"({"rates": {"read_bytes_per_s": 1, "f32_ops_per_s": 1, "int8_ops_per_s": 1},
                       "model": {"weights": "int8"}, "works": 3})"),
               HasSubstr("\"works\" is no list"));
   EXPECT_THAT(std::string(ReadBenchFigures("/nonexistent/x.json").status().message()),
@@ -176,12 +186,44 @@ TEST(BenchOptions, AreRefusedAtOnceWithAReason) {
       {{"model", "--prefill", "none", "--decode", "none", "--mixed", "0s"}, "nothing to measure"},
       {{"model", "--mixed", "1h", "--mixed-rate", "1000"}, "more than 100000 requests"},
       {{"model", "--json", "/nonexistent/x.json"}, "--json /nonexistent/x.json: no such folder"},
+      {{"model", "--json", "/tmp"}, "--json /tmp: a folder"},
+      {{"model", "--json", "/tmp/x.json/"}, "--json /tmp/x.json/: a folder"},
+      {{"model", "--json", "/dev/null"}, "--json /dev/null: no regular file"},
       {{"model", "--round", "2"}, "did you mean \"rounds\""}};
   for (const auto& [arguments, why] : cases) {
     std::string complaint;
     EXPECT_EQ(Call(arguments, &complaint), 2) << complaint;
     EXPECT_THAT(complaint, HasSubstr(why));
   }
+}
+
+TEST(BenchOptions, MemoryIsComparedWithWhatTheWorksNeed) {
+  constexpr uint64_t kGiB = uint64_t{1} << 30;
+  EXPECT_TRUE(CheckBenchMemory(4 * kGiB, 16 * kGiB, 24 * kGiB).ok());
+  EXPECT_TRUE(CheckBenchMemory(4 * kGiB, 16 * kGiB, 0).ok());
+  const absl::Status refused = CheckBenchMemory(100 * kGiB, 16 * kGiB, 24 * kGiB);
+  EXPECT_TRUE(absl::IsInvalidArgument(refused));
+  EXPECT_THAT(std::string(refused.message()),
+              AllOf(HasSubstr("need 116.50 GiB: 100.00 of KV cache, 16.00 of weights"),
+                    HasSubstr("may use 24.00"), HasSubstr("--decode")));
+}
+
+TEST(JsonFile, AFailureLeavesTheOldFileAndNothingElse) {
+  TempDir dir;
+  const std::string path = dir / "x.json";
+  ASSERT_TRUE(WriteJsonFile("--json", path, {{"a", 1}}).ok());
+  const std::string before = ReadFileBytes(path);
+  std::filesystem::create_symlink("/dev/full", path + ".new");
+  const absl::Status full = WriteJsonFile("--json", path, {{"a", 2}});
+  EXPECT_TRUE(absl::IsInternal(full));  // exit code 1: not the user's mistake
+  EXPECT_THAT(std::string(full.message()),
+              AllOf(HasSubstr("--json: cannot write " + path), HasSubstr("No space left")));
+  EXPECT_EQ(ReadFileBytes(path), before);
+  EXPECT_FALSE(std::filesystem::is_symlink(path + ".new"));
+
+  std::filesystem::create_directories(dir / "folder/full");
+  EXPECT_FALSE(WriteJsonFile("--json", dir / "folder", {}).ok());
+  EXPECT_FALSE(std::filesystem::exists(dir / "folder.new"));
 }
 
 }  // namespace

@@ -58,7 +58,8 @@ TEST_F(ModelCommands, InspectTellsWhatItIs) {
 }
 
 TEST_F(ModelCommands, PackThenInspectAndVerify) {
-  Result packed = Call(RunPack, {"pack", Path("hf"), Path("out"), "--weights", "f32"});
+  Result packed =
+      Call(RunPack, {"pack", Path("hf"), Path("out"), "--weights", "f32", "--threads", "1"});
   ASSERT_EQ(packed.code, 0) << packed.err;
   EXPECT_THAT(packed.out, HasSubstr("digest"));
   EXPECT_THAT(packed.err, AllOf(HasSubstr("packing 100 %"), Not(HasSubstr("\r"))));  // no terminal
@@ -125,6 +126,7 @@ TEST_F(ModelCommands, ExitCodes) {
   EXPECT_EQ(Call(RunInspect, {"inspect", Path("nowhere")}).code, 3);
   EXPECT_EQ(Call(RunPack, {"pack", Path("hf")}).code, 2);
   EXPECT_EQ(Call(RunPack, {"pack", Path("hf"), Path("out"), "--weights", "int3"}).code, 2);
+  EXPECT_EQ(Call(RunPack, {"pack", Path("hf"), Path("out"), "--threads", "1025"}).code, 2);
   EXPECT_EQ(Call(RunPack, {"pack", Path("nowhere"), Path("out")}).code, 3);
   EXPECT_EQ(Call(RunPack, {"pack", Path("hf"), Path("hf")}).code, 1);  // exists
   nlohmann::json config = SmallConfig();

@@ -3,7 +3,9 @@
 #include "cli/plan.h"
 
 #include "cli/capacity_plan.h"
+#include "cli/machine_rates.h"
 #include "cli/plan_report.h"
+#include "core/kernels/cpu/threads.h"
 #include "core/model/footprint.h"
 #include "core/model/synthetic_shape.h"
 #include "gmock/gmock.h"
@@ -112,11 +114,21 @@ TEST(PlanCommand, RefusesWithAReason) {
       {{"--shape", "gpt"}, "no shape \"gpt\""},
       {{"--shape", "enggpt2", "--memory", "much"}, "--memory"},
       {{"--shape", "enggpt2", "--context", "50000"}, "--context 50000: the model has 40960"},
-      {{"--shape", "enggpt2", "--bench", "/nonexistent/x"}, "--bench /nonexistent/x"}};
+      {{"--shape", "enggpt2", "--bench", "/nonexistent/x"}, "--bench /nonexistent/x"},
+      {{"--shape", "enggpt2", "--json", "/tmp"}, "--json /tmp: a folder"},
+      {{"--shape", "enggpt2", "--json", "/nonexistent/x"}, "no such folder"}};
   for (const auto& [arguments, why] : cases) {
     std::string out, complaint;
     EXPECT_EQ(Call(arguments, &out, &complaint), 2) << complaint;
     EXPECT_THAT(complaint, HasSubstr(why));
+  }
+}
+
+// Without a rate, int8 would be free and the plan far too good.
+TEST(Plan, EveryInstructionSetHasAnInt8Rate) {
+  ThreadPool pool(1);
+  for (Isa isa : {Isa::kScalar, BestIsa()}) {
+    EXPECT_GT(MeasureInt8Rate(MakeCpu(isa, &pool)), 1e7) << Name(isa);
   }
 }
 

@@ -1,4 +1,5 @@
-"""Clients that misbehave, against live processes: C1, C4, C5, C7, C8, C9, C11, N12, N13, W22.
+"""Clients that misbehave, against live processes: C1, C4, C5, C7, C8, C9, C11, N12, N13, W22; and M14, logs
+that are full.
 
 In every case the rest of the cluster's answers are those of the calm run, to the byte, and afterwards
 nothing is left: no sequence, no KV block, no connection. Times are printed; only 20 times the target fails.
@@ -17,7 +18,7 @@ import unittest
 import urllib.error
 import urllib.request
 
-from cluster import BIN, TINY, free_ports, post, running
+from cluster import BIN, TINY, free_ports, is_ready, post, running, total
 from process import open_fds, rss
 from raw_http import (address_of, ask_raw, completion, connect, read_all, status_of, wait_until)
 
@@ -330,6 +331,47 @@ class Clients(unittest.TestCase):
                 break
             data += chunk
         return data
+
+
+class FullLogs(unittest.TestCase):
+    """M14: where the log goes there is no room left; serving goes on, with the same answers."""
+
+    def answers(self, url: str) -> list[str]:
+        choices = []
+        for number in range(4):
+            answer = post(url, "/v1/completions", {
+                "model": "bottega-tiny", "prompt": f"The number {number} is", "max_tokens": 16, "seed": number,
+                "logprobs": 2, "ignore_eos": True})
+            choices.append(json.dumps(answer["choices"]))
+        return choices
+
+    def check(self, url: str):
+        """Answers, while lines are logged, also of refusals."""
+        expected = self.answers(url)
+        for _ in range(50):
+            with self.assertRaises(urllib.error.HTTPError):
+                post(url, "/v1/completions", {"model": "bottega-tiny", "prompt": "a", "temperature": 3})
+        self.assertEqual(self.answers(url), expected)
+
+    def test_m14_stderr_is_full(self):
+        port, admin = free_ports(2)
+        with open("/dev/full", "w", encoding="utf-8") as full:
+            server = subprocess.Popen([BIN / "bottega", "serve", TINY, "--port", str(port),
+                                       "--admin-port", str(admin)], stdout=full, stderr=full)
+        try:
+            wait_until(lambda: is_ready(f"127.0.0.1:{admin}"))
+            self.check(f"http://127.0.0.1:{port}")
+            server.send_signal(signal.SIGTERM)
+            self.assertEqual(server.wait(timeout=60), 0)
+        finally:
+            server.kill()
+            server.wait()
+
+    def test_m14_the_log_file_is_full(self):
+        with running(*FLAGS, "--log-file", "/dev/full") as cluster:
+            self.check(cluster.url)
+            logged = total(cluster.members()["gateway-0"][1], "bottega_log_messages_total")
+            self.assertGreater(logged, 50, "nothing was lost")
 
 
 class AtTheEnd(unittest.TestCase):

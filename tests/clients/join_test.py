@@ -1,7 +1,8 @@
 """Who may join a running cluster, and who not: workers of another model, numerics or protocol are
 refused with a clear word and counted; a second process of a live name takes it over; a worker that
 fails its self-test is given no rows; one that joins under load is used, and drained without a loss;
-one whose file is cut under it (M9) dies, and nobody notices; one that cannot come back is waited for.
+one whose file is cut under it (M9) dies, and nobody notices; one whose file is replaced goes on; one
+that cannot come back is waited for.
 """
 import contextlib
 import os
@@ -14,7 +15,7 @@ import unittest
 
 import openai
 
-from cluster import BIN, ROOT, TINY, running
+from cluster import BIN, ROOT, TINY, free_ports, is_ready, running, total
 from streams import Load, expected, status, wait
 
 NEXT = pathlib.Path(os.environ.get("BOTTEGA_TESTS", BIN.parent / "tests"))
@@ -127,8 +128,61 @@ class Join(unittest.TestCase):
             for number, answer in load.answers:
                 self.assertEqual(answer, calm[number])
 
-    def test_a_worker_whose_file_is_cut_is_failed_over(self):
-        """M9: a joined worker with a copy of its own, which is cut while it is served from."""
+    def test_m9_a_file_replaced_while_mapped_changes_no_byte(self):
+        """Every weight file of a joined worker gets another content by rename: it goes on with what it
+        has mapped, and cannot come back with what lies there now."""
+        with tempfile.TemporaryDirectory() as folder, \
+                running("up", TINY, "--port", "0", "--expert-workers", "2", "--replication",
+                        "2") as cluster:
+            copy = pathlib.Path(folder, "copy")
+            subprocess.run([BIN / "bottega", "pack", TINY, copy], check=True, capture_output=True)
+            client = openai.OpenAI(base_url=cluster.url + "/v1", api_key="none", timeout=120,
+                                   max_retries=0)
+            calm = expected(client, STREAMS, TOKENS)
+            with Load(client, STREAMS, TOKENS) as load:
+                with self.worker(cluster, "expert-2", model=copy) as joined:
+                    wait("its experts", lambda: self.held(cluster, "expert-2") > 0)
+                    for file in copy.glob("*.weights"):
+                        other = file.with_name("other")
+                        other.write_bytes(bytes(byte ^ 0x55 for byte in file.read_bytes()))
+                        other.rename(file)
+                    soon = len(load.answers) + 2 * STREAMS
+                    wait("answers with it", lambda: len(load.answers) >= soon)
+                    self.assertIsNone(joined.poll())
+                    self.assertGreater(self.held(cluster, "expert-2"), 0)
+            self.assertEqual(load.errors, [])
+            for number, answer in load.answers:
+                self.assertEqual(answer, calm[number])
+
+    def test_m9_an_attention_worker_whose_file_is_cut_is_failed_over(self):
+        """It dies of it, loudly, and its requests go on at the other one, to the byte."""
+        with tempfile.TemporaryDirectory() as folder, \
+                running("up", TINY, "--port", "0", "--expert-workers", "2", "--replication",
+                        "2") as cluster:
+            copy = pathlib.Path(folder, "copy")
+            subprocess.run([BIN / "bottega", "pack", TINY, copy], check=True, capture_output=True)
+            client = openai.OpenAI(base_url=cluster.url + "/v1", api_key="none", timeout=120,
+                                   max_retries=0)
+            calm = expected(client, STREAMS, TOKENS)
+            admin, = free_ports(1)
+            attention = self.worker(cluster, "attention-1", "--admin-port", str(admin), model=copy,
+                                    program=BIN / "bottega-attention")
+            with Load(client, STREAMS, TOKENS) as load:
+                with attention as joined:
+                    wait("its first tokens", lambda: joined.poll() is not None or (
+                        is_ready(f"127.0.0.1:{admin}")
+                        and total(f"127.0.0.1:{admin}", "bottega_attention_generation_tokens_total") > 0))
+                    os.truncate(copy / "attention.weights", 4096)
+                    _, said = joined.communicate(timeout=60)
+                    self.assertEqual(joined.returncode, -signal.SIGBUS, said)
+                soon = len(load.answers) + STREAMS
+                wait("answers without it", lambda: len(load.answers) >= soon)
+            self.assertEqual(load.errors, [])
+            for number, answer in load.answers:
+                self.assertEqual(answer, calm[number])
+
+    def test_m9_a_worker_whose_file_is_cut_is_failed_over(self):
+        """A joined worker with a copy of its own, which is cut while it is served from."""
         with tempfile.TemporaryDirectory() as folder, \
                 running("up", TINY, "--port", "0", "--expert-workers", "2", "--replication",
                         "2") as cluster:

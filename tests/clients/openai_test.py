@@ -14,7 +14,7 @@ import unittest
 
 import openai
 
-from cluster import ROOT, TINY, running
+from cluster import ROOT, TINY, running, total
 
 GOLDEN_FILE = ROOT / "tests/golden/client/bottega-tiny.json"
 GOLDEN = json.loads(GOLDEN_FILE.read_text())
@@ -90,6 +90,21 @@ class StockClient(unittest.TestCase):
                      "--attention-workers", "2", "--expert-workers", "4", "--replication",
                      "2") as cluster:
             self.check(cluster.url)
+
+    def test_choices_of_a_request_count_once_in_vllm_s_metrics(self):
+        def seen(server, name):
+            return [total(server.admin, f"vllm:request_{name}_{part}") for part in ("count", "sum")]
+
+        with running("serve", TINY, "--port", "0") as one:
+            client = openai.OpenAI(base_url=one.url + "/v1", api_key="none", max_retries=0)
+            longest = 0
+            for n, seed in ((1, 1), (4, 2), (4, 3)):
+                answer = client.completions.create(
+                    model="bottega-tiny", prompt="Once", max_tokens=40, n=n, seed=seed, temperature=1.5,
+                    extra_body={"return_token_ids": True})
+                longest += max(len(choice.token_ids) for choice in answer.choices)
+            self.assertEqual(seen(one, "params_n"), [3, 9])
+            self.assertEqual(seen(one, "max_num_generation_tokens"), [3, longest])
 
     def test_errors_are_the_sdk_s_own(self):
         with running("serve", TINY, "--port", "0") as one:

@@ -10,6 +10,7 @@
 #include "core/exchange/share.h"
 #include "core/service/local_network.h"
 #include "core/transport/loopback_transport.h"
+#include "expert-worker/metrics.h"
 #include "tests/core/exchange/pure_expert.h"
 
 namespace bottega {
@@ -22,6 +23,19 @@ constexpr NodeId kExpertNode{1}, kHubNode{2};
 constexpr Incarnation kAttention{50}, kSelf{60};
 constexpr ExchangeShape kShape{
     .layers = 3, .experts = 8, .top_k = 2, .hidden = 16, .row_type = DType::kF32};
+
+// The value of bottega_exchange_dropped_frames_total{reason}.
+double Dropped(const prometheus::Registry& registry, const std::string& reason) {
+  for (const prometheus::MetricFamily& family : registry.Collect()) {
+    if (family.name != "bottega_exchange_dropped_frames_total") continue;
+    for (const prometheus::ClientMetric& metric : family.metric) {
+      for (const auto& label : metric.label) {
+        if (label.name == "reason" && label.value == reason) return metric.counter.value;
+      }
+    }
+  }
+  return -1;
+}
 
 // Remembers what it was asked, a line per call: "layer: expert x rows ...".
 class RecordingExperts : public ExpertCompute {
@@ -282,6 +296,10 @@ TEST_F(ExpertEngineTest, ADuplicateInTheQueueIsComputedOnce) {
   Send(std::move(second));
   loop_->RunUntil(Time(1ms));
   EXPECT_THAT(Answers(), ElementsAre("1 reply"));
+  EXPECT_EQ(engine_->stats().dropped_duplicate, 1u);
+  ExpertMetrics metrics(registry_, kShape, false);
+  metrics.Update(*engine_, 0);
+  EXPECT_EQ(Dropped(registry_, "duplicate"), 1);
 }
 
 TEST_F(ExpertEngineTest, WhatIsTooLateIsNotComputed) {

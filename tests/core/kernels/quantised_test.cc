@@ -340,6 +340,23 @@ TEST(PackQuantised, KeepsZerosAndWhatIsAlmostZero) {
   }
 }
 
+TEST(PackQuantised, StaysFiniteUpToTheLargestWeight) {
+  const float largest = std::nextafter(kQuantWeightMax, 0.0f);
+  for (WeightFormat format : kFormats) {
+    for (const float other : {largest, -largest, 0.0f}) {
+      std::vector<float> w(16 * 120, largest);
+      for (size_t i = 0; i < w.size(); i += 2) w[i] = other;
+      const Packed packed = Pack({.format = format, .n = 16, .k = 120}, w);
+      for (size_t i = 0; i < w.size(); ++i) {
+        const float scale = packed.integers.scale[i / packed.matrix.shape.weight_group()];
+        ASSERT_TRUE(std::isfinite(scale));
+        ASSERT_NEAR(static_cast<float>(packed.integers.q[i]) * scale / largest, w[i] / largest,
+                    0.15);
+      }
+    }
+  }
+}
+
 TEST(QuantisedTable, GivesBackWhatAMatrixWould) {
   for (WeightFormat format : kFormats) {
     for (int64_t k : {120, 56, 2880}) {

@@ -247,8 +247,8 @@ TEST(Checkpoint, TiedHeadMayBeStoredIfItIsTheEmbedding) {
   }
 }
 
-// M9, M14: the file shrinks after it was opened; a read says so, no signal.
-TEST(Checkpoint, ShortReadIsAnError) {
+// The file shrinks after it was opened; a read says so, no signal.
+TEST(Checkpoint, M9_M14_ShortReadIsAnError) {
   TempDir dir;
   WriteCheckpoint(dir.path());
   auto checkpoint = Checkpoint::Open(dir.path());
@@ -257,6 +257,23 @@ TEST(Checkpoint, ShortReadIsAnError) {
   auto floats = (*checkpoint)->ReadFloats("lm_head.weight");
   ASSERT_FALSE(floats.ok());
   EXPECT_THAT(std::string(floats.status().message()), HasSubstr("model.safetensors: ends at byte"));
+}
+
+// Every read of a file of weights, the header's too, may fail.
+TEST(Checkpoint, M14_EioIsAnErrorThatNamesTheFile) {
+  TempDir dir;
+  WriteCheckpoint(dir.path());
+  for (const char* hit : {"1", "2", "3"}) {
+    FaultPoints faults;
+    ASSERT_TRUE(faults.Arm(std::string("file.read=error@") + hit).ok());
+    auto checkpoint = Checkpoint::Open(dir.path(), &faults);
+    absl::Status status = checkpoint.status();
+    if (status.ok()) status = (*checkpoint)->ReadFloats("lm_head.weight").status();
+    EXPECT_EQ(ReasonOf(status), Reason::kModelRefused) << hit;
+    EXPECT_THAT(std::string(status.message()),
+                testing::AllOf(HasSubstr("model.safetensors: read error at byte"),
+                               HasSubstr("Input/output error")));
+  }
 }
 
 }  // namespace

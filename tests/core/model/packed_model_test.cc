@@ -357,11 +357,15 @@ struct FileImage {
   uint64_t bytes;
 };
 
-// M7: one flipped bit anywhere in the directory is refused, at load, by whoever reads that byte.
-TEST(PackedModel, AThousandFlippedBitsAreRefused) {
+class PackedIn : public testing::TestWithParam<WeightFormat> {};
+INSTANTIATE_TEST_SUITE_P(EveryWeightFormat, PackedIn, testing::ValuesIn(kEveryWeightFormat),
+                         [](const auto& info) { return std::string(Name(info.param)); });
+
+// One flipped bit anywhere in the directory is refused, at load, by whoever reads that byte.
+TEST_P(PackedIn, M7_AThousandFlippedBitsAreRefused) {
   TempDir dir;
   WriteCheckpoint(dir / "hf", {.config = OddConfig()});
-  ASSERT_TRUE(Packed(dir / "hf", dir / "packed", WeightFormat::kBF16));
+  ASSERT_TRUE(Packed(dir / "hf", dir / "packed", GetParam()));
   std::vector<FileImage> files;
   uint64_t total = 0;
   for (const auto& entry : fs::directory_iterator(dir / "packed")) {
@@ -410,8 +414,8 @@ TEST(PackedModel, VerifySeesAFlippedBitToo) {
   EXPECT_THAT(std::string(model->Verify(nullptr).message()), HasSubstr("SHA-256 differs"));
 }
 
-// M9: the file is cut while the model is open.
-TEST(PackedModel, CutAndMissingFilesAreRefused) {
+// The file is cut while the model is open.
+TEST(PackedModel, M9_CutAndMissingFilesAreRefused) {
   TempDir dir;
   WriteCheckpoint(dir / "hf");
   auto model = Packed(dir / "hf", dir / "packed", WeightFormat::kBF16);
@@ -433,11 +437,35 @@ TEST(PackedModel, CutAndMissingFilesAreRefused) {
               HasSubstr("experts.000"));
 }
 
-// M6: the bytes of two experts change places; sums alone would not notice if they went along.
-TEST(PackedModel, SwappedExpertsAreRefused) {
+// Another file takes the name of a mapped one: what is mapped keeps its bytes, and what is asked of
+// the new one is compared with the manifest that was read.
+TEST_P(PackedIn, M9_AFileReplacedWhileMappedChangesNoByte) {
   TempDir dir;
   WriteCheckpoint(dir / "hf");
-  ASSERT_TRUE(Packed(dir / "hf", dir / "packed", WeightFormat::kBF16));
+  WriteCheckpoint(dir / "other", {.seed = 2});
+  const auto model = Packed(dir / "hf", dir / "packed", GetParam());
+  ASSERT_TRUE(Packed(dir / "other", dir / "replacement", GetParam()));
+  auto held = model->MapExpert({0}, {0});
+  ASSERT_TRUE(held.ok());
+  const auto bytes_of = [&](const ExpertWeights& expert) {
+    const std::byte* data = expert.mapping.data();
+    return std::vector<std::byte>(data, data + model->ExpertBytes());
+  };
+  const std::vector<std::byte> before = bytes_of(*held);
+  fs::rename(dir / "replacement/experts.000.weights", dir / "packed/experts.000.weights");
+  EXPECT_EQ(bytes_of(*held), before);
+  EXPECT_TRUE(model->MapExpert({0}, {5}).ok());  // of the file that is still held
+  held = absl::CancelledError();
+  const absl::Status replaced = model->MapExpert({0}, {0}).status();
+  EXPECT_EQ(ReasonOf(replaced), Reason::kModelRefused);
+  EXPECT_THAT(std::string(replaced.message()), HasSubstr("layer.0.expert.0 is damaged"));
+}
+
+// The bytes of two experts change places; sums alone would not notice if they went along.
+TEST_P(PackedIn, M6_SwappedExpertsAreRefused) {
+  TempDir dir;
+  WriteCheckpoint(dir / "hf");
+  ASSERT_TRUE(Packed(dir / "hf", dir / "packed", GetParam()));
   fs::path file = dir / "packed/experts.000.weights";
   std::string bytes = ReadFileBytes(file);
   size_t region = bytes.size() / 6;

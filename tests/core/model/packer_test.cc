@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "core/base/reason.h"
+#include "core/model/checkpoint_reader.h"
 #include "core/model/packed_model.h"
 #include "core/tensor/bf16.h"
 #include "gmock/gmock.h"
@@ -69,9 +70,9 @@ class Packer : public testing::Test {
   TempDir dir_;
 };
 
-// M14: killed after every number of regions; the next run keeps them, finishes, and the bytes are
-// those of an undisturbed run.
-TEST_F(Packer, KilledAnywhereGoesOn) {
+// Killed after every number of regions; the next run keeps them, finishes, and the bytes are those
+// of an undisturbed run.
+TEST_F(Packer, M14_KilledAnywhereGoesOn) {
   const fs::path out = dir_ / "out";
   for (int kill_at : {1, 2, 7, 15, 17}) {
     int code = InChild([&] {
@@ -184,8 +185,39 @@ TEST_F(Packer, ASecondPackerIsKeptOut) {
   EXPECT_THAT(Left(), testing::ElementsAre("out"));
 }
 
-// M14: a limit on the size of files, as a full disk shows itself.
-TEST_F(Packer, NoRoomIsACleanError) {
+// What the system refuses in the middle: no cache is served, and the next one is whole.
+TEST_F(Packer, M14_AFailureInTheMiddleLeavesNoCache) {
+  struct Case {
+    const char* plan;
+    const char* file;
+    const char* why;
+  };
+  const Case cases[] = {{"file.read=error@9", "model.safetensors", "Input/output error"},
+                        {"file.read=error@40", "model.safetensors", "Input/output error"},
+                        {"file.short=error@9", "model.safetensors", "ends at byte"},
+                        {"file.short=error@40", "model.safetensors", "ends at byte"},
+                        {"file.write=error@1", ".weights", "No space left on device"},
+                        {"file.write=error@20", ".weights", "No space left on device"}};
+  for (const Case& c : cases) {
+    FaultPoints faults;
+    ASSERT_TRUE(faults.Arm(c.plan).ok());
+    CacheOptions options{.cache = dir_ / "cache", .faults = &faults};
+    const absl::Status status = PackedFor(dir_ / "hf", options).status();
+    EXPECT_THAT(std::string(status.message()), testing::AllOf(HasSubstr(c.file), HasSubstr(c.why)))
+        << c.plan;
+    for (const auto& entry : fs::directory_iterator(dir_ / "cache")) {
+      EXPECT_EQ(entry.path().extension(), ".partial") << entry.path();
+    }
+    options.faults = nullptr;
+    const auto whole = PackedFor(dir_ / "hf", options);
+    ASSERT_TRUE(whole.ok()) << whole.status();
+    EXPECT_EQ(Bytes(*whole), Bytes(dir_ / "whole")) << c.plan;
+    fs::remove_all(dir_ / "cache");
+  }
+}
+
+// A limit on the size of files, as a full disk shows itself.
+TEST_F(Packer, M14_NoRoomIsACleanError) {
   const fs::path out = dir_ / "out";
   int code = InChild([&] {
     std::signal(SIGXFSZ, SIG_IGN);
@@ -204,49 +236,103 @@ TEST_F(Packer, AnUnwritableTargetIsACleanError) {
   EXPECT_FALSE(PackModel(dir_ / "hf", "/proc/no/such", {}).ok());
 }
 
-// M8, in every kind of section, also an f32 that bf16 would round to infinity.
-TEST(PackerValues, RefusesWhatIsNotFinite) {
+// One tensor of every kind of section.
+constexpr const char* kMatrices[] = {"model.embed_tokens.weight",
+                                     "model.layers.0.self_attn.k_proj.weight",
+                                     "model.layers.0.self_attn.o_proj.weight",
+                                     "model.layers.1.mlp.gate_proj.weight",
+                                     "model.layers.1.mlp.down_proj.weight",
+                                     "model.layers.0.mlp.experts.5.up_proj.weight",
+                                     "model.layers.0.mlp.experts.5.down_proj.weight",
+                                     "lm_head.weight"};
+// These stay f32 whatever the format of the weights.
+constexpr const char* kAlwaysF32[] = {
+    "model.layers.0.mlp.gate.weight", "model.layers.0.input_layernorm.weight",
+    "model.layers.0.self_attn.q_norm.weight", "model.norm.weight"};
+
+// Packs a model whose tensor `name` ends in `value`.
+class PackerValues : public testing::Test {
+ protected:
+  PackerValues() {
+    json config = SmallConfig();
+    config["mlp_only_layers"] = {1};
+    config["intermediate_size"] = 24;
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      WriteCheckpoint(Source(dtype), {.config = config, .dtype = dtype});
+    }
+  }
+  fs::path Source(DType dtype) const { return dir_ / std::string(Name(dtype)); }
+
+  absl::Status Pack(const char* name, float value, DType from, WeightFormat to) {
+    const fs::path file = Source(from) / "model.safetensors";
+    const std::string before = ReadFileBytes(file);
+    {
+      const auto checkpoint = Checkpoint::Open(Source(from));
+      const Checkpoint::Tensor& tensor = (*checkpoint)->Find(name);
+      const BF16 rounded = RoundToBF16(value);
+      const void* bytes = from == DType::kF32 ? static_cast<const void*>(&value) : &rounded;
+      std::string changed = before;
+      std::memcpy(&changed[tensor.offset + tensor.bytes - SizeOf(from)], bytes, SizeOf(from));
+      WriteFileBytes(file, changed);
+    }
+    PackOptions options;
+    options.weights = to;
+    const absl::Status status = PackModel(Source(from), dir_ / "out", options);
+    EXPECT_EQ(fs::exists(dir_ / "out"), status.ok());
+    fs::remove_all(dir_ / "out");
+    fs::remove_all(dir_ / "out.partial");
+    WriteFileBytes(file, before);
+    return status;
+  }
+  static void ExpectRefused(const absl::Status& status, const char* name) {
+    EXPECT_EQ(ReasonOf(status), Reason::kModelRefused) << name;
+    EXPECT_THAT(std::string(status.message()),
+                testing::AllOf(HasSubstr("model.safetensors"), HasSubstr(name)));
+  }
+
+  TempDir dir_;
+};
+
+TEST_F(PackerValues, M8_WhatIsNotFiniteIsRefused) {
+  const float inf = std::numeric_limits<float>::infinity();
+  const std::pair<float, DType> values[] = {
+      {std::nanf(""), DType::kF32}, {inf, DType::kF32}, {-inf, DType::kBF16}};
+  for (const WeightFormat to : kEveryWeightFormat) {
+    for (const auto& [value, from] : values) {
+      for (const char* name : kMatrices) ExpectRefused(Pack(name, value, from, to), name);
+      for (const char* name : kAlwaysF32) ExpectRefused(Pack(name, value, from, to), name);
+    }
+  }
+}
+
+// A value that becomes infinite in what is stored: rounded to bf16, or as an integer and a scale.
+TEST_F(PackerValues, M8_WhatTheFormatCannotHoldIsRefused) {
+  const float largest = std::numeric_limits<float>::max();
   struct Case {
     float value;
-    DType from;
-    DType to;
+    WeightFormat to;
     bool refused;
   };
-  const float inf = std::numeric_limits<float>::infinity();
   const Case cases[] = {
-      {std::nanf(""), DType::kF32, DType::kF32, true},
-      {std::nanf(""), DType::kBF16, DType::kBF16, true},
-      {inf, DType::kF32, DType::kBF16, true},
-      {-inf, DType::kBF16, DType::kF32, true},
-      {3.4e38f, DType::kF32, DType::kBF16, true},
-      {-3.4e38f, DType::kF32, DType::kBF16, true},
-      {3.4e38f, DType::kF32, DType::kF32, false},
-      {3.38e38f, DType::kF32, DType::kBF16, false},
-      {1e-40f, DType::kF32, DType::kBF16, false},
+      {largest, WeightFormat::kF32, false},   {largest, WeightFormat::kBF16, true},
+      {-3.4e38f, WeightFormat::kBF16, true},  {3.38e38f, WeightFormat::kBF16, false},
+      {1e-40f, WeightFormat::kBF16, false},   {largest, WeightFormat::kInt8, true},
+      {-largest, WeightFormat::kInt8, true},  {0x1p+100f, WeightFormat::kInt8, true},
+      {0x1p+99f, WeightFormat::kInt8, false}, {largest, WeightFormat::kInt4, true},
+      {-3e38f, WeightFormat::kInt4, true},    {0x1p+100f, WeightFormat::kInt4, true},
+      {0x1p+99f, WeightFormat::kInt4, false},
   };
   for (const Case& c : cases) {
-    for (const char* name : {"model.embed_tokens.weight", "model.layers.0.self_attn.k_proj.weight",
-                             "model.layers.0.mlp.experts.5.up_proj.weight", "lm_head.weight"}) {
-      TempDir dir;
-      WriteCheckpoint(dir / "hf", {.dtype = c.from});
-      auto tensors = RandomTensors(SmallConfig(), c.from, 1);
-      for (TensorToWrite& tensor : tensors) {
-        if (tensor.name != name) continue;
-        BF16 rounded = RoundToBF16(c.value);
-        const void* bytes = c.from == DType::kF32 ? static_cast<const void*>(&c.value) : &rounded;
-        std::memcpy(&tensor.bytes[tensor.bytes.size() - SizeOf(c.from)], bytes, SizeOf(c.from));
-      }
-      WriteWeights(dir / "hf", tensors, 1);
-      PackOptions options;
-      options.weights = FormatOf(c.to);
-      absl::Status status = PackModel(dir / "hf", dir / "out", options);
+    for (const char* name : kMatrices) {
+      const absl::Status status = Pack(name, c.value, DType::kF32, c.to);
       EXPECT_EQ(!status.ok(), c.refused) << c.value << " " << name << status;
-      EXPECT_EQ(fs::exists(dir / "out"), !c.refused);
-      if (c.refused) {
-        EXPECT_EQ(ReasonOf(status), Reason::kModelRefused);
-        EXPECT_THAT(std::string(status.message()), HasSubstr(name));
-      }
+      if (!c.refused) continue;
+      ExpectRefused(status, name);
+      EXPECT_THAT(std::string(status.message()), HasSubstr(std::string(Name(c.to))));
     }
+  }
+  for (const char* name : kAlwaysF32) {
+    EXPECT_TRUE(Pack(name, largest, DType::kF32, WeightFormat::kInt4).ok()) << name;
   }
 }
 

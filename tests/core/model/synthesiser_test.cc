@@ -252,6 +252,26 @@ TEST(Synthesiser, TheDiskIsAskedFirst) {
   EXPECT_TRUE(fs::is_empty(dir.path()));
 }
 
+// An error says nothing against what an interrupted `bottega pack` has left there to go on with.
+TEST(Synthesiser, AnErrorBeforeTheFirstByteKeepsWhatAnotherRunLeft) {
+  TempDir dir;
+  const auto left = [&] {
+    fs::create_directories(dir / "out.partial");
+    WriteFileBytes(dir / "out.partial/journal", "x\n");
+  };
+  left();
+  fs::create_directory(dir / "out");
+  EXPECT_THAT(Refusal(NarrowConfig(1), dir / "out").message, HasSubstr("exists"));
+  EXPECT_TRUE(fs::exists(dir / "out.partial/journal"));
+  fs::remove(dir / "out");
+
+  json config = NarrowConfig(40);
+  config.update({{"num_experts", 1600}, {"hidden_size", 16384}, {"moe_intermediate_size", 16384}});
+  const Refused refused = Refusal(config, dir / "out", {.weights = WeightFormat::kF32});
+  EXPECT_THAT(refused.message, HasSubstr("not enough disk"));
+  EXPECT_TRUE(fs::exists(dir / "out.partial/journal"));
+}
+
 // What an interrupted run left is no part of the next one's result.
 TEST(Synthesiser, StartsAnewAfterAnInterruption) {
   TempDir dir;
