@@ -6,6 +6,7 @@
 #include <chrono>
 
 #include "attention-worker/ops/serve.h"
+#include "core/base/load_progress.h"
 #include "core/base/memory_limit.h"
 #include "core/base/reason.h"
 #include "core/base/status.h"
@@ -88,10 +89,18 @@ absl::Status AttentionServer::SizePool() {
   return absl::OkStatus();
 }
 
+absl::Status AttentionServer::Load() {
+  RETURN_IF_ERROR(SizePool());
+  if (context_.load != nullptr) {
+    context_.load->Expect(static_cast<int64_t>(model_->AttentionBytes()));
+  }
+  ASSIGN_OR_RETURN(weights_, model_->MapAttention());
+  return absl::OkStatus();
+}
+
 absl::Status AttentionServer::Start() {
   const ModelConfig& model = model_->config();
-  RETURN_IF_ERROR(SizePool());
-  ASSIGN_OR_RETURN(weights_, model_->MapAttention());
+  if (weights_.layers.empty()) RETURN_IF_ERROR(Load());
   if (!config_.hash_trace.empty()) {
     ASSIGN_OR_RETURN(trace_, HashTrace::Open(config_.hash_trace));
   }

@@ -25,6 +25,9 @@ class AttentionServer {
                   std::shared_ptr<const PackedModel> model, Cpu cpu, Transport& transport);
   ~AttentionServer();
 
+  // Sizes the KV pool, then maps and checks the weights, which takes long. Any thread; Start does
+  // it where nobody has.
+  absl::Status Load();
   // Fails hard and early with a reason: weights damaged, memory short, port busy.
   absl::Status Start();
   // Registers at the router and follows its table; on_refused ends the process.

@@ -113,6 +113,7 @@ Scheduler::Step& Scheduler::PickPrefill(int32_t tokens_max) {
     if (!Reserve(*sequence, sequence->computed + sequence->planned)) break;
     Append(*sequence, sequence->planned, prefill_);
   }
+  if (prefill_.empty()) PickFirstInRank(tokens_max);
   prefilled_ += static_cast<uint64_t>(prefill_.batch.tokens());
   return prefill_;
 }
@@ -135,6 +136,22 @@ void Scheduler::PlanPrefill(int32_t tokens_max) {
     sequence->planned = std::min(room, sequence->length() - sequence->computed);
     room -= sequence->planned;
   }
+}
+
+// Memory goes by rank and turns do not: where nobody whose turn it is got blocks, the first in rank
+// that waits does. It gives way only to those that decode, so somebody always gets on.
+void Scheduler::PickFirstInRank(int32_t tokens_max) {
+  const auto waits = [](const auto& entry) {
+    return entry.second->may_run() && !entry.second->decoding();
+  };
+  const auto first = std::ranges::find_if(sequences_, waits);
+  if (first == sequences_.end()) return;
+  Sequence& sequence = *first->second;
+  LookUp(sequence);
+  if (sequence.decoding()) return;  // all else was cached
+  const int32_t tokens = std::min({tokens_max, limits_.prefill_tokens,
+                                   sequence.length() - sequence.computed});
+  if (Reserve(sequence, sequence.computed + tokens)) Append(sequence, tokens, prefill_);
 }
 
 void Scheduler::Append(Sequence& sequence, int32_t tokens, Step& step) {

@@ -119,6 +119,7 @@ class Scheduler {
 
  private:
   void PlanPrefill(int32_t tokens_max);
+  void PickFirstInRank(int32_t tokens_max);
   void Append(Sequence& sequence, int32_t tokens, Step& step);
   void LookUp(Sequence& sequence);
   bool Reserve(Sequence& sequence, int32_t length);

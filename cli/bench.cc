@@ -195,7 +195,7 @@ absl::Status RunAll(const BenchOptions& options) {
   LeaveNoCoreFile();
   OpenLogSink({.least = LogLevel::kWarning});
   ASSIGN_OR_RETURN(const auto compute, Compute::Make(options.compute));
-  ASSIGN_OR_RETURN(const auto model, OpenModel(options.model, compute->cpu().pool));
+  ASSIGN_OR_RETURN(const auto model, OpenModel(options.model, {.pool = compute->cpu().pool}));
   LocalClusterOptions cluster_options{.attention = options.attention};
   cluster_options.attention.kv_bytes = options.kv_cache.value;
   RETURN_IF_ERROR(SizeKvCache(*model, works, compute->row_type(), &cluster_options.attention));

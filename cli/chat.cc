@@ -20,6 +20,7 @@
 #include "core/base/limits.h"
 #include "core/base/reason.h"
 #include "core/base/status.h"
+#include "core/service/progress_bar.h"
 #include "core/service/service_process.h"
 
 namespace bottega {
@@ -118,9 +119,21 @@ void PrintError(const absl::Status& error) {
   fmt::print(stderr, "error: {}\n", Printable(std::string(error.message())));
 }
 
+// Until the server has loaded its model, with a bar.
+absl::Status AwaitServer(const Chat& chat) {
+  std::optional<ProgressBar> bar;
+  const absl::Status loaded = chat.client.WaitLoaded([&bar](double progress) {
+    if (!bar) bar.emplace("the server is loading");
+    bar->Update(progress);
+  });
+  if (bar && loaded.ok()) bar->Update(1.0);
+  return loaded;
+}
+
 int OneShot(const Chat& chat, std::string prompt) {
   ChatAnswer answer;
-  const absl::Status end = Answer(chat, {{"user", std::move(prompt)}}, &answer);
+  absl::Status end = AwaitServer(chat);
+  if (end.ok()) end = Answer(chat, {{"user", std::move(prompt)}}, &answer);
   if (absl::IsCancelled(end)) return kStopped;
   if (end.ok()) return 0;
   PrintError(end);
@@ -160,7 +173,12 @@ class Repl {
         reader_(stdin, chat.screen.answers_terminal ? stdout : stderr, interrupt) {}
 
   int Run() {
-    absl::StatusOr<std::string> model = chat_.client.FirstModel();
+    absl::StatusOr<std::string> model;
+    if (absl::Status loaded = AwaitServer(chat_); loaded.ok()) {
+      model = chat_.client.FirstModel();
+    } else {
+      model = loaded;
+    }
     if (!model.ok()) {
       PrintError(model.status());
       return absl::IsCancelled(model.status()) ? kStopped : 1;

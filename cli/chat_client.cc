@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "core/base/status.h"
 #include "nlohmann/json.hpp"
 
@@ -9,6 +11,9 @@ namespace bottega {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+constexpr Duration kReadySilence = std::chrono::seconds(5);
+constexpr std::chrono::milliseconds kLoadingLook{200};
 
 Json Parse(std::string_view text) { return Json::parse(text, nullptr, false); }
 
@@ -47,6 +52,15 @@ absl::Status WithHint(const absl::Status& status) {
   return absl::UnavailableError(
       fmt::format("{}. Is a server running? `bottega serve DIR` starts one; --url names another.",
                   std::string(status.message())));
+}
+
+// How far a server is that answers /ready with 503 `loading`; nothing: it does not load.
+std::optional<double> LoadOf(const HttpReply& reply) {
+  if (reply.status != 503) return std::nullopt;
+  const Json body = Parse(reply.body);
+  if (TextAt(body, "status") != "loading") return std::nullopt;
+  const Json& progress = At(body, "progress");
+  return progress.is_number() ? std::clamp(progress.get<double>(), 0.0, 1.0) : 0.0;
 }
 
 Json TemplateKwargs(const ChatSettings& settings) {
@@ -130,6 +144,31 @@ absl::Status AnswerStream::End() const {
   if (parser_.too_long()) return absl::DataLossError("the server sent an event past all bounds");
   if (!done_) return absl::DataLossError("the answer broke off");
   return absl::OkStatus();
+}
+
+absl::Status ChatClient::WaitLoaded(const std::function<void(double)>& on_progress,
+                                    Duration stall_max) const {
+  using Clock = std::chrono::steady_clock;
+  double best = -1;
+  Clock::time_point advanced = Clock::now();
+  while (true) {
+    const absl::StatusOr<HttpReply> reply = http_.Get("/ready", kReadySilence);
+    if (absl::IsUnavailable(reply.status())) return WithHint(reply.status());
+    if (absl::IsCancelled(reply.status())) return reply.status();
+    // What else is wrong the question itself will meet.
+    const std::optional<double> progress = reply.ok() ? LoadOf(*reply) : std::nullopt;
+    if (!progress) return absl::OkStatus();
+    if (*progress > best) {
+      best = *progress;
+      advanced = Clock::now();
+    } else if (Clock::now() - advanced >= stall_max) {
+      return absl::DeadlineExceededError(
+          fmt::format("the server at {} is loading, and stood at {:.0f} % for {} s", url().text,
+                      100 * best, stall_max / std::chrono::seconds(1)));
+    }
+    on_progress(*progress);
+    RETURN_IF_ERROR(http_.Pause(kLoadingLook));
+  }
 }
 
 absl::StatusOr<std::string> ChatClient::FirstModel() const {

@@ -12,6 +12,7 @@
 #include "cli/chat_settings.h"
 #include "cli/http_client.h"
 #include "cli/sse_parser.h"
+#include "core/base/load_progress.h"
 
 namespace bottega {
 
@@ -62,6 +63,11 @@ class ChatClient {
   explicit ChatClient(HttpClient http) : http_(std::move(http)) {}
 
   const Url& url() const { return http_.url(); }
+  // Waits while the server says that it is loading; `on_progress` gets 0 to 1, again and again.
+  // Unavailable: nobody answers. DeadlineExceeded: no progress for `stall_max`. OK also where the
+  // server knows no /ready.
+  absl::Status WaitLoaded(const std::function<void(double progress)>& on_progress,
+                          Duration stall_max = kLoadStallMax) const;
   // Name of the first model served.
   absl::StatusOr<std::string> FirstModel() const;
   // Blocks until the answer has ended. On an error or an interruption (Cancelled) `answer` holds

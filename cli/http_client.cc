@@ -1,6 +1,7 @@
 #include "cli/http_client.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -204,6 +205,12 @@ absl::StatusOr<HttpReply> HttpClient::Get(const std::string& path, Duration sile
   http::request<http::string_body> request(http::verb::get, url_.prefix + path, 11);
   return Call(
       url_, interrupt_fd_, std::move(request), api_key_, [](auto) { return false; }, silence);
+}
+
+absl::Status HttpClient::Pause(std::chrono::milliseconds time) const {
+  pollfd interrupt{.fd = interrupt_fd_, .events = POLLIN};  // poll ignores -1
+  const bool pressed = poll(&interrupt, 1, static_cast<int>(time.count())) > 0;
+  return pressed ? absl::CancelledError("stopped") : absl::OkStatus();
 }
 
 absl::StatusOr<HttpReply> HttpClient::Post(const std::string& path, std::string json,

@@ -43,6 +43,8 @@ class HttpClient {
   absl::StatusOr<HttpReply> Get(const std::string& path, Duration silence) const;
   absl::StatusOr<HttpReply> Post(const std::string& path, std::string json,
                                  const OnBytes& on_bytes) const;
+  // Waits, as between two requests. Cancelled: interrupted.
+  absl::Status Pause(std::chrono::milliseconds time) const;
 
  private:
   const Url url_;

@@ -25,9 +25,11 @@ RouterConfig ConfigOfRouter() {
   return config;
 }
 
-ExpertConfig ConfigOfExpert(const LocalClusterOptions& options, DType row_type) {
+ExpertConfig ConfigOfExpert(const LocalClusterOptions& options, const PackedModel& model,
+                            DType row_type) {
   ExpertConfig config;
   config.listen = "expert:0";
+  config.expected_bytes = model.AllExpertBytes();
   config.row_type = row_type;
   config.detailed_metrics = options.detailed_metrics;
   return config;
@@ -56,8 +58,8 @@ LocalCluster::LocalCluster(const ServiceContext& process, LocalClusterOptions op
       expert_context_(ContextOf(Role::kExpert, kExpertNode)),
       attention_context_(ContextOf(Role::kAttention, kAttentionNode)),
       router_(router_context_, ConfigOfRouter()),
-      expert_(expert_context_, ConfigOfExpert(options, compute.row_type()), model, compute.cpu(),
-              *expert_end_),
+      expert_(expert_context_, ConfigOfExpert(options, *model, compute.row_type()), model,
+              compute.cpu(), *expert_end_),
       attention_(attention_context_, ConfigOfAttention(options, compute.row_type()), model,
                  compute.cpu(), *attention_end_) {}
 
@@ -74,7 +76,8 @@ ServiceContext LocalCluster::ContextOf(Role role, NodeId node) {
                         .name = name,
                         .log = Logger(name, name),
                         .scrape = process_.scrape,
-                        .flight = process_.flight};
+                        .flight = process_.flight,
+                        .load = process_.load};
 }
 
 RouterSessionOptions LocalCluster::join() const {

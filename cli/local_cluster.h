@@ -31,7 +31,10 @@ class LocalCluster {
                std::shared_ptr<const PackedModel> model, const Compute& compute,
                std::function<void(absl::Status)> on_refused);
 
-  // Fails hard and early with a reason: weights damaged, memory short.
+  // Maps and checks what is no expert's, which takes long. Any thread, before Start.
+  absl::Status LoadAttention() { return attention_.Load(); }
+  // Fails hard and early with a reason: weights damaged, memory short. Experts are loaded by the
+  // loop.
   absl::Status Start();
   // After whoever talks to it; kills what still runs.
   void Stop();

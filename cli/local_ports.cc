@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <random>
@@ -18,6 +19,7 @@ namespace {
 
 constexpr int kPortLeast = 10'000;  // below are the well-known services
 constexpr int kTries = 1'000;
+constexpr size_t kAnswerBytesMax = 1024;  // of /ready: some 200
 
 // The ports the kernel gives to outgoing connections and to who listens at port 0 begin here
 // (ip(7), ip_local_port_range).
@@ -84,7 +86,7 @@ absl::Status CheckFree(const std::string& host, int64_t port) {
       fmt::format("cannot listen at {}:{}: the port is in use", host, port));
 }
 
-bool IsReady(const std::string& host, int port) {
+Readiness AskReady(const std::string& host, int port) {
   const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   const timeval limit{.tv_sec = 0, .tv_usec = 200'000};
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
@@ -95,17 +97,26 @@ bool IsReady(const std::string& host, int port) {
   inet_pton(AF_INET, host.c_str(), &address.sin_addr);
   if (address.sin_addr.s_addr == 0) address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   const std::string request = "GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-  char answer[64] = {};
-  const bool ok = connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 &&
-                  send(fd, request.data(), request.size(), MSG_NOSIGNAL) > 0 &&
-                  recv(fd, answer, sizeof answer - 1, 0) > 0;
+  std::string answer;
+  if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) == 0 &&
+      send(fd, request.data(), request.size(), MSG_NOSIGNAL) > 0) {
+    char piece[kAnswerBytesMax];
+    ssize_t n = 0;
+    while (answer.size() < kAnswerBytesMax && (n = recv(fd, piece, sizeof piece, 0)) > 0) {
+      answer.append(piece, static_cast<size_t>(n));
+    }
+  }
   close(fd);
-  return ok && std::string_view(answer).substr(0, 12) == "HTTP/1.1 200";
+  if (answer.starts_with("HTTP/1.1 200")) return {.ready = true, .progress = 1};
+  constexpr std::string_view kProgress = "\"progress\":";
+  const size_t at = answer.find(kProgress);
+  if (at == std::string::npos) return {};
+  return {.progress = std::clamp(std::atof(answer.c_str() + at + kProgress.size()), 0.0, 1.0)};
 }
 
-bool IsReady(const std::string& address) {
+Readiness AskReady(const std::string& address) {
   const size_t colon = address.rfind(':');
-  return IsReady(address.substr(0, colon), std::atoi(address.c_str() + colon + 1));
+  return AskReady(address.substr(0, colon), std::atoi(address.c_str() + colon + 1));
 }
 
 }  // namespace bottega

@@ -27,8 +27,12 @@ class LocalPorts {
 // A port asked for by number must be free now: better said here than by a child that keeps dying.
 absl::Status CheckFree(const std::string& host, int64_t port);
 
-// GET /ready answers 200. Loopback and tiny: asked from the loop, with a short timeout.
-bool IsReady(const std::string& host, int port);
-bool IsReady(const std::string& address);  // host:port
+// What GET /ready answers. Loopback and tiny: asked from the loop, with a short timeout.
+struct Readiness {
+  bool ready = false;   // 200
+  double progress = 0;  // of its load, 0 to 1; 0 where nobody answers
+};
+Readiness AskReady(const std::string& host, int port);
+Readiness AskReady(const std::string& address);  // host:port
 
 }  // namespace bottega

@@ -32,7 +32,7 @@ Duration Patience(Role role) {
 Task<absl::Status> WaitReady(Loop* loop, Supervisor* supervisor, Supervisor::Id id,
                              ProcessPlan plan, const bool* stopping) {
   const Time limit = loop->Now() + kReadyLimit;
-  while (!IsReady(plan.admin_address)) {
+  while (!AskReady(plan.admin_address).ready) {
     if (*stopping) co_return absl::CancelledError("the cluster ends");
     // In its own place it is restarted as ever; a gateway beside the old one is given up.
     if (plan.role == Role::kGateway && !supervisor->Runs(id)) {

@@ -19,6 +19,7 @@
 #include "cli/supervisor.h"
 #include "core/base/reason.h"
 #include "core/base/status.h"
+#include "core/service/load_bar.h"
 #include "core/service/process.h"
 
 namespace bottega {
@@ -113,8 +114,14 @@ class RollSignal {
 
 class LocalCluster {
  public:
-  LocalCluster(Loop& loop, const UpOptions& options, std::string packed, std::string model_name)
-      : loop_(loop), o_(options), packed_(std::move(packed)), model_name_(std::move(model_name)) {}
+  LocalCluster(Loop& loop, const UpOptions& options, const PackedModel& model,
+               std::string model_name)
+      : loop_(loop),
+        o_(options),
+        packed_(model.dir().string()),
+        attention_bytes_(model.AttentionBytes()),
+        expert_bytes_(model.AllExpertBytes()),
+        model_name_(std::move(model_name)) {}
 
   absl::Status Start();
   void Interrupt();
@@ -127,12 +134,15 @@ class LocalCluster {
   absl::Status WriteTargets() const;
   bool AllReady() const;
   Task<void> AnnounceReady();
+  Task<void> ShowLoading();
   Task<void> RollAll();
   Task<void> StopAll();
 
   Loop& loop_;
   const UpOptions& o_;
   const std::string packed_;
+  const uint64_t attention_bytes_;  // that each attention worker loads
+  const uint64_t expert_bytes_;     // of all experts, once
   const std::string model_name_;
   LeaseFile lease_;
   std::FILE* log_ = stderr;
@@ -163,6 +173,7 @@ absl::Status LocalCluster::Start() {
   RETURN_IF_ERROR(WriteTargets());
   supervisor_->Start();
   loop_.Spawn(kSelf, AnnounceReady());
+  loop_.Spawn(kSelf, ShowLoading());
   return absl::OkStatus();
 }
 
@@ -211,9 +222,30 @@ absl::Status LocalCluster::WriteTargets() const {
 // A client may connect, and every gateway hears.
 bool LocalCluster::AllReady() const {
   for (const auto& [id, plan] : supervisor_->processes()) {
-    if (plan.role == Role::kGateway && !IsReady(plan.admin_address)) return false;
+    if (plan.role == Role::kGateway && !AskReady(plan.admin_address).ready) return false;
   }
-  return IsReady(o_.host, http_port_);
+  return AskReady(o_.host, http_port_).ready;
+}
+
+// A process does not tell its bytes but its share of them; which those are is known here.
+Task<void> LocalCluster::ShowLoading() {
+  LoadBar bar;
+  const auto experts_each = static_cast<double>(expert_bytes_) *
+                            static_cast<double>(o_.replication) /
+                            static_cast<double>(o_.expert_workers);
+  while (!stopping_ && !ready_) {
+    double loaded = 0, expected = 0;
+    for (const auto& [id, plan] : supervisor_->processes()) {
+      if (plan.role != Role::kAttention && plan.role != Role::kExpert) continue;
+      const double bytes =
+          plan.role == Role::kAttention ? static_cast<double>(attention_bytes_) : experts_each;
+      loaded += bytes * AskReady(plan.admin_address).progress;
+      expected += bytes;
+    }
+    bar.Update(static_cast<uint64_t>(loaded), static_cast<uint64_t>(expected));
+    if (loaded >= expected) co_return;
+    co_await loop_.Sleep(LoadBar::kLook);
+  }
 }
 
 Task<void> LocalCluster::AnnounceReady() {
@@ -267,7 +299,7 @@ absl::Status Run(const UpOptions& options, int* exit_code) {
           ? std::filesystem::weakly_canonical(options.model.dir).filename().string()
           : options.gateway.served_model_name;
   const auto loop = Loop::Real();
-  LocalCluster cluster(*loop, options, model->dir().string(), name);
+  LocalCluster cluster(*loop, options, *model, name);
   ProcessSignals signals(*loop, [&cluster](int) { cluster.Interrupt(); });
   // Not SIGHUP: that comes too when the terminal of a foreground program is closed.
   RollSignal roll(*loop, [&cluster] { cluster.Roll(); });

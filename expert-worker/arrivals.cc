@@ -39,25 +39,26 @@ void Arrivals::DropTrial() {
   trials_.pop_front();
 }
 
-std::vector<Arrival> Arrivals::Take(FramePhase phase, size_t rows_max) {
-  std::vector<Arrival> taken;
-  std::deque<Arrival>& from = queue(phase);
+void Arrivals::Take(FramePhase phase, size_t rows_max, std::vector<Arrival>* taken) {
+  CHECK(taken->empty());
+  std::vector<Arrival>& from = queue(phase);
   size_t rows = 0;
-  for (auto it = from.begin(); it != from.end();) {
+  auto stays = from.begin();
+  for (auto it = from.begin(); it != from.end(); ++it) {
     const FrameHeader& header = it->view.header;
-    const bool merges = taken.empty() || (header.layer == taken.front().view.header.layer &&
-                                          rows + header.entries <= rows_max && !it->trial() &&
-                                          !taken.front().trial());
+    const bool merges = taken->empty() || (header.layer == taken->front().view.header.layer &&
+                                           rows + header.entries <= rows_max && !it->trial() &&
+                                           !taken->front().trial());
     if (!merges) {
-      ++it;
+      if (stays != it) *stays = std::move(*it);
+      ++stays;
       continue;
     }
     rows += header.entries;
     in_work_.emplace_back(header.sender, header.sequence);
-    taken.push_back(std::move(*it));
-    it = from.erase(it);
+    taken->push_back(std::move(*it));
   }
-  return taken;
+  from.erase(stays, from.end());
 }
 
 void Arrivals::Done(const Arrival& arrival) {

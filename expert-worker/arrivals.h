@@ -46,10 +46,10 @@ class Arrivals {
   explicit Arrivals(Loop& loop) : slot_(loop) {}
 
   void Push(Arrival arrival);
-  // The oldest of `phase` and, merged with it, what else waits for the same layer in that phase, up
-  // to rows_max entries (the oldest always); a trial only by itself. Empty if nothing waits. What
-  // is taken counts as here until Done.
-  std::vector<Arrival> Take(FramePhase phase, size_t rows_max);
+  // Into the empty `taken`: the oldest of `phase` and, merged with it, what else waits for the same
+  // layer in that phase, up to rows_max entries (the oldest always); a trial only by itself.
+  // Nothing if nothing waits. What is taken counts as here until Done.
+  void Take(FramePhase phase, size_t rows_max, std::vector<Arrival>* taken);
   void Done(const Arrival& arrival);
   // Is this frame here, waiting or in work?
   bool Holds(Incarnation sender, uint64_t sequence) const;
@@ -72,15 +72,17 @@ class Arrivals {
  private:
   // Its rows count no more.
   void Release(const Arrival& arrival);
-  std::deque<Arrival>& queue(FramePhase phase) {
+  std::vector<Arrival>& queue(FramePhase phase) {
     return phase == FramePhase::kDecode ? decode_ : prefill_;
   }
-  const std::deque<Arrival>& queue(FramePhase phase) const {
+  const std::vector<Arrival>& queue(FramePhase phase) const {
     return phase == FramePhase::kDecode ? decode_ : prefill_;
   }
 
-  std::deque<Arrival> decode_;
-  std::deque<Arrival> prefill_;
+  // Oldest first. No deque: one would allocate for every frame, and what is taken leaves gaps
+  // anywhere.
+  std::vector<Arrival> decode_;
+  std::vector<Arrival> prefill_;
   std::deque<Arrival> trials_;                          // not granted
   bool trial_granted_ = false;                          // one, and it is not done
   std::vector<std::pair<uint64_t, uint64_t>> in_work_;  // (sender, sequence)

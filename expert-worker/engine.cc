@@ -17,6 +17,10 @@ ExpertEngine::ExpertEngine(ServiceContext& context, Transport& transport, Expert
       held_(options_.shape.layers, options_.shape.experts),
       arrivals_(context.loop),
       expert_rows_(size_t{options_.shape.layers} * options_.shape.experts) {
+  for (Work& work : work_) work.rows.reserve(limits::kMergedRowsMax);
+  in_.reserve(limits::kItemRowsMax);
+  out_.reserve(limits::kItemRowsMax);
+  groups_.reserve(limits::kItemRowsMax);
   Transport::Events events;
   events.on_frame = [this](FrameBuffer frame) { OnFrame(std::move(frame)); };
   events.on_down = [this](EndpointId endpoint, absl::Status) { OnDown(endpoint); };

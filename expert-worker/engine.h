@@ -99,6 +99,7 @@ class ExpertEngine {
   // One entry of a piece of work: where its row comes from and goes to.
   struct Row {
     uint16_t expert;
+    uint32_t arrived;  // how many came before it
     const std::byte* in;
     std::byte* out;
   };
@@ -108,6 +109,12 @@ class ExpertEngine {
     std::vector<Arrival> arrivals;
     std::vector<FrameBuffer> replies;  // [arrivals]
     std::vector<Row> rows;             // by expert, then in order of arrival
+
+    void Clear() {
+      arrivals.clear();
+      replies.clear();
+      rows.clear();
+    }
   };
 
   // step.cc, in the order of a frame's life.
@@ -118,6 +125,7 @@ class ExpertEngine {
   Task<void> AwaitParts();
   Task<void> RunWork(FramePhase phase);
   bool Gather(Work* work);
+  void AddRows(const FrameView& view, std::byte* out, Work* work);
   bool StillWanted(const Arrival& arrival);
   void CrashIf(const FrameView& view);
   size_t RunSlice(const Work& work, size_t first);
@@ -149,6 +157,9 @@ class ExpertEngine {
   double phase_row_us_[2] = {50, 50};
   double base_us_ = 50;
 
+  // What is in work, by phase: decode is worked off between two items of prefill. Empty between,
+  // but for the memory: a step allocates nothing.
+  Work work_[2] = {{.phase = FramePhase::kDecode}, {.phase = FramePhase::kPrefill}};
   // Scratch of RunSlice.
   std::vector<const std::byte*> in_;
   std::vector<std::byte*> out_;

@@ -43,6 +43,7 @@ ExpertServer::ExpertServer(ServiceContext& context, ExpertConfig config, ExpertM
       engine_(context, transport, *compute_,
               {.shape = model_.shape, .credits = config_.credits, .item_time = config_.item_time}),
       loader_(engine_,
+              {.expert_bytes = model_.expert_bytes, .expected_bytes = config_.expected_bytes},
               [this](std::vector<ExpertRef> held) {
                 if (session_ != nullptr) session_->SetHeld(std::move(held));
               }),

@@ -40,9 +40,7 @@ ExpertMetrics::ExpertMetrics(prometheus::Registry& r, const ExchangeShape& shape
       experts_ready_(AddGauge(r, "bottega_expert_experts", "Experts", {{"state", "ready"}})),
       experts_loading_(AddGauge(r, "bottega_expert_experts", "Experts", {{"state", "loading"}})),
       active_experts_(AddGauge(r, "bottega_expert_active_experts_ratio",
-                               "Share of the experts held that had rows since the last scrape")),
-      load_progress_(
-          AddGauge(r, "bottega_load_progress_ratio", "How much of the model is loaded.")) {
+                               "Share of the experts held that had rows since the last scrape")) {
   const auto count = [&](const char* name, const char* help, const Labels& labels,
                          uint64_t ExpertStats::*value) {
     counters_.push_back({AddCounter(r, name, help, labels), value});
@@ -101,7 +99,6 @@ void ExpertMetrics::Update(ExpertEngine& engine, size_t missing) {
   queue_rows_.Set(static_cast<double>(engine.queued_rows()));
   experts_ready_.Set(held);
   experts_loading_.Set(static_cast<double>(missing));
-  load_progress_.Set(held / std::max(1.0, held + static_cast<double>(missing)));
   UpdateActive(engine.expert_rows(), engine.held().size());
 }
 

@@ -41,7 +41,6 @@ class ExpertMetrics {
   prometheus::Gauge& experts_ready_;
   prometheus::Gauge& experts_loading_;
   prometheus::Gauge& active_experts_;
-  prometheus::Gauge& load_progress_;
   std::vector<prometheus::Counter*> layer_rows_;  // [layers * experts], or empty
   std::vector<uint64_t> last_rows_;               // expert_rows at the last scrape
 };

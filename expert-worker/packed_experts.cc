@@ -23,7 +23,9 @@ PackedExperts::PackedExperts(std::shared_ptr<const PackedModel> model, const Cpu
       experts_(static_cast<size_t>(model_->config().num_experts)),
       block_(cpu, ShapeOf(*model_, row_type), limits::kItemRowsMax),
       self_test_(cpu, ShapeOf(*model_, row_type), faults),
-      weights_(static_cast<size_t>(model_->config().num_layers) * experts_) {}
+      weights_(static_cast<size_t>(model_->config().num_layers) * experts_) {
+  groups_.reserve(limits::kItemRowsMax);
+}
 
 absl::Status PackedExperts::Load(LayerId layer, ExpertId expert) {
   ASSIGN_OR_RETURN(ExpertWeights weights, model_->MapExpert(layer, expert));

@@ -2,6 +2,7 @@
 // reply. Work-conserving: it computes what is there and never waits for a silent peer.
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "expert-worker/engine.h"
 
@@ -140,7 +141,7 @@ void ExpertEngine::OfferTrial() {
 
 // merge → compute, in items of at most item_time → reply. Decode goes between the items of prefill.
 Task<void> ExpertEngine::RunWork(FramePhase phase) {
-  Work work{.phase = phase};
+  Work& work = work_[static_cast<size_t>(phase)];
   if (absl::Status fault = FAULT_POINT(context_.faults, "ew.step"); !fault.ok()) {
     co_await context_.loop.Sleep(1ms);  // as if there were no memory
     co_return;
@@ -167,15 +168,17 @@ Task<void> ExpertEngine::RunWork(FramePhase phase) {
     }
   }
   Reply(work);
+  work.Clear();
   OfferTrial();
 }
 
 // Merges what waits for one layer, by expert. False if there is no memory for any reply.
 bool ExpertEngine::Gather(Work* work) {
   const size_t row_bytes = options_.shape.row_bytes();
-  std::vector<Arrival> taken = arrivals_.Take(work->phase, limits::kMergedRowsMax);
+  arrivals_.Take(work->phase, limits::kMergedRowsMax, &work->arrivals);
   bool starved = false;
-  for (Arrival& arrival : taken) {
+  auto stays = work->arrivals.begin();
+  for (Arrival& arrival : work->arrivals) {
     if (!StillWanted(arrival)) {
       arrivals_.Done(arrival);
       continue;
@@ -190,21 +193,33 @@ bool ExpertEngine::Gather(Work* work) {
       arrivals_.Done(arrival);
       continue;
     }
-    std::byte* out = reply->data() + sizeof(FrameHeader);
-    for (uint32_t token = 0; token < view.header.tokens; ++token) {
-      for (uint32_t i = view.offsets[token]; i < view.offsets[token + 1]; ++i) {
-        work->rows.push_back({view.experts[i], view.rows + token * row_bytes, out});
-        out += row_bytes;
-      }
-    }
+    AddRows(view, reply->data() + sizeof(FrameHeader), work);
     CrashIf(view);
     work->layer = LayerId{view.header.layer};
     work->replies.push_back(*std::move(reply));
-    work->arrivals.push_back(std::move(arrival));
+    if (&*stays != &arrival) *stays = std::move(arrival);
+    ++stays;
   }
-  std::stable_sort(work->rows.begin(), work->rows.end(),
-                   [](const Row& a, const Row& b) { return a.expert < b.expert; });
+  work->arrivals.erase(stays, work->arrivals.end());
+  // Not stable_sort, which allocates.
+  std::sort(work->rows.begin(), work->rows.end(), [](const Row& a, const Row& b) {
+    return std::pair(a.expert, a.arrived) < std::pair(b.expert, b.arrived);
+  });
   return !(starved && work->arrivals.empty());
+}
+
+// `out`: where the first entry's row goes.
+void ExpertEngine::AddRows(const FrameView& view, std::byte* out, Work* work) {
+  const size_t row_bytes = options_.shape.row_bytes();
+  for (uint32_t token = 0; token < view.header.tokens; ++token) {
+    for (uint32_t i = view.offsets[token]; i < view.offsets[token + 1]; ++i) {
+      work->rows.push_back({.expert = view.experts[i],
+                            .arrived = static_cast<uint32_t>(work->rows.size()),
+                            .in = view.rows + token * row_bytes,
+                            .out = out});
+      out += row_bytes;
+    }
+  }
 }
 
 // ew.crash_if=crash:N dies of a row whose first four bytes are N.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <random>
 
+#include "core/base/load_progress.h"
 #include "core/base/reason.h"
 #include "gateway/stream.h"
 
@@ -72,6 +73,13 @@ int64_t GatewayService::DrawSeed() {
 
 const char* GatewayService::StatusNow() const {
   if (gate_.closed()) return "draining";
+  const char* const status = StatusOfCluster();
+  // Whom it misses, this process is loading.
+  const bool here = context_.load != nullptr && context_.load->loaded() < context_.load->expected();
+  return here && std::string_view(status) != "ready" ? "loading" : status;
+}
+
+const char* GatewayService::StatusOfCluster() const {
   if (table_ == nullptr) return "loading";
   // A worker that is away for a moment does not make the gateway unready.
   if (!workers_.any_connected()) {

@@ -74,6 +74,7 @@ class GatewayService {
   void WorkersChanged();
   static Task<void> WatchStatus(GatewayService* self);
   const char* StatusNow() const;
+  const char* StatusOfCluster() const;
 
   const ServiceContext& context_;
   const GatewayConfig config_;

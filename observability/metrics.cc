@@ -54,8 +54,6 @@ void HistogramSeries::RaiseTo(const LoopHistogram& source) {
 
 Common::Common(prometheus::Registry& registry, const BuildInfo& build)
     : ready(AddGauge(registry, "bottega_ready", "1 when this process is ready to serve.")),
-      load_progress_ratio(
-          AddGauge(registry, "bottega_load_progress_ratio", "How much of the model is loaded.")),
       model_load_seconds(
           AddGauge(registry, "bottega_model_load_seconds", "How long loading the model took.")) {
   AddGauge(registry, "bottega_build_info", "1; what runs here is in the labels.",
@@ -137,6 +135,11 @@ double BootTimeSeconds() {
 }
 
 }  // namespace
+
+std::vector<MetricFamily> LoadCollector::Collect() const {
+  return {One("bottega_load_progress_ratio", "How much of the model is loaded, by bytes.",
+              MetricType::Gauge, ratio_())};
+}
 
 std::vector<MetricFamily> ProcessCollector::Collect() const {
   const double ticks = static_cast<double>(sysconf(_SC_CLK_TCK));

@@ -6,6 +6,7 @@
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -75,8 +76,7 @@ struct Common {
   // Makes `log` count its lines here; this object outlives it.
   void CountLines(Logger& log);
 
-  prometheus::Gauge& ready;                // 1 when /ready answers 200
-  prometheus::Gauge& load_progress_ratio;  // 0 to 1
+  prometheus::Gauge& ready;  // 1 when /ready answers 200
   prometheus::Gauge& model_load_seconds;
 
  private:
@@ -87,6 +87,17 @@ struct Common {
 class ProcessCollector : public prometheus::Collectable {
  public:
   std::vector<prometheus::MetricFamily> Collect() const override;
+};
+
+// bottega_load_progress_ratio, asked for at each scrape: a loop that loads answers nobody.
+class LoadCollector : public prometheus::Collectable {
+ public:
+  // `ratio`: 0 to 1; called on the thread that scrapes.
+  explicit LoadCollector(std::function<double()> ratio) : ratio_(std::move(ratio)) {}
+  std::vector<prometheus::MetricFamily> Collect() const override;
+
+ private:
+  const std::function<double()> ratio_;
 };
 
 }  // namespace bottega::metrics

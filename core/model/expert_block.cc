@@ -16,10 +16,18 @@ constexpr int32_t kFirst[] = {0};
 ExpertBlock::ExpertBlock(const Cpu& cpu, const ExpertBlockShape& shape, int64_t rows_max)
     : cpu_(cpu), shape_(shape), rows_max_(rows_max), y_(rows_max * shape.hidden) {
   CHECK(rows_max > 0);
+  // A piece has a row at least.
+  const size_t most = static_cast<size_t>(rows_max);
+  x_rows_.reserve(most);
+  y_rows_.reserve(most);
+  pieces_.reserve(most);
   if (IsQuantised(shape.weights)) {
+    quantised_gate_ups_.reserve(most);
+    quantised_products_.reserve(most);
     quantised_x_ = AlignedBuffer(QuantisedRows::Bytes(shape.weights, rows_max, shape.hidden));
     quantised_act_ = AlignedBuffer(QuantisedRows::Bytes(shape.weights, rows_max, shape.width));
   } else {
+    products_.reserve(most);
     x_.resize(rows_max * shape.hidden);
     gate_up_.resize(rows_max * GateUpOutputs(shape.width));
     act_.resize(rows_max * shape.width);

@@ -96,9 +96,9 @@ class Sections {
 // A piece of a region: page tables are filled and bytes are summed while they are in the cache.
 constexpr size_t kPieceBytes = 1 << 20;
 
-// `data` begins on a page. Nothing where it cannot be read: the file was cut under its mapping, or
-// the disk fails.
-std::optional<uint32_t> RegionCrc(const Region& region, const std::byte* data, ThreadPool* pool) {
+// Nothing where it cannot be read: the file was cut under its mapping, or the disk fails.
+std::optional<uint32_t> RegionCrc(const Region& region, Mapping& mapping,
+                                  const RegionReading& reading) {
   const size_t pieces = (region.bytes + kPieceBytes - 1) / kPieceBytes;
   const auto bytes_of = [&](size_t piece) {
     return std::min(kPieceBytes, region.bytes - piece * kPieceBytes);
@@ -106,7 +106,11 @@ std::optional<uint32_t> RegionCrc(const Region& region, const std::byte* data, T
   std::vector<uint32_t> sums(pieces);
   std::atomic<bool> readable = true;
   const auto sum = [&](int64_t piece, int) {
-    const std::byte* const at = data + piece * kPieceBytes;
+    const std::byte* const at = mapping.data() + piece * kPieceBytes;
+    if (reading.faults != nullptr && !FAULT_POINT(*reading.faults, "load.region").ok()) {
+      readable = false;
+      return;
+    }
     // One call instead of a fault for every 16 pages, and an error instead of SIGBUS; a kernel
     // without it (EINVAL) leaves us the faults.
     if (::madvise(const_cast<std::byte*>(at), bytes_of(piece), MADV_POPULATE_READ) != 0 &&
@@ -115,9 +119,10 @@ std::optional<uint32_t> RegionCrc(const Region& region, const std::byte* data, T
       return;
     }
     sums[piece] = Crc32c(at, bytes_of(piece));
+    mapping.loaded().Add(static_cast<int64_t>(bytes_of(piece)));
   };
-  if (pool != nullptr) {
-    pool->ParallelFor(static_cast<int64_t>(pieces), sum);
+  if (reading.pool != nullptr) {
+    reading.pool->ParallelFor(static_cast<int64_t>(pieces), sum);
   } else {
     for (size_t piece = 0; piece < pieces; ++piece) sum(static_cast<int64_t>(piece), 0);
   }
@@ -155,10 +160,10 @@ Mapping::~Mapping() {
 }
 
 absl::StatusOr<std::shared_ptr<const PackedModel>> PackedModel::Open(const fs::path& dir,
-                                                                     ThreadPool* pool) {
+                                                                     const RegionReading& reading) {
   std::shared_ptr<PackedModel> model(new PackedModel);
   model->dir_ = dir;
-  model->pool_ = pool;
+  model->reading_ = reading;
   ASSIGN_OR_RETURN(std::string text, ReadModelFile(dir, kManifestFile, limits::kManifestBytesMax));
   ASSIGN_OR_RETURN(std::string digest, ReadModelFile(dir, kDigestFile, 65));
   model->digest_ = Sha256Hex(text);
@@ -200,8 +205,8 @@ absl::StatusOr<Mapping> PackedModel::MapRegion(size_t index) const {
   if (region.offset + mapped > file->bytes()) {
     return RefuseModel(region.file, ": shorter than when it was packed");
   }
-  Mapping mapping(std::move(file), region.offset, mapped);
-  const std::optional<uint32_t> crc = RegionCrc(region, mapping.data(), pool_);
+  Mapping mapping(std::move(file), region.offset, mapped, reading_.progress);
+  const std::optional<uint32_t> crc = RegionCrc(region, mapping, reading_);
   if (!crc.has_value()) {
     return RefuseModel(region.file, ": region ", region.name, " cannot be read");
   }
@@ -213,6 +218,7 @@ absl::StatusOr<Mapping> PackedModel::MapRegion(size_t index) const {
                   [](std::byte b) { return b != std::byte{0}; })) {
     return RefuseModel(region.file, ": damaged: bytes after region ", region.name, " are not zero");
   }
+  mapping.loaded().Add(static_cast<int64_t>(mapped - region.bytes));
   return mapping;
 }
 
@@ -282,6 +288,10 @@ uint64_t PackedModel::AttentionBytes() const {
     if (region.file == plan_[0].file) bytes += RoundUp(region.bytes, kRegionAlignment);
   }
   return bytes;
+}
+
+uint64_t PackedModel::AllExpertBytes() const {
+  return ExpertBytes() * static_cast<uint64_t>(config().num_moe_layers() * config().num_experts);
 }
 
 absl::Status PackedModel::Verify(

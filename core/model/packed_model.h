@@ -10,6 +10,8 @@
 
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "core/base/fault_point.h"
+#include "core/base/load_progress.h"
 #include "core/base/strong_id.h"
 #include "core/kernels/cpu/threads.h"
 #include "core/model/config.h"
@@ -40,8 +42,9 @@ class MappedFile {
 class Mapping {
  public:
   Mapping() = default;
-  Mapping(std::shared_ptr<const MappedFile> file, size_t offset, size_t bytes)
-      : file_(std::move(file)), data_(file_->data() + offset), bytes_(bytes) {}
+  Mapping(std::shared_ptr<const MappedFile> file, size_t offset, size_t bytes,
+          LoadProgress* progress)
+      : file_(std::move(file)), data_(file_->data() + offset), bytes_(bytes), loaded_(progress) {}
   Mapping(Mapping&& other) noexcept { swap(other); }
   Mapping& operator=(Mapping&& other) noexcept {
     swap(other);
@@ -51,16 +54,19 @@ class Mapping {
 
   const std::byte* data() const { return data_; }
   size_t bytes() const { return bytes_; }
+  LoadedBytes& loaded() { return loaded_; }  // of them
 
  private:
   void swap(Mapping& other) {
     std::swap(file_, other.file_);
     std::swap(data_, other.data_);
     std::swap(bytes_, other.bytes_);
+    std::swap(loaded_, other.loaded_);
   }
   std::shared_ptr<const MappedFile> file_;
   const std::byte* data_ = nullptr;
   size_t bytes_ = 0;
+  LoadedBytes loaded_;
 };
 
 // What an attention worker needs of one layer.
@@ -92,15 +98,21 @@ struct ExpertWeights {
   Mapping mapping;
 };
 
+// With what regions are read; each may be null, and outlives the model and what it has mapped.
+struct RegionReading {
+  ThreadPool* pool = nullptr;        // its threads share the pieces of a region
+  LoadProgress* progress = nullptr;  // is told of every piece that is read
+  FaultPoints* faults = nullptr;     // `load.region`: of every piece
+};
+
 // A packed directory, opened: manifest and copied files read and checked, no weights mapped yet.
 // Immutable; any thread. Every Map* call reads all bytes of its regions once, refuses a region
 // whose CRC32C is not the manifest's, and returns memory shared with every other process on this
 // machine that maps the same file.
 class PackedModel {
  public:
-  // `pool`, if there is one, outlives the model and checks regions.
   static absl::StatusOr<std::shared_ptr<const PackedModel>> Open(const std::filesystem::path& dir,
-                                                                 ThreadPool* pool = nullptr);
+                                                                 const RegionReading& reading = {});
 
   const std::filesystem::path& dir() const { return dir_; }
   const Manifest& manifest() const { return manifest_; }
@@ -118,7 +130,8 @@ class PackedModel {
   // Of a MoE layer; NotFound where the model has no such expert.
   absl::StatusOr<ExpertWeights> MapExpert(LayerId layer, ExpertId expert) const;
   uint64_t ExpertBytes() const;     // of one expert's region: what a placement counts
-  uint64_t AttentionBytes() const;  // of all others
+  uint64_t AttentionBytes() const;  // of all that are no expert's
+  uint64_t AllExpertBytes() const;  // of all experts'
 
   // Reads everything and compares the SHA-256 of every region (`inspect --verify`).
   absl::Status Verify(const std::function<void(uint64_t done, uint64_t total)>& progress) const;
@@ -130,7 +143,7 @@ class PackedModel {
   size_t RegionOf(LayerId layer, ExpertId expert) const;
 
   std::filesystem::path dir_;
-  ThreadPool* pool_ = nullptr;
+  RegionReading reading_;
   Manifest manifest_;
   std::string digest_;
   std::vector<Region> plan_;

@@ -11,6 +11,7 @@
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 #include <chrono>
+#include <cmath>
 #include <map>
 #include <thread>
 
@@ -209,7 +210,8 @@ Answer AdminHttp::Server::Route(std::string_view method, std::string_view target
   if (target == "/ready" || target == "/health" || target == "/ping") {
     if (now.ready()) return {http::status::ok, "application/json", R"({"status":"ready"})"};
     return {http::status::service_unavailable, "application/json",
-            fmt::format(R"({{"status":"{}","progress":{:.2f}}})", now.status, now.progress)};
+            fmt::format(R"({{"status":"{}","progress":{:.2f}}})", now.status,
+                        std::floor(now.progress * 100) / 100)};
   }
   return {http::status::not_found, "text/plain",
           "/live /ready /health /ping /version /metrics /flight\n"};
@@ -220,15 +222,20 @@ void Health::SetLive(bool live) {
   now_.live = live;
 }
 
-void Health::Set(std::string status, double progress) {
+void Health::Set(std::string status) {
   absl::MutexLock lock(&mutex_);
   now_.status = std::move(status);
-  now_.progress = progress;
 }
 
 Health::Snapshot Health::Read() const {
-  absl::MutexLock lock(&mutex_);
-  return now_;
+  Snapshot now;
+  {
+    absl::MutexLock lock(&mutex_);
+    now = now_;
+  }
+  now.live = now.live && !load_.Stalled(kLoadStallMax);
+  now.progress = load_.expected() > 0 ? load_.ratio() : now.ready() ? 1 : 0;
+  return now;
 }
 
 AdminHttp::AdminHttp(std::unique_ptr<Server> server) : server_(std::move(server)) {}

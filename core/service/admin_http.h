@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "core/base/load_progress.h"
 
 namespace prometheus {
 class Collectable;
@@ -22,23 +23,25 @@ class FaultPoints;
 class Health {
  public:
   // "ready", or why not: "loading", "draining", "no_worker", "experts_unavailable".
-  void SetReady() ABSL_LOCKS_EXCLUDED(mutex_) { Set("ready", 1); }
-  void SetNotReady(std::string status, double progress = 0) ABSL_LOCKS_EXCLUDED(mutex_) {
-    Set(std::move(status), progress);
-  }
+  void SetReady() ABSL_LOCKS_EXCLUDED(mutex_) { Set("ready"); }
+  void SetNotReady(std::string status) ABSL_LOCKS_EXCLUDED(mutex_) { Set(std::move(status)); }
   // Not live: the supervisor should end this process.
   void SetLive(bool live) ABSL_LOCKS_EXCLUDED(mutex_);
+  // Who loads weights tells it here.
+  LoadProgress& load() { return load_; }
+  const LoadProgress& load() const { return load_; }
 
   struct Snapshot {
-    bool live = true;
+    bool live = true;  // no load stands still for kLoadStallMax either
     std::string status = "loading";
-    double progress = 0;
+    double progress = 0;  // of the load; where there is none: 1 when ready
     bool ready() const { return status == "ready"; }
   };
   Snapshot Read() const ABSL_LOCKS_EXCLUDED(mutex_);
 
  private:
-  void Set(std::string status, double progress) ABSL_LOCKS_EXCLUDED(mutex_);
+  void Set(std::string status) ABSL_LOCKS_EXCLUDED(mutex_);
+  LoadProgress load_;
   mutable absl::Mutex mutex_;
   Snapshot now_ ABSL_GUARDED_BY(mutex_);
 };

@@ -17,6 +17,7 @@ class Registry;
 
 namespace bottega {
 
+class LoadProgress;
 class ScrapeHooks;
 
 // What every part of one service is given instead of globals. One per service: a program has one,
@@ -34,6 +35,7 @@ struct ServiceContext {
   Logger log;
   ScrapeHooks* scrape = nullptr;     // null where nobody scrapes
   FlightRecorder* flight = nullptr;  // null where nobody records
+  LoadProgress* load = nullptr;      // of the weights; null where nobody counts
 };
 
 // Different at every start on any machine: wall clock in µs mixed with random bits. Not for the

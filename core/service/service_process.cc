@@ -111,8 +111,9 @@ absl::Status ServiceProcess::Open(Role role) {
                                .flight = [this](std::string_view query) {
                                  return flight_.Json(options_.name, ParseFlightQuery(query));
                                }};
-  ASSIGN_OR_RETURN(admin_,
-                   AdminHttp::Start(admin, health_, {&*scrape_, &registry_, &process_metrics_}));
+  ASSIGN_OR_RETURN(
+      admin_,
+      AdminHttp::Start(admin, health_, {&*scrape_, &registry_, &process_metrics_, &load_metrics_}));
   network_ = std::make_unique<GrpcNetwork>(*loop_);
   context_.emplace(ServiceContext{.loop = *loop_,
                                   .node = kSelf,
@@ -124,7 +125,8 @@ absl::Status ServiceProcess::Open(Role role) {
                                   .name = options_.name,
                                   .log = Logger(RoleName(role), options_.name),
                                   .scrape = &*scrape_,
-                                  .flight = &flight_});
+                                  .flight = &flight_,
+                                  .load = &health_.load()});
   return absl::OkStatus();
 }
 
@@ -178,7 +180,6 @@ Task<void> ServiceProcess::WatchStatus() {
     const std::string now = status_();
     if (now == "ready" && !std::exchange(was_ready, true)) {
       flight_.Record({.kind = FlightKind::kReady});
-      common_->load_progress_ratio.Set(1);
       common_->model_load_seconds.Set(Seconds(loop_->Now() - started_));
     }
     if (now == "ready") {

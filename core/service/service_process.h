@@ -81,6 +81,7 @@ class ServiceProcess {
   prometheus::Registry registry_;
   metrics::ProcessCollector process_metrics_;
   Health health_;
+  metrics::LoadCollector load_metrics_{[this] { return health_.Read().progress; }};
   std::unique_ptr<Loop> loop_;
   std::optional<ScrapeHooks> scrape_;
   std::unique_ptr<ProcessSignals> signals_;

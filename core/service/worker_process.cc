@@ -50,7 +50,7 @@ void AddWorkerOptions(OptionTable& table, WorkerOptions* o) {
 }
 
 absl::StatusOr<std::shared_ptr<const PackedModel>> OpenModel(const ModelOptions& options,
-                                                             ThreadPool* pool) {
+                                                             const RegionReading& reading) {
   if (options.dir.empty()) {
     return MakeError(Reason::kInvalidValue, "no model: give its directory as DIR or --model");
   }
@@ -67,7 +67,11 @@ absl::StatusOr<std::shared_ptr<const PackedModel>> OpenModel(const ModelOptions&
     std::fprintf(stderr, "%s\n", std::string(line).c_str());
   };
   ASSIGN_OR_RETURN(const std::filesystem::path packed, PackedFor(options.dir, cache));
-  return PackedModel::Open(packed, pool);
+  return PackedModel::Open(packed, reading);
+}
+
+RegionReading ReadingOf(const ServiceContext& context, const Compute& compute) {
+  return {.pool = compute.cpu().pool, .progress = context.load, .faults = &context.faults};
 }
 
 absl::StatusOr<std::unique_ptr<Compute>> Compute::Make(const ComputeOptions& options) {
@@ -94,7 +98,8 @@ absl::StatusOr<std::unique_ptr<WorkerProcess>> WorkerProcess::Start(Role role,
                                                          std::move(worker->transport_));
 #endif
   ASSIGN_OR_RETURN(worker->compute_, Compute::Make(options.compute));
-  ASSIGN_OR_RETURN(worker->model_, OpenModel(options.model, worker->compute_->cpu().pool));
+  ASSIGN_OR_RETURN(worker->model_,
+                   OpenModel(options.model, ReadingOf(worker->context(), *worker->compute_)));
   worker->process_->SetNumericsId(
       fmt::format("{}-{}", worker->model_->numerics_base(), options.compute.row_type));
   return worker;

@@ -23,7 +23,7 @@ void AddModelOptions(OptionTable& table, ModelOptions* options);
 
 // The packed model to serve, packed now if need be, with a bar on stderr.
 absl::StatusOr<std::shared_ptr<const PackedModel>> OpenModel(const ModelOptions& options,
-                                                             ThreadPool* pool = nullptr);
+                                                             const RegionReading& reading = {});
 
 // How this machine computes.
 struct ComputeOptions {
@@ -49,6 +49,9 @@ class Compute {
   Cpu cpu_;
   DType row_type_;
 };
+
+// How a process that has `context` reads its weights.
+RegionReading ReadingOf(const ServiceContext& context, const Compute& compute);
 
 // "detailed": metrics by (layer, expert) and by peer too.
 void AddMoeMetricsOption(OptionTable& table, std::string* moe_metrics);

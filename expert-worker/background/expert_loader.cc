@@ -6,6 +6,8 @@
 #include <chrono>
 #include <utility>
 
+#include "core/base/load_progress.h"
+
 namespace bottega {
 namespace {
 
@@ -16,9 +18,24 @@ constexpr size_t kBatch = 64;
 
 }  // namespace
 
-ExpertLoader::ExpertLoader(ExpertEngine& engine,
+ExpertLoader::ExpertLoader(ExpertEngine& engine, const Sizes& sizes,
                            std::function<void(std::vector<ExpertRef>)> on_changed)
-    : engine_(engine), on_changed_(std::move(on_changed)), wake_(engine.context().loop) {}
+    : engine_(engine),
+      sizes_(sizes),
+      on_changed_(std::move(on_changed)),
+      wake_(engine.context().loop) {
+  TellExpected();
+}
+
+// What is held and what is missing, for the process' load progress.
+void ExpertLoader::TellExpected() {
+  LoadProgress* const load = engine_.context().load;
+  if (load == nullptr) return;
+  const uint64_t bytes = assigned_once_ ? sizes_.expert_bytes * (engine_.held().size() + missing())
+                                        : sizes_.expected_bytes;
+  load->Expect(static_cast<int64_t>(bytes) -
+               static_cast<int64_t>(std::exchange(told_bytes_, bytes)));
+}
 
 void ExpertLoader::SetAssignment(std::vector<ExpertRef> assigned) {
   assigned_once_ = true;
@@ -29,6 +46,7 @@ void ExpertLoader::SetAssignment(std::vector<ExpertRef> assigned) {
     }
   }
   failed_.clear();
+  TellExpected();
   if (!loading_since_ && NextMissing()) loading_since_ = engine_.context().loop.Now();
   wake_.Wake();
 }
@@ -100,6 +118,7 @@ bool ExpertLoader::RetireUnwanted() {
     engine_.Retire(ref.layer, ref.expert);
     any = true;
   }
+  if (any) TellExpected();
   return any;
 }
 

@@ -15,8 +15,13 @@ namespace bottega {
 // somebody may still ask for it). Loop thread only.
 class ExpertLoader {
  public:
+  struct Sizes {
+    uint64_t expert_bytes = 0;    // of each
+    uint64_t expected_bytes = 0;  // of all that will be assigned, where that is known beforehand
+  };
   // `on_changed` gets all that is held, ascending, whenever a batch is ready.
-  ExpertLoader(ExpertEngine& engine, std::function<void(std::vector<ExpertRef>)> on_changed);
+  ExpertLoader(ExpertEngine& engine, const Sizes& sizes,
+               std::function<void(std::vector<ExpertRef>)> on_changed);
 
   void SetAssignment(std::vector<ExpertRef> assigned);
   void SetTable(const TableSnapshot& table, std::optional<MemberId> self);
@@ -30,8 +35,11 @@ class ExpertLoader {
  private:
   std::optional<ExpertRef> NextMissing() const;
   bool RetireUnwanted();
+  void TellExpected();
 
   ExpertEngine& engine_;
+  const Sizes sizes_;
+  uint64_t told_bytes_ = 0;  // what the process expects of us
   std::function<void(std::vector<ExpertRef>)> on_changed_;
   Slot wake_;
   bool assigned_once_ = false;

@@ -498,6 +498,35 @@ TEST(Scheduler, O3_EverySequenceOfATinyPoolEndsWhateverItsPriority) {
   }
 }
 
+// Turns are not ranks: B is computed first, but the pool is A's, which came first and found most of
+// its prompt in the cache. A goes on, though not a token of its is planned.
+TEST(Scheduler, O3_WhereNobodyWhoseTurnItIsGetsBlocksTheFirstInRankGoesOn) {
+  Scheduler scheduler({.sequences = 8, .prefill_tokens = 64, .max_length = 112}, 7);
+  Steps steps(scheduler);
+  std::set<uint64_t> finished;
+  const auto of_fives = [](uint64_t key, int prompt, uint32_t max_tokens) {
+    SequenceSpec spec = Spec(key, prompt, max_tokens);
+    spec.prompt_ids.assign(prompt, 5);
+    return spec;
+  };
+  ASSERT_TRUE(scheduler.Add(of_fives(1, 85, 1)).ok());
+  while (!scheduler.empty()) steps.Run(&finished);
+  constexpr uint64_t kA = 2, kB = 3;
+  ASSERT_TRUE(scheduler.Add(of_fives(kA, 105, 7)).ok());
+  ASSERT_TRUE(scheduler.Add(Spec(kB, 40, 7)).ok());
+  Scheduler::Step& step = scheduler.PickPrefill(56);  // 40 for B, which gets one block of three
+  EXPECT_EQ(KeysOf(step), std::vector<uint64_t>{kA});
+  steps.Finish(step, &finished);
+  const Sequence& a = *scheduler.Find({.owner = 1, .request_key = kA});
+  ASSERT_EQ(a.computed, 96);
+  ASSERT_EQ(scheduler.free_blocks(), 0);
+  for (int round = 0; round < 40 && !scheduler.empty(); ++round) {
+    steps.Finish(scheduler.PickPrefill(40), &finished);
+    steps.Finish(scheduler.PickDecode(), &finished);
+  }
+  EXPECT_EQ(finished, (std::set<uint64_t>{1, kA, kB}));
+}
+
 TEST(Scheduler, WhoLeavesAPrefillStepTakesItsTokensAlong) {
   Scheduler scheduler(kLimits, 16, {}, {.enabled = false});
   for (uint64_t key : {1, 2, 3}) ASSERT_TRUE(scheduler.Add(Spec(key, 8, 5)).ok());

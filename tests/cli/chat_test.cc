@@ -236,6 +236,47 @@ TEST(ChatTest, InterruptStopsTheAnswer) {
   EXPECT_EQ(server.Requests().size(), 2u);
 }
 
+const FakeServer::Reply kLoading42 = ReadyReply(503, R"({"status":"loading","progress":0.42})");
+
+TEST(ChatTest, AServerThatLoadsIsWaitedFor) {
+  FakeServer server({ReadyReply(503, R"({"status":"loading","progress":0.07})"), kLoading42,
+                     ReadyReply(200, R"({"status":"ready"})"), EventReply(kAnswer)});
+  const Outcome outcome = Chat("", {"--url", server.url(), "--hide-reasoning", "2 + 2?"});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_EQ(outcome.out, "It is \xc3\xa8 4.\n");
+  EXPECT_EQ(outcome.err,
+            "the server is loading 0 %\nthe server is loading 40 %\n"
+            "the server is loading 100 %\n");
+  EXPECT_EQ(server.Requests().size(), 4u);
+}
+
+TEST(ChatTest, AServerThatCannotServeIsAskedAllTheSame) {
+  FakeServer server(
+      {ReadyReply(503, R"({"status":"no_worker","progress":1.00})"), EventReply(kAnswer)});
+  EXPECT_EQ(Chat("", {"--url", server.url(), "2 + 2?"}).code, 0);
+  FakeServer other({ReadyReply(404, "not JSON"), EventReply(kAnswer)});
+  EXPECT_EQ(Chat("", {"--url", other.url(), "2 + 2?"}).code, 0);
+}
+
+TEST(ChatTest, ALoadThatStandsStillIsNotWaitedForForEver) {
+  FakeServer server({kLoading42, kLoading42});
+  const ChatClient client(HttpClient(*ParseUrl(server.url()), "", -1));
+  std::vector<double> seen;
+  const absl::Status end =
+      client.WaitLoaded([&seen](double progress) { seen.push_back(progress); }, Duration::zero());
+  EXPECT_TRUE(absl::IsDeadlineExceeded(end)) << end;
+  EXPECT_THAT(std::string(end.message()), HasSubstr("stood at 42 %"));
+  EXPECT_THAT(seen, testing::ElementsAre(0.42));
+}
+
+TEST(ChatTest, CtrlCEndsTheWaitForALoad) {
+  Interrupt interrupt;  // before the server's thread
+  FakeServer server({kLoading42});
+  const ChatClient client(HttpClient(*ParseUrl(server.url()), "", interrupt.fd()));
+  const auto press = [](double) { kill(getpid(), SIGINT); };
+  EXPECT_TRUE(absl::IsCancelled(client.WaitLoaded(press)));
+}
+
 TEST(ChatTest, FirstModel) {
   FakeServer server({WholeReply(200, R"({"data": [{"id": "tiny"}]})"), WholeReply(200, "[]"),
                      WholeReply(503, R"({"error": {"message": "loading"}})")});

@@ -69,11 +69,25 @@ const std::vector<std::string>& FakeServer::Requests() {
   return requests_;
 }
 
+int FakeServer::AcceptFor(const Reply& reply) {
+  while (true) {
+    const int fd = accept(listener_, nullptr, nullptr);
+    if (fd < 0) return fd;
+    std::string request = ReadRequest(fd);
+    if (reply.to_ready || !request.starts_with("GET /ready ")) {
+      requests_.push_back(std::move(request));
+      return fd;
+    }
+    const std::string ready = WholeReply(200, R"({"status": "ready"})").pieces[0];
+    send(fd, ready.data(), ready.size(), MSG_NOSIGNAL);
+    close(fd);
+  }
+}
+
 void FakeServer::Run(const std::vector<Reply>& replies) {
   for (const Reply& reply : replies) {
-    const int fd = accept(listener_, nullptr, nullptr);
+    const int fd = AcceptFor(reply);
     if (fd < 0) return;
-    requests_.push_back(ReadRequest(fd));
     for (const std::string& piece : reply.pieces) {
       if (send(fd, piece.data(), piece.size(), MSG_NOSIGNAL) < 0) break;
     }
@@ -82,6 +96,12 @@ void FakeServer::Run(const std::vector<Reply>& replies) {
     }
     close(fd);
   }
+}
+
+FakeServer::Reply ReadyReply(int status, const std::string& json) {
+  FakeServer::Reply reply = WholeReply(status, json);
+  reply.to_ready = true;
+  return reply;
 }
 
 FakeServer::Reply WholeReply(int status, const std::string& json) {

@@ -8,12 +8,14 @@
 namespace bottega {
 
 // An HTTP server that says what a test wrote down, on a port of its own, one connection after the
-// other. Its thread ends with the last reply; the destructor waits for it.
+// other. GET /ready is 200 and counts for nothing, unless a reply to it is next. Its thread ends
+// with the last reply; the destructor waits for it.
 class FakeServer {
  public:
   struct Reply {
     std::vector<std::string> pieces;  // written as they are, one after the other
     bool hold = false;                // then waits for the client to hang up, instead of doing so
+    bool to_ready = false;            // to GET /ready
   };
 
   explicit FakeServer(std::vector<Reply> replies);
@@ -26,6 +28,8 @@ class FakeServer {
 
  private:
   void Run(const std::vector<Reply>& replies);
+  // The connection on which `reply` is due; -1 at the end.
+  int AcceptFor(const Reply& reply);
 
   int listener_;
   int port_;
@@ -33,6 +37,8 @@ class FakeServer {
   std::thread thread_;
 };
 
+// What the next GET /ready gets.
+FakeServer::Reply ReadyReply(int status, const std::string& json);
 // A reply with a body.
 FakeServer::Reply WholeReply(int status, const std::string& json);
 // Server-sent events, chunked, as a gateway sends them: a chunk an event.

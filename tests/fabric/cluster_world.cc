@@ -141,7 +141,7 @@ void ClusterWorld::StartExpert(uint32_t index) {
   expert.transport = hub_->Open(name);
   ExpertConfig config;
   config.listen = name;
-  config.row_type = DType::kF32;
+  config.row_type = options_.row_type;
   expert.server = std::make_unique<ExpertServer>(expert.process->context, config, model_.packed(),
                                                  cpu_, *expert.transport);
   CHECK(expert.server->Start().ok());
@@ -249,7 +249,7 @@ void ClusterWorld::StartAttention(uint32_t index) {
   attention.transport = hub_->Open(name);
   AttentionConfig config;
   config.listen = name;
-  config.row_type = DType::kF32;
+  config.row_type = options_.row_type;
   config.kv_bytes = options_.kv_bytes;
   config.prefill_tokens = options_.prefill_tokens;
   config.prefix_cache = options_.prefix_cache;

@@ -33,6 +33,7 @@ struct ClusterOptions {
   uint32_t verify_every = 0;  // dispatches executed twice
   Duration quarantine_min = std::chrono::milliseconds(500);
   WeightFormat weights = WeightFormat::kF32;
+  DType row_type = DType::kF32;  // of exchanged rows and of the KV cache
   Isa isa = BestIsa();
   int threads = 1;  // that compute, for all workers together
 };

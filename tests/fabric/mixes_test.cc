@@ -1,6 +1,7 @@
 // D5: an answer is the same to the byte whatever else is computed, with whatever: random mixes of
 // batch, chunks of prefill, threads, workers, prefix-cache hits and preemptions, of every weight
-// format on every instruction set. BOTTEGA_FABRIC_SEEDS=n runs n mixes; BOTTEGA_FABRIC_SEED=s one.
+// format and row type on every instruction set. BOTTEGA_FABRIC_SEEDS=n runs n mixes;
+// BOTTEGA_FABRIC_SEED=s one.
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -78,16 +79,17 @@ std::vector<KnownRequest> Victims() {
 }
 
 // With the answers of the plainest cluster: each alone, one worker of each kind, no prefix cache,
-// scalar code, one thread.
-const std::vector<KnownRequest>& VictimsOf(WeightFormat weights) {
-  static std::map<WeightFormat, std::vector<KnownRequest>> known;
-  std::vector<KnownRequest>& victims = known[weights];
+// scalar code, one thread. Its numbers are those of its weights and its rows, and of nothing else.
+const std::vector<KnownRequest>& VictimsOf(WeightFormat weights, DType row_type) {
+  static std::map<std::pair<WeightFormat, DType>, std::vector<KnownRequest>> known;
+  std::vector<KnownRequest>& victims = known[{weights, row_type}];
   if (!victims.empty()) return victims;
   ClusterWorld cluster({.seed = 1,
                         .attention_workers = 1,
                         .expert_workers = 1,
                         .prefix_cache = false,
                         .weights = weights,
+                        .row_type = row_type,
                         .isa = Isa::kScalar,
                         .threads = 1});
   CHECK(cluster.BecomeReady());
@@ -136,6 +138,7 @@ class Mix {
     size_t largest = 0;         // sequences in such a batch
     uint64_t part_prompts = 0;  // moments at which a part of a prompt was computed
     std::map<std::string, uint64_t> mixes;  // by arithmetic
+    std::map<DType, uint64_t> row_types;    // mixes by row type
   };
 
   explicit Mix(uint64_t seed)
@@ -144,7 +147,7 @@ class Mix {
         options_(RandomOptions(seed)) {}
 
   void Run(Totals& totals) {
-    const std::vector<KnownRequest>& victims = VictimsOf(arithmetic_.weights);
+    const std::vector<KnownRequest>& victims = VictimsOf(arithmetic_.weights, options_.row_type);
     ClusterWorld world(options_);
     ASSERT_TRUE(world.BecomeReady());
     std::vector<Arrival> arrivals = RandomArrivals(victims);
@@ -173,15 +176,17 @@ class Mix {
       totals.cached_tokens += scheduler.cache_hit_tokens();
     }
     ++totals.mixes[fmt::format("{} {}", Name(arithmetic_.weights), Name(arithmetic_.isa))];
+    ++totals.row_types[options_.row_type];
   }
 
   std::string Describe() const {
     return fmt::format(
-        "{} {}, {} threads, {} attention and {} expert workers, {} replicas, {} KV bytes, chunks "
+        "{} {}, rows of {}, {} threads, {} attention and {} expert workers, {} replicas, {} KV "
+        "bytes, chunks "
         "of {}, prefix cache {}",
-        Name(options_.weights), Name(options_.isa), options_.threads, options_.attention_workers,
-        options_.expert_workers, options_.replication, options_.kv_bytes, options_.prefill_tokens,
-        options_.prefix_cache);
+        Name(options_.weights), Name(options_.isa), Name(options_.row_type), options_.threads,
+        options_.attention_workers, options_.expert_workers, options_.replication,
+        options_.kv_bytes, options_.prefill_tokens, options_.prefix_cache);
   }
 
  private:
@@ -198,6 +203,7 @@ class Mix {
 
   ClusterOptions RandomOptions(uint64_t seed) {
     ClusterOptions options{.seed = seed, .weights = arithmetic_.weights, .isa = arithmetic_.isa};
+    options.row_type = Between(0, 1) == 0 ? DType::kF32 : DType::kBF16;
     options.attention_workers = Between(1, 2);
     options.expert_workers = Between(1, 4);
     options.replication = Between(1, std::min(2u, options.expert_workers));
@@ -208,7 +214,7 @@ class Mix {
     if (Between(0, 3) > 0) {
       const ModelConfig& model = FabricModel::Get(arithmetic_.weights).packed()->config();
       constexpr uint32_t kLeast = (kLongest + kKvBlockPositions - 1) / kKvBlockPositions;
-      options.kv_bytes = KvCache::BlockBytes(model, DType::kF32) * Between(kLeast, 3 * kLeast);
+      options.kv_bytes = KvCache::BlockBytes(model, options.row_type) * Between(kLeast, 3 * kLeast);
     }
     return options;
   }
@@ -282,12 +288,17 @@ TEST(MixesTest, D5_AnAnswerIsTheSameInEveryMix) {
     mix.Run(sum);
   }
   std::printf(
-      "%lu answers; %lu preemptions, %lu tokens were cached; at %lu moments a batch, of at most "
+      "%lu answers, %lu mixes with rows of f32, %lu of bf16; %lu preemptions, %lu tokens were "
+      "cached; at %lu moments a batch, of at most "
       "%zu sequences; at %lu a part of a prompt\n",
-      sum.answers, sum.preemptions, sum.cached_tokens, sum.batches, sum.largest, sum.part_prompts);
+      sum.answers, sum.row_types[DType::kF32], sum.row_types[DType::kBF16], sum.preemptions,
+      sum.cached_tokens, sum.batches, sum.largest, sum.part_prompts);
   if (one > 0) return;
   // They were mixed, or it proves nothing.
   EXPECT_EQ(sum.mixes.size(), std::min<size_t>(last, EveryArithmetic().size()));
+  for (DType row_type : {DType::kF32, DType::kBF16}) {
+    EXPECT_GT(sum.row_types[row_type], last / 5) << Name(row_type);
+  }
   EXPECT_GT(sum.preemptions, last);
   EXPECT_GT(sum.cached_tokens, 50 * last);
   EXPECT_GT(sum.batches, 10 * last);

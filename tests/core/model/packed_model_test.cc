@@ -414,6 +414,46 @@ TEST(PackedModel, VerifySeesAFlippedBitToo) {
   EXPECT_THAT(std::string(model->Verify(nullptr).message()), HasSubstr("SHA-256 differs"));
 }
 
+TEST(PackedModel, WhatIsReadIsCountedWhileItIsHeld) {
+  TempDir dir;
+  WriteCheckpoint(dir / "hf");
+  ASSERT_TRUE(Packed(dir / "hf", dir / "packed", WeightFormat::kBF16));
+  LoadProgress progress;
+  FaultPoints faults;
+  ThreadPool pool(3);
+  auto opened =
+      PackedModel::Open(dir / "packed", {.pool = &pool, .progress = &progress, .faults = &faults});
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  const PackedModel& model = **opened;
+  progress.Expect(static_cast<int64_t>(model.AttentionBytes() + model.AllExpertBytes()));
+  EXPECT_EQ(progress.ratio(), 0);
+  {
+    auto attention = model.MapAttention();
+    ASSERT_TRUE(attention.ok()) << attention.status();
+    EXPECT_EQ(progress.loaded(), static_cast<int64_t>(model.AttentionBytes()));
+    std::vector<ExpertWeights> experts;
+    double before = progress.ratio();
+    for (uint16_t layer = 0; layer < model.config().num_layers; ++layer) {
+      if (!model.config().is_moe_layer[layer]) continue;
+      for (uint16_t expert = 0; expert < model.config().num_experts; ++expert) {
+        experts.push_back(*model.MapExpert({layer}, {expert}));
+        EXPECT_GT(progress.ratio(), before);
+        before = progress.ratio();
+      }
+    }
+    EXPECT_EQ(progress.ratio(), 1);
+    experts.pop_back();
+    EXPECT_EQ(progress.expected() - progress.loaded(), static_cast<int64_t>(model.ExpertBytes()));
+  }
+  EXPECT_EQ(progress.loaded(), 0);
+#ifdef BOTTEGA_FAULT_POINTS
+  ASSERT_TRUE(faults.Arm("load.region=error@1").ok());
+  EXPECT_FALSE(model.MapExpert({0}, {5}).ok());
+  EXPECT_EQ(progress.loaded(), 0);  // of one that is refused nothing counts
+  EXPECT_TRUE(model.MapExpert({0}, {5}).ok());
+#endif
+}
+
 // The file is cut while the model is open.
 TEST(PackedModel, M9_CutAndMissingFilesAreRefused) {
   TempDir dir;

@@ -72,7 +72,10 @@ TEST_F(AdminHttpTest, NoFaultsUnlessGiven) { EXPECT_THAT(Get("/faults"), HasSubs
 
 TEST_F(AdminHttpTest, ReadinessFollowsHealth) {
   EXPECT_THAT(Get("/live"), HasSubstr("200 OK"));
-  health.SetNotReady("loading", 0.42);
+  health.SetNotReady("loading");
+  EXPECT_THAT(Get("/ready"), HasSubstr(R"({"status":"loading","progress":0.00})"));
+  health.load().Expect(1'000'000);
+  health.load().Add(429'999);  // a share is not rounded up: 1.00 means all
   for (const char* path : {"/ready", "/health", "/ping"}) {
     const std::string answer = Get(path);
     EXPECT_THAT(answer, HasSubstr("503"));
