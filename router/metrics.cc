@@ -23,6 +23,7 @@ std::string_view Name(MemberState state) {
 
 Metrics::Metrics(prometheus::Registry& registry)
     : table_epoch(AddGauge(registry, "bottega_router_table_epoch", "Epoch of the table.")),
+      term(AddGauge(registry, "bottega_router_term", "Term of this router's table.")),
       is_leader(AddGauge(registry, "bottega_router_is_leader", "1 while this router writes.")),
       watchers(AddGauge(registry, "bottega_router_watchers", "Members with an open session.")),
       experts_unassigned(AddGauge(registry, "bottega_router_experts_unassigned",
@@ -71,7 +72,7 @@ prometheus::Counter& Metrics::Changes(Role role, const char* change) {
 }
 
 void Metrics::Clear() {
-  for (prometheus::Gauge* gauge : {&table_epoch, &is_leader, &watchers, &experts_unassigned,
+  for (prometheus::Gauge* gauge : {&table_epoch, &term, &is_leader, &watchers, &experts_unassigned,
                                    &expert_replicas_min, &load_imbalance_ratio}) {
     gauge->Set(0);
   }

@@ -25,6 +25,7 @@ struct Metrics {
   explicit Metrics(prometheus::Registry& registry);
 
   prometheus::Gauge& table_epoch;
+  prometheus::Gauge& term;
   prometheus::Gauge& is_leader;
   prometheus::Gauge& watchers;
   prometheus::Gauge& experts_unassigned;

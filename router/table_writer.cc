@@ -185,6 +185,7 @@ void LetLeave(RouterState& state) {
 
 void ExportGauges(RouterState& state) {
   state.metrics.table_epoch.Set(static_cast<double>(state.epoch));
+  state.metrics.term.Set(static_cast<double>(state.term));
   double watchers = 0, counts[4][kMemberStates] = {};
   for (const auto& [id, record] : state.members) {
     watchers += record.stream != nullptr;

@@ -1,6 +1,7 @@
 """What the events of a scenario do to a cell."""
 import contextlib
 import http.client
+import json
 import os
 import random
 import resource
@@ -12,6 +13,7 @@ import urllib.parse
 
 from cell import Cell, role_of
 import memory
+import network
 from load import Progress
 from scenario import Action, Event, Scenario, seconds
 
@@ -28,8 +30,9 @@ class Actions:
         self.chooser = random.Random(seed)
         self.factor = 1 if strict else TIME_FACTOR
         self.failures: list[str] = []
-        self.struck = 0  # actions done
-        self._undo: list = []  # what calm() ends
+        self.last = time.monotonic()  # when the last action was done
+        self._undo: list = []  # what calm() ends; each returns why it had been no fault, if so
+        self._checks: list = []  # of faults that left nothing to end: the same
         self._threads: list[threading.Thread] = []
         self._over = threading.Event()
 
@@ -57,12 +60,18 @@ class Actions:
     def calm(self):
         """Everything that an event left wrong is put right: the run's second phase."""
         self.join()
+        for check in self._checks:
+            self._complain(check())
         for undo in reversed(self._undo):
-            undo()
+            self._complain(undo())
         self._undo.clear()
         for name, process in self.cell.processes.items():
             if process.child is None and not process.wanted:
                 self.cell.launch(name)
+
+    def _complain(self, why: str | None):
+        if why:
+            self.failures.append(why)
 
     def _run(self, event: Event, progress: Progress):
         if event.trigger == "token":
@@ -94,8 +103,8 @@ class Actions:
     def _do(self, action: Action):
         if action.verb != "sleep":
             self.cell.clock.log(f"event: {action.verb} {' '.join(action.words)}")
-            self.struck += 1
         getattr(self, f"do_{action.verb}")(*action.words)
+        self.last = time.monotonic()
 
     def _who(self, words) -> tuple[list[str], list[str]]:
         """The names that `[any|busy|all] WHO` means now, and the words after it."""
@@ -105,9 +114,9 @@ class Actions:
         if words[0] == "busy":
             pool = [n for n in pool
                     if self.cell.series(n, "bottega_attention_requests_running") > 0]
-        if words[0] != "all":
-            pool = [self.chooser.choice(pool)] if pool else []
-        return pool, list(words[2:])
+        if not pool:
+            raise ValueError(f"there is no {' '.join(words[:2])}")
+        return pool if words[0] == "all" else [self.chooser.choice(pool)], list(words[2:])
 
     def _group(self, words: str, other: str = "") -> list[str]:
         if words == "rest":
@@ -177,18 +186,32 @@ class Actions:
             time.sleep(0.02)
 
     def do_arm(self, name, plan, always=None):
-        for one in self._group(name):
-            process, lives = self.cell.processes[one], self.cell.processes[one].lives
+        armed = {one: self.cell.processes[one].lives for one in self._group(name)}
+        for one in armed:
+            process = self.cell.processes[one]
             process.faults = plan if always else ""  # it may be back before arm() is
             arm(process.admin, plan)
+        self._checks.append(lambda: self._unmet(armed, plan))
 
-            def disarm(process=process, lives=lives):
+        def disarm():
+            for one, lives in armed.items():
+                process = self.cell.processes[one]
                 process.faults = ""
                 if process.child and (always or process.lives == lives):
                     with contextlib.suppress(ConnectionError):  # it ends by the fault just now
                         for part in plan.split(","):
                             _admin(process.admin, "DELETE", "/faults?" + part.split("=")[0])
-            self._undo.append(disarm)
+        self._undo.append(disarm)
+
+    def _unmet(self, armed: dict[str, int], plan: str) -> str:
+        """Why the armed plan was no fault: no armed process has come to it, nor died since."""
+        for one, lives in armed.items():
+            process = self.cell.processes[one]
+            if process.lives != lives or not process.child:
+                return ""
+            if any(hits(process.admin, part.split("=")[0]) for part in plan.split(",")):
+                return ""
+        return f"nobody came to {plan}"
 
     def do_starve(self, name):
         starved = memory.Starved(self.cell.processes[name].pid)
@@ -269,11 +292,29 @@ class Actions:
         self._undo.append(self.network.heal)
 
     def do_heal(self):
-        self.network.heal()
+        self._complain(self.network.heal())
 
     def do_proxy(self, name, *faults):
-        self.network.proxy(name, list(faults))
+        self._complain(self.network.proxy(name, list(faults)))
         self._undo.append(lambda: self.network.proxy(name, []))
+
+    def do_vanish(self, name, count):
+        """So many clients begin long streams of `name` and are cut off without a word."""
+        body = json.dumps({"model": "bottega-tiny", "prompt": "Once", "max_tokens": 4000, "n": 4,
+                           "ignore_eos": True, "stream": True, "logprobs": 5})
+        address = (self.network.address(name), self.network.port(name))
+        clients = []
+        for _ in range(int(count)):
+            one = socket.create_connection(address, timeout=WAIT_LIMIT_S,
+                                           source_address=(network.VANISHING, 0))
+            self._undo.append(one.close)
+            one.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json"
+                        f"\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+            clients.append(one)
+        for one in clients:
+            one.recv(1)
+        self.network.drop_vanishing(name)
+        self._undo.append(self.network.heal)
 
     def do_shape(self, name, rate):
         self.network.shape(name, rate)

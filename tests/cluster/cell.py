@@ -70,6 +70,8 @@ class Process:
 class Host:
     """Everybody on loopback; network.Namespaces is the other place to be."""
     exchange: list[str] = []
+    transport = "shm"
+    environment = {"UCX_TLS": "posix,self"}
 
     def __init__(self, names: list[str]):
         ports = cluster.free_ports(2 * len(names))
@@ -102,7 +104,7 @@ class Cell:
         self._changed = threading.Condition()
         self._ending = False
         self._clock_file = None
-        self._environment = dict(os.environ)
+        self._environment = dict(os.environ) | place.environment
         if self.spec.clock == "loose":
             self._clock_file = tempfile.NamedTemporaryFile()
             self.move_clock(0)
@@ -284,9 +286,9 @@ class Cell:
             if active != len(self.alive(prefix)):
                 return f"{active:.0f} of {len(self.alive(prefix))} {role} workers are active"
         for name in self.alive("aw"):
-            links = self.series(name, "bottega_exchange_endpoints")
+            links = self.series(name, f'bottega_exchange_endpoints{{state="up",transport="{self.place.transport}"}}')
             if links != len(workers):
-                return f"{name} has {links:.0f} of {len(workers)} links"
+                return f"{name} has {links:.0f} of {len(workers)} links over {self.place.transport}"
         return ""
 
     def wait_whole(self, limit_s: float = WHOLE_LIMIT_S):

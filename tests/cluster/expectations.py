@@ -4,6 +4,7 @@ import operator
 from actions import TIME_FACTOR, hits
 from cell import Cell, role_of
 from load import Outcome, Pace
+from open_loop import quantile  # tests/clients, as cell has it on the path
 from scenario import Expect, Scenario, seconds
 
 COMPARE = {"<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt,
@@ -16,6 +17,15 @@ def _members(cell: Cell, who: str) -> list[str]:
             (who == "worker" and role_of(n) in ("aw", "ew"))]
 
 
+def _asked(expect: Expect) -> tuple[str, str]:
+    """Which metric of whom an `expect metric` or `expect share` looks at."""
+    if expect.kind == "metric":
+        metric, _, who = expect.words[:3]
+        return metric, who
+    _, metric, _, name = expect.words[:4]
+    return metric, role_of(name)
+
+
 class Counters:
     """Counters as they were before a trial; a process that was restarted begins again at 0."""
 
@@ -26,10 +36,13 @@ class Counters:
         self.lines = {n: len(p.lines) for n, p in cell.processes.items()}
         self.values = {}
         for expect in scenario.expects:
-            if expect.kind == "metric":
-                metric, _, who = expect.words[:3]
+            if expect.kind in ("metric", "share"):
+                metric, who = _asked(expect)
                 for name in _members(cell, who):
                     self.values[metric, name] = cell.series(name, metric)
+
+    def before(self, metric: str, who: str) -> float:
+        return sum(self.values[metric, n] for n in _members(self.cell, who))
 
     def now(self, metric: str, who: str) -> float:
         return sum(self.cell.series(n, metric) for n in _members(self.cell, who))
@@ -48,12 +61,16 @@ class Run:
 
     def __init__(self, scenario: Scenario, cell: Cell, outcomes: list[Outcome],
                  expected: dict[int, str], calm_p99: float, counters: Counters, strict: bool,
-                 pace: Pace, calm_pace: Pace | None):
+                 pace: Pace, calm_pace: Pace | None, last_event: float):
         self.scenario, self.cell, self.counters = scenario, cell, counters
         self.expected, self.factor, self.strict = expected, 1 if strict else TIME_FACTOR, strict
+        self.calm_p99 = calm_p99
+        self.gap_p99 = quantile([gap for o in outcomes for gap in o.gaps] or [0], 0.99)
         # Of the calm run: tokens a second, and how much of them was missing in the worst second.
         self.goodput = pace.mean / calm_pace.mean if calm_pace else 1.0
         self.dip = max(0.0, 1 - pace.least / calm_pace.mean) if calm_pace else 0.0
+        # From the last event on, until tokens come as in the calm run again.
+        self.recovery = pace.back(last_event, calm_pace.mean) if calm_pace else 0.0
         self.failed = [o for o in outcomes if o.error]
         self.completed = [o for o in outcomes if not o.error]
         self.stalls = sorted(max(0.0, max(o.gaps, default=0) - calm_p99) for o in outcomes)
@@ -118,12 +135,42 @@ class Run:
             return []
         return self._say(expect, f"the worst second lacks {self.dip:.0%} of the calm run's tokens")
 
+    def _gap_p99(self, expect: Expect) -> list[str]:
+        """Of all gaps between two events of a stream: a step, as a client sees it."""
+        limit = expect.words[1]
+        if limit.endswith("%"):
+            if not self.strict:
+                return []
+            allowed = self.calm_p99 * float(limit.rstrip("%")) / 100
+        else:
+            allowed = seconds(limit) * self.factor
+        if self.gap_p99 <= allowed:
+            return []
+        return self._say(expect, f"gap_p99 is {self.gap_p99 * 1e3:.0f} ms, allowed "
+                                 f"{allowed * 1e3:.0f} ms")
+
+    def _recovery(self, expect: Expect) -> list[str]:
+        limit = seconds(expect.words[1])
+        if self.recovery <= limit:
+            return []
+        return self._say(expect, f"{self.recovery:.1f} s until the calm run's pace, allowed {limit:g} s")
+
     def _metric(self, expect: Expect) -> list[str]:
-        metric, _, who, how, compare, number = expect.words
+        metric, _, who, how, *limit = expect.words
         value = (self.counters.growth if how == "grows" else self.counters.now)(metric, who)
+        # Of what begins again with its process, epochs: above what it was, whoever says so now.
+        compare, number = limit or (">", repr(self.counters.before(metric, who)))
         if COMPARE[compare](value, float(number)):
             return []
-        return self._say(expect, f"{metric} on {who} {how} {value:g}, expected {compare} {number}")
+        return self._say(expect, f"{metric} on {who} {how} {value!r}, expected {compare} {number}")
+
+    def _share(self, expect: Expect) -> list[str]:
+        metric, role = _asked(expect)
+        name, limit = expect.words[3], float(expect.words[5].rstrip("%"))
+        share = 100 * self.counters.growth(metric, name) / max(1, self.counters.growth(metric, role))
+        if share <= limit:
+            return []
+        return self._say(expect, f"{name} has {share:.0f} % of what {metric} grew by")
 
     def _hits(self, expect: Expect) -> list[str]:
         who, point, compare, number = expect.words

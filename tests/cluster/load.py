@@ -7,6 +7,7 @@ for metrics meanwhile.
 import collections
 import dataclasses
 import json
+import math
 import pathlib
 import pickle
 import random
@@ -44,6 +45,7 @@ class Pace:
     BUCKET_S. Its first and last half second, when streams begin and end, do not count."""
     WINDOW = round(1 / BUCKET_S)  # buckets in a second
     EDGE = round(0.5 / BUCKET_S)
+    BACK = 0.9  # of the calm pace is normal again: single seconds of a calm run differ by more
 
     def __init__(self, timeline: collections.Counter[int], span: float):
         first = min(timeline, default=0)
@@ -52,6 +54,16 @@ class Pace:
         self.mean = sum(counts) / max(1, len(counts)) / BUCKET_S  # events a second
         self.least = min((sum(counts[i:i + self.WINDOW])
                           for i in range(len(counts) - self.WINDOW + 1)), default=0)
+        self.timeline, self.end = timeline, buckets.stop
+
+    def back(self, since: float, mean: float) -> float:
+        """Seconds from `since` (time.monotonic()) to the first second whose tokens are BACK of what
+        `mean` is; inf if the load ended before."""
+        first = int(since / BUCKET_S) + 1
+        for begin in range(first, self.end - self.WINDOW + 1):
+            if sum(self.timeline[i] for i in range(begin, begin + self.WINDOW)) >= self.BACK * mean:
+                return max(0.0, begin * BUCKET_S - since)
+        return math.inf
 
 
 def body_of(load: Load, stream: int) -> dict:

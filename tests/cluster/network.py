@@ -5,6 +5,7 @@ and everything is gone when the runner ends.
 """
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import proxy as relay
 PROXY = pathlib.Path(relay.__file__)
 NET = "10.77.0"
 RUNNER = f"{NET}.254"
+VANISHING = f"{NET}.253"  # the runner's too: clients that are cut off
 CONTROL_PORT, ADMIN_PORT, PROXY_PORT = 5000, 9090, 15001
 INSIDE = "BOTTEGA_CLUSTER_INSIDE"
 
@@ -52,20 +54,30 @@ def _run(*command: str, feed: str = ""):
         raise OSError(f"{' '.join(command)}: {done.stderr.strip()}\n{feed}")
 
 
+def _dropped(other: str, one_way: bool):
+    yield "out", f"ip daddr {other} counter drop"
+    if not one_way:
+        yield "in", f"ip saddr {other} counter drop"
+
+
 class Namespaces:
     """Where the processes of a cell are, and what is wrong between them."""
     exchange = ["--exchange", "tcp", "--exchange-devices", "eth0"]
+    transport = "tcp"
+    environment: dict[str, str] = {}
 
     def __init__(self, names: list[str], proxied: set[str]):
         self._addresses = {name: f"{NET}.{i + 1}" for i, name in enumerate(names)}
         self._rules: dict[str, list[tuple[str, str]]] = {name: [] for name in names}  # chain, rule
         self._proxied = proxied
         self._proxies: dict[str, subprocess.Popen] = {}
+        self._misbehaves: dict[str, str] = {}  # what each proxy was told, where that is a fault
         self._lock = threading.Lock()
         _run("mount", "-t", "tmpfs", "tmpfs", "/run")
         _run("ip", "link", "set", "lo", "up")
         _run("ip", "link", "add", "br0", "type", "bridge")
-        _run("ip", "addr", "add", f"{RUNNER}/24", "dev", "br0")
+        for address in (RUNNER, VANISHING):
+            _run("ip", "addr", "add", f"{address}/24", "dev", "br0")
         _run("ip", "link", "set", "br0", "up")
         for name in names:
             self._add(name)
@@ -106,36 +118,47 @@ class Namespaces:
     # Faults. Each pair's rules are in the namespace of its first end.
 
     def drop(self, left: list[str], right: list[str], one_way: bool):
-        def rules(other):
-            yield "out", f"ip daddr {other} drop"
-            if not one_way:
-                yield "in", f"ip saddr {other} drop"
-        self._between(left, right, rules)
+        self._between(left, right, lambda other: _dropped(other, one_way))
+
+    def drop_vanishing(self, name: str):
+        self._rules[name] += _dropped(VANISHING, False)
+        self._apply([name])
 
     def reject(self, left: list[str], right: list[str]):
         def rules(other):
-            yield "out", f"ip daddr {other} meta l4proto tcp reject with tcp reset"
-            yield "in", f"ip saddr {other} meta l4proto tcp reject with tcp reset"
+            yield "out", f"ip daddr {other} meta l4proto tcp counter reject with tcp reset"
+            yield "in", f"ip saddr {other} meta l4proto tcp counter reject with tcp reset"
         self._between(left, right, rules)
 
     def lose(self, left: list[str], right: list[str], percent: float):
         def rules(other):
-            roll = f"numgen random mod 10000 < {int(percent * 100)} drop"
+            roll = f"numgen random mod 10000 < {int(percent * 100)} counter drop"
             yield "out", f"ip daddr {other} {roll}"
             yield "in", f"ip saddr {other} {roll}"
         self._between(left, right, rules)
 
-    def heal(self):
+    def heal(self) -> str:
+        """Why what is healed was no fault at all: no packet met it; "" if one did."""
         changed = [name for name, rules in self._rules.items() if rules]
+        met = sum(map(self._met, changed))
         for name in changed:
             self._rules[name] = []
         self._apply(changed)
+        return "no packet met what was cut" if changed and not met else ""
 
-    def proxy(self, name: str, words: list[str]):
-        """What proxy.py understands; `to=NAME` and `link=data|control` are names for it."""
+    def _met(self, name: str) -> int:
+        """Packets that the rules of `name` have dropped or answered with resets."""
+        text = subprocess.run(self.command(name, ["nft", "list", "table", "inet", "faults"]),
+                              text=True, capture_output=True, check=True).stdout
+        return sum(map(int, re.findall(r"counter packets (\d+)", text)))
+
+    def proxy(self, name: str, words: list[str]) -> str:
+        """What proxy.py understands; `to=NAME` and `link=data|control` are names for it. Why the
+        faults before were none: nothing met them; "" if something did."""
         if name not in self._proxies:
             raise ValueError(f"{name} has no proxy")
-        command = [] if words[:1] == ["reset"] else ["set"]
+        faults = " ".join(words)
+        command = ["set"]
         for word in words:
             key, _, value = word.partition("=")
             if key == "to":
@@ -148,8 +171,11 @@ class Namespaces:
             one.stdin.write(" ".join(command) + "\n")
             one.stdin.flush()
             answer = one.stdout.readline()
-        if not answer.startswith("ok"):
+        match = re.match(r"ok: (\d+) struck", answer)
+        if not match:
             raise ValueError(f"the proxy of {name}: {answer.strip()}")
+        before, self._misbehaves[name] = self._misbehaves.get(name, ""), faults
+        return f"nothing met '{before}' at {name}" if before and match[1] == "0" else ""
 
     def shape(self, name: str, rate: str):
         """All that leaves `name`, by a token bucket; "" for no limit."""

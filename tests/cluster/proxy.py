@@ -6,8 +6,7 @@ asks the kernel where a connection wanted to go (SO_ORIGINAL_DST) and goes there
 the rules let pass. Commands come as lines on stdin, each is answered by one line:
 
     set FAULT[=VALUE]... [to=HOST] [port=N|port!=N]   the faults from now on, for old connections too
-    reset [to=HOST] [port=...]                        breaks the connections with a reset
-    off                                               a plain relay
+    set                                               a plain relay
 
     latency=200ms jitter=50ms   each piece is late by latency +- jitter, order is kept
     rate=125000                 bytes a second
@@ -16,9 +15,12 @@ the rules let pass. Commands come as lines on stdin, each is answered by one lin
     hang                        nothing is read any more; connections stay open
     hole=out | hole=in          bytes in that direction are swallowed (out: away from this host)
     cut=1000                    each connection is closed after so many bytes in either direction
+    halfclose=1000              after so many bytes a direction ends; the other one goes on
     corrupt=20000               about every so many bytes one is changed
     duplicate=20000             about every so many bytes a piece is sent twice
     slowclose=500ms             the end of a stream is passed on late
+
+Each answer says how many pieces or connections the faults of the last `set` have struck.
 """
 import dataclasses
 import random
@@ -52,6 +54,7 @@ class Faults:
     hang: bool = False
     hole: str = ""
     cut: int = 0
+    halfclose: int = 0
     corrupt: int = 0
     duplicate: int = 0
     slowclose: float = 0
@@ -102,10 +105,12 @@ class Pipe:
         self.ended = False  # the source has said its last
         self.closed = False  # and the sink has been told
 
-    def take(self, data: bytes, faults: Faults, chance: random.Random, now: float):
+    def take(self, data: bytes, faults: Faults, chance: random.Random, now: float) -> bool:
+        """Whether a fault did something to it."""
         self.count += len(data)
         if faults.hole == ("out" if self.outward else "in"):
-            return
+            return True
+        original = data
         if faults.corrupt:
             if not self.next_corrupt:
                 self.next_corrupt = self.count + chance.randrange(2 * faults.corrupt)
@@ -133,6 +138,8 @@ class Pipe:
         if data:
             self.pieces.append((self.due, data))
             self.buffered += len(data)
+        late = faults.latency or faults.jitter or faults.rate or faults.coalesce
+        return bool(late) or data != original
 
 
 class Connection:
@@ -149,7 +156,7 @@ class Proxy:
         self.faults = Faults()
         self.selector = selectors.DefaultSelector()
         self.connections: set[Connection] = set()
-        self.opened = self.bytes = 0
+        self.opened = self.bytes = self.struck = 0
         self.listener = socket.create_server(("0.0.0.0", port), backlog=256)
         self.listener.setblocking(False)
         self.selector.register(self.listener, selectors.EVENT_READ, self.accept)
@@ -194,6 +201,7 @@ class Proxy:
     def watch(self, connection: Connection):
         """What each socket waits for: room in its pipe, bytes to write that are due."""
         hung = self.faults.hang and self.faults.meant(connection)
+        self.struck += hung
         now = time.monotonic()
         for out, into in (connection.pipes, connection.pipes[::-1]):
             mask = 0
@@ -225,12 +233,17 @@ class Proxy:
             return self.drop(connection, reset=True)
         self.bytes += len(got)
         if got:
-            out.take(got, faults, self.chance, time.monotonic())
+            self.struck += out.take(got, faults, self.chance, time.monotonic())
             if faults.cut and out.count >= faults.cut:
+                self.struck += 1
                 self.drop(connection, reset=False)
+            elif faults.halfclose and out.count >= faults.halfclose:
+                self.struck += 1
+                out.ended = True
         else:
             out.ended = True
             out.due = max(out.due, time.monotonic() + faults.slowclose)
+            self.struck += faults.slowclose > 0
 
     def pump(self, connection: Connection, now: float):
         try:
@@ -272,18 +285,13 @@ class Proxy:
             self.running = False
             return
         verb, *words = line.split() or [""]
-        answer = "ok"
+        answer = ""
         try:
             if verb == "set":
-                self.faults = Faults.read(words)
-            elif verb == "reset":
-                meant = Faults.read(words)
-                for connection in [c for c in self.connections if meant.meant(c)]:
-                    self.drop(connection, reset=True)
-            elif verb == "off":
-                self.faults = Faults()
+                self.faults, self.struck, before = Faults.read(words), 0, self.struck
+                answer = f"ok: {before} struck"
             else:
-                answer = f"error: '{verb}' is not set, reset or off"
+                answer = f"error: '{verb}' is not set"
         except ValueError as error:
             answer = f"error: {error}"
         print(f"{answer}; {len(self.connections)} of {self.opened} connections open, {self.bytes} "

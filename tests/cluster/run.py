@@ -40,6 +40,8 @@ class Runner:
         self.clock = cells.Clock()
         self.spec = language.parse(path)
         self.stalls: list[float] = []  # worst of each trial, over the calm p99
+        self.steps: list[float] = []  # the 99th percentile of each trial's gaps, of the calm run's
+        self.recoveries: list[float] = []  # seconds after the last event, where a pace is expected
         self.failed = 0  # requests that ended with an error
         self.completed = 0
         self.calm_pace: loads.Pace | None = None  # where a pace is expected
@@ -80,7 +82,7 @@ class Runner:
         self.expected, gaps = self._answers(self.spec.load)
         self.probe, _ = self._answers(PROBE)
         self.calm_p99 = quantile(gaps, 0.99)
-        if any(expect.kind in ("goodput", "dip") for expect in self.spec.expects):
+        if any(expect.kind in language.PACED for expect in self.spec.expects):
             progress, span = loads.Progress(), min(self.spec.load.span, CALM_SPAN_MAX_S)
             loads.run(self.spec.load, self.cell.gateways(), progress, span=span)
             self.calm_pace = loads.Pace(progress.timeline, span)
@@ -118,10 +120,13 @@ class Runner:
         self.cell.wait_whole()
         run = expectations.Run(self.spec, self.cell, outcomes, self.expected, self.calm_p99,
                                counters, self.options.strict,
-                               loads.Pace(progress.timeline, self.spec.load.span), self.calm_pace)
+                               loads.Pace(progress.timeline, self.spec.load.span), self.calm_pace,
+                               actions.last)
         complaints = actions.failures + run.complaints()
         complaints += self._still_serves() + leaks.left(self.cell, self.before)
         self.stalls.append(run.stall_max)
+        self.steps.append(run.gap_p99 / self.calm_p99)
+        self.recoveries.append(run.recovery)
         self.paces.append((run.goodput, run.dip))
         self.failed += len(run.failed)
         self.completed += len(run.completed)
@@ -155,7 +160,8 @@ class Runner:
         return (f"{' '.join(self.spec.ids):10} {self.spec.name:28} trials {len(stalls):3}  answers "
                 f"{self.completed:5}  failed {self.failed:3}  stall p50 "
                 f"{statistics.median(stalls):6.0f} p99 {quantile(stalls, .99):6.0f} max "
-                f"{max(stalls):6.0f} ms  (calm p99 {self.calm_p99 * 1e3:.0f} ms)" + self._pace())
+                f"{max(stalls):6.0f} ms  (calm p99 {self.calm_p99 * 1e3:.0f} ms, in trials "
+                f"{statistics.median(self.steps):.2f} times)" + self._pace())
 
     def _pace(self) -> str:
         if self.calm_pace is None:
@@ -163,7 +169,8 @@ class Runner:
         goodputs, dips = zip(*self.paces)
         calm_dip = 1 - self.calm_pace.least / self.calm_pace.mean
         return (f"  goodput p50 {statistics.median(goodputs):.0%} least {min(goodputs):.0%}, worst "
-                f"second's dip p50 {statistics.median(dips):.0%} max {max(dips):.0%} (calm {calm_dip:.0%})")
+                f"second's dip p50 {statistics.median(dips):.0%} max {max(dips):.0%} (calm {calm_dip:.0%}), "
+                f"back after p50 {statistics.median(self.recoveries):.1f} max {max(self.recoveries):.1f} s")
 
     def history(self) -> str:
         """For a failure: what happened when, and the last words of everybody."""
@@ -238,6 +245,9 @@ def main() -> int:
     if options.check:
         return check(options.files)
     results = [run_file(path, options) for path in options.files]
+    if len(results) > 1:
+        print(f"{len(results)} files: " + ", ".join(f"{results.count(kind)} {kind}"
+                                                    for kind in sorted(set(results))), flush=True)
     if "failed" in results:
         return 1
     return SKIPPED if all(r == "skipped" for r in results) else 0

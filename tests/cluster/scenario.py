@@ -70,7 +70,7 @@ class Scenario:
     cell: Cell = dataclasses.field(default_factory=Cell)
     load: Load = dataclasses.field(default_factory=Load)
     flags: list[tuple[str, list[str]]] = dataclasses.field(default_factory=list)
-    sweep_name: str = ""
+    sweep_name: str = ""  # "who" or "who,point": then so are the values
     sweep: list[str] = dataclasses.field(default_factory=list)
     events: list[Event] = dataclasses.field(default_factory=list)
     expects: list[Expect] = dataclasses.field(default_factory=list)
@@ -98,12 +98,14 @@ VERBS = {
     "lose": (3, 3, "lose PERCENT% WHO WHO"),
     "heal": (0, 0, "heal"),
     "proxy": (1, 9, "proxy WHO [FAULT[=VALUE]...]   (proxy.py; none: a plain relay)"),
+    "vanish": (2, 2, "vanish WHO CLIENTS   (long streams whose clients are cut off without a word)"),
     "shape": (2, 2, "shape WHO RATE   (tc tbf, e.g. 1mbit)"),
     "sleep": (1, 1, "then after TIME"),
 }
-NAMESPACE_VERBS = {"cut", "reject", "lose", "heal", "proxy", "shape"}
-EXPECTS = ("identical", "failed", "stall_max", "stall_p50", "metric", "log", "hits", "down",
-           "deaths", "goodput", "dip")
+NAMESPACE_VERBS = {"cut", "reject", "lose", "heal", "proxy", "shape", "vanish"}
+EXPECTS = ("identical", "failed", "stall_max", "stall_p50", "gap_p99", "metric", "share", "log",
+           "hits", "down", "deaths", "goodput", "dip", "recovery")
+PACED = ("goodput", "dip", "recovery")  # beside a calm run of the same length
 OPERATORS = ("<=", ">=", "==", "<", ">")
 ID = re.compile(r"[A-Z]\d+$")
 ROLES = ("gw", "router", "aw", "ew", "worker")
@@ -196,9 +198,14 @@ class _Parser:
 
     def on_sweep(self, words):
         if len(words) < 2:
-            self.fail("sweep NAME VALUE VALUE...")
+            self.fail("sweep NAME[,NAME] VALUE[,VALUE]...")
         self.scenario.sweep_name, self.scenario.sweep = words[0], words[1:]
-        self.variables[words[0]] = words[1] if self.value is None else self.value
+        value = words[1] if self.value is None else self.value
+        names = words[0].split(",")
+        values = value.split(",") if len(names) > 1 else [value]
+        if len(values) != len(names):
+            self.fail(f"'{value}' is not one value for each of {words[0]}")
+        self.variables.update(zip(names, values))
 
     def on_before(self, words):
         self.scenario.events.append(Event("before", 0, [self.action(words)]))
@@ -253,15 +260,17 @@ class _Parser:
             self.fail(f"expect {' | '.join(EXPECTS)}")
         forms = {"identical": r"", "failed": r"((<=|>=|==|<|>) )?\d+( as \S+)?|any( as \S+)?",
                  "stall_max": r"<= \S+", "stall_p50": r"<= \S+",
-                 "metric": r"\S+ on \S+ (grows|is) (<=|>=|==|<|>) \S+",
+                 "gap_p99": r"<= (\d+% of calm|\d+ms)",
+                 "metric": r"\S+ on \S+ ((grows|is) (<=|>=|==|<|>) \S+|rises)",
+                 "share": r"of \S+ at \S+ <= \d+%",
                  "log": r"\S+ \S.*", "hits": r"\S+ \S+ (<=|>=|==|<|>) \d+",
                  "down": r"\S+ \S.*", "deaths": r"(<=|>=|==|<|>) \d+",
-                 "goodput": r">= \d+%", "dip": r"<= \d+%"}
+                 "goodput": r">= \d+%", "dip": r"<= \d+%", "recovery": r"<= \S+"}
         if not re.fullmatch(forms[kind], " ".join(rest)):
             self.fail(f"the form is: expect {kind} {forms[kind]}")
-        if kind.startswith("stall"):
+        if kind.startswith("stall") or kind == "recovery":
             seconds(rest[1])
-        if kind in ("goodput", "dip") and self.scenario.load.span < 2:
+        if kind in PACED and self.scenario.load.span < 2:
             self.fail(f"{kind} needs `load ... for=` of 2 s at least above")
         self.scenario.expects.append(Expect(kind, rest, self.number))
 

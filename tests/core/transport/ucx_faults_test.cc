@@ -20,6 +20,7 @@
 #include <string>
 
 #include "core/base/check.h"
+#include "core/base/limits.h"
 #include "core/base/loop.h"
 #include "core/transport/ucx_transport.h"
 #include "tests/core/transport/ucx_sender.h"
@@ -147,7 +148,7 @@ class UcxFaultsTest : public testing::TestWithParam<const char*> {
 INSTANTIATE_TEST_SUITE_P(All, UcxFaultsTest, testing::Values("shm", "tcp"),
                          [](const auto& info) { return std::string(info.param); });
 
-TEST_P(UcxFaultsTest, WhoDiesOrStopsInASendSilencesNobodyElse) {
+TEST_P(UcxFaultsTest, W2_WhoDiesOrStopsInASendSilencesNobodyElse) {
   const std::set<std::string> files = SharedMemoryFiles();
   std::mt19937 random(7);
   Start(1);
@@ -174,14 +175,14 @@ TEST_P(UcxFaultsTest, WhoDiesOrStopsInASendSilencesNobodyElse) {
   }));
 }
 
-TEST_P(UcxFaultsTest, AStoppedPeerCostsNeitherMemoryNorCpuAndCanBeDropped) {
+TEST_P(UcxFaultsTest, O14_AStoppedPeerCostsNeitherMemoryNorCpuAndCanBeDropped) {
   Sender& peer = Start(1);
   ASSERT_TRUE(BringsMore(1));
   peer.Kill(SIGSTOP);
-  // As many bytes as credits allow: 512 rows of 5.76 KB, in parts.
-  constexpr int kParts = 12;
-  for (int i = 0; i < kParts; ++i) {
-    auto frame = transport_->Lease(256u << 10);
+  // As many bytes as credits allow: rows of 5.76 KB, in parts.
+  constexpr size_t kParts = limits::kCreditRows * 5760 / limits::kPartBytesMax;
+  for (size_t i = 0; i < kParts; ++i) {
+    auto frame = transport_->Lease(limits::kPartBytesMax);
     ASSERT_TRUE(frame.ok());
     ASSERT_TRUE(transport_->Post(peer.endpoint(), *std::move(frame)).ok());
   }
@@ -192,7 +193,7 @@ TEST_P(UcxFaultsTest, AStoppedPeerCostsNeitherMemoryNorCpuAndCanBeDropped) {
   RunUntil([&] { return loop_->Now() >= start + 1s; });
   // The watcher itself wakes 5,000 times a second.
   EXPECT_LT(CpuTime() - cpu, (loop_->Now() - start) / 2);
-  EXPECT_LE(transport_->leased(), size_t{kParts + kSenderWindow});  // and acknowledgements
+  EXPECT_LE(transport_->leased(), kParts + kSenderWindow);  // and acknowledgements
   Drop(1);
   EXPECT_EQ(transport_->leased(), 0u);
   Start(2);  // and the transport is as good as before
