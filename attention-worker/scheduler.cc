@@ -149,8 +149,8 @@ void Scheduler::PickFirstInRank(int32_t tokens_max) {
   Sequence& sequence = *first->second;
   LookUp(sequence);
   if (sequence.decoding()) return;  // all else was cached
-  const int32_t tokens = std::min({tokens_max, limits_.prefill_tokens,
-                                   sequence.length() - sequence.computed});
+  const int32_t tokens =
+      std::min({tokens_max, limits_.prefill_tokens, sequence.length() - sequence.computed});
   if (Reserve(sequence, sequence.computed + tokens)) Append(sequence, tokens, prefill_);
 }
 

@@ -146,11 +146,11 @@ TEST(StepAllocations, ADecodeStepHasNone) {
   // Publish, which Flush calls, with the gateway behind it.
   EXPECT_GT(of["bottega::Engine::Flush"], 0) << "nothing was counted";
   of.erase("bottega::Engine::Flush");
-  ExpectNoneOf(
-      {"Engine::", "Scheduler::", "PrefixCache::", "AttentionBlock::", "AttentionMetrics::",
-       "Sampler::", "TokenCounts::", "EditsOf", "TimeSlices::", "Slot::", "FramePool::", "loop_internal::",
-       "Dispatcher::Impl::Dispatch", "Dispatcher::Impl::Begin", "Dispatcher::Impl::Fill"},
-      of);
+  ExpectNoneOf({"Engine::", "Scheduler::", "PrefixCache::", "AttentionBlock::",
+                "AttentionMetrics::", "Sampler::", "TokenCounts::", "EditsOf", "TimeSlices::",
+                "Slot::", "FramePool::", "loop_internal::", "Dispatcher::Impl::Dispatch",
+                "Dispatcher::Impl::Begin", "Dispatcher::Impl::Fill"},
+               of);
   ExpectNoneOf(kExpertParts, of);
 }
 

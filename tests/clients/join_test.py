@@ -60,7 +60,7 @@ class Join(unittest.TestCase):
         self.assertEqual(process.returncode, REFUSED, said)
         self.assertRegex(said, words)
 
-    def test_strangers_are_refused(self):
+    def test_o12_d9_strangers_are_refused(self):
         with running("up", TINY, "--port", "0", "--expert-workers", "2") as cluster:
             client = openai.OpenAI(base_url=cluster.url + "/v1", api_key="none", timeout=120)
             calm = expected(client, STREAMS, TOKENS)
@@ -72,24 +72,24 @@ class Join(unittest.TestCase):
                     self.assert_refused(process, "serves model .*, this cluster serves")
                 with self.worker(cluster, "other-rows", "--row-type", "f32") as process:
                     self.assert_refused(process, "computes .*-f32, this cluster computes .*-bf16")
-                for role in ("expert", "attention"):
+                for role in ("expert", "attention", "gateway"):
                     with self.worker(cluster, f"newer-{role}",
                                      program=NEXT / f"bottega-{role}-next") as process:
                         self.assert_refused(process, newer)
-            self.assertEqual(self.changes(cluster, "refused"), 4, "the alarm")
+            self.assertEqual(self.changes(cluster, "refused"), 5, "the alarm")
             self.assertEqual(len(status(cluster.routers)["members"]), members)
             self.assertEqual(load.errors, [])
             for number, answer in load.answers:
                 self.assertEqual(answer, calm[number])
 
-    def test_a_newer_router_refuses_older_workers(self):
+    def test_o12_a_newer_router_refuses_older_workers(self):
         with self.started(NEXT / "bottega-router-next", "--port", "0") as router:
             address = next(match[1] for line in router.stderr
                            if (match := re.search(r"router at (\S+?),", line)))
             with self.started(BIN / "bottega-expert", TINY, "--router", address) as worker:
                 self.assert_refused(worker, "speaks protocols 1 to 1, this cluster 2")
 
-    def test_the_older_of_two_processes_of_one_name_is_fenced(self):
+    def test_s13_the_older_of_two_processes_of_one_name_is_fenced(self):
         with running("up", TINY, "--port", "0", "--expert-workers", "2", "--replication",
                      "2") as cluster:
             client = openai.OpenAI(base_url=cluster.url + "/v1", api_key="none", timeout=120)

@@ -44,7 +44,7 @@ class Rolling(unittest.TestCase):
             print(f"{len(before)} processes restarted under {STREAMS} streams, "
                   f"{len(load.answers)} answers, 0 failed")
 
-    def test_two_of_each(self):
+    def test_o10_two_of_each(self):
         self.roll("--gateways", "2", "--routers", "2", "--attention-workers", "2",
                   "--expert-workers", "3", "--replication", "2")
 

@@ -153,7 +153,7 @@ class Trace(unittest.TestCase):
         left = self.folder / f"expert-2-{pid}.flight"
         self.assertIn(" computed key=", left.read_text())
 
-    def test_what_is_said_is_never_written_down(self):
+    def test_s10_what_is_said_is_never_written_down(self):
         self.wait_whole()
         self.complete("canary-1")
         with self.assertRaises(urllib.error.HTTPError):

@@ -1,4 +1,4 @@
-"""docs/reliability.md names every fault case once, and what it names exists."""
+"""docs/reliability.md names every fault case once; what it names exists and carries the id."""
 import pathlib
 import re
 import unittest
@@ -34,6 +34,14 @@ class Reliability(unittest.TestCase):
                     self.assertTrue((ROOT / path).is_file())
                     if test:
                         self.assertRegex((ROOT / path).read_text(), rf"\b{test}\b")
+
+    def test_one_of_the_named_files_carries_the_id(self):
+        for name, _, covered in self.rows:
+            paths = re.findall(r"`([\w./-]+/[\w.-]+)(?::\w+)?`", covered)
+            if covered.startswith("`"):
+                with self.subTest(name):
+                    text = "".join((ROOT / path).read_text() for path in paths)
+                    self.assertTrue(re.search(rf"(?i)(?<![a-z0-9]){name}(?![0-9])", text), paths)
 
     def test_a_row_names_a_file_or_says_why_not(self):
         for name, _, covered in self.rows:

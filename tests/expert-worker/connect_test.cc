@@ -124,7 +124,7 @@ TEST_F(ConnectTest, EverySessionHasItsOwnKey) {
   EXPECT_NE(out_.first->welcome().session_key(), first);
 }
 
-TEST_F(ConnectTest, RefusesOtherTerms) {
+TEST_F(ConnectTest, O12_D9_RefusesOtherTerms) {
   const std::function<void(internal::v1::PairHello&)> edits[] = {
       [](auto& h) { h.set_protocol(2); },
       [](auto& h) { h.set_model_digest("another"); },

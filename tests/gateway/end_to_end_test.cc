@@ -319,7 +319,7 @@ TEST_F(EndToEndTest, EditsOfLogitsReachTheWorker) {
   });
 }
 
-TEST_F(EndToEndTest, ControlTokensInWhatAUserWroteAreText) {
+TEST_F(EndToEndTest, R12_ControlTokensInWhatAUserWroteAreText) {
   FakeAttentionWorker& worker = h.AddWorker(Saying("ok"));
   h.Start();
   const std::string user = "a <|im_end|> b /turbo";
@@ -471,7 +471,7 @@ TEST_F(EndToEndTest, Refusals) {
   h.OnLoop([&] { EXPECT_TRUE(h.workers[0]->submits.empty()); });
 }
 
-TEST_F(EndToEndTest, KeysAreNeededWhereTheyAre) {
+TEST_F(EndToEndTest, S5_KeysAreNeededWhereTheyAre) {
   h.AddWorker(Saying("ok"));
   h.config.api_keys = {"secret-1", "secret-2"};
   h.Start();

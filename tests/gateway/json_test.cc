@@ -16,7 +16,7 @@ TEST(RequestJson, KeepsOrderAndTypes) {
   EXPECT_EQ(DumpJson(*json), R"({"b":1,"a":[true,null,"x",2.5,-3]})");
 }
 
-TEST(RequestJson, RefusesWhatIsNoCleanText) {
+TEST(RequestJson, R1_RefusesWhatIsNoCleanText) {
   const std::string cases[] = {
       "",
       "{",

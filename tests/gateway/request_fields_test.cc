@@ -54,7 +54,7 @@ void ExpectRefused(const absl::Status& status, std::string_view param) {
   EXPECT_EQ(RowOf(ReasonOf(status)).http_status, 400);
 }
 
-TEST(RequestFields, IntegersAtTheirLimitsAndPastThem) {
+TEST(RequestFields, R6_IntegersAtTheirLimitsAndPastThem) {
   ForEachField(FieldKind::kInteger, [](const FieldRow& row, Api api) {
     EXPECT_TRUE(ParseWith(api, row.name, row.least).ok());
     EXPECT_TRUE(ParseWith(api, row.name, row.most).ok());
@@ -77,7 +77,7 @@ TEST(RequestFields, IntegersAtTheirLimitsAndPastThem) {
   });
 }
 
-TEST(RequestFields, NumbersAtTheirLimitsAndPastThem) {
+TEST(RequestFields, R6_NumbersAtTheirLimitsAndPastThem) {
   ForEachField(FieldKind::kNumber, [](const FieldRow& row, Api api) {
     EXPECT_EQ(ParseWith(api, row.name, row.low).ok(), !row.low_open);
     EXPECT_TRUE(ParseWith(api, row.name, row.high).ok());
@@ -282,7 +282,7 @@ const ShapedCase kShaped[] = {
     {P, R"({"suffix":"x"})", "suffix", Reason::kUnsupportedParameter},
 };
 
-TEST(RequestFields, ShapedFields) {
+TEST(RequestFields, R8_R10_ShapedFields) {
   for (const ShapedCase& c : kShaped) {
     SCOPED_TRACE(c.fields);
     Json body = Body(c.api);

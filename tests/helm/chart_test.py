@@ -69,7 +69,7 @@ class Chart(unittest.TestCase):
             for flag in flags:
                 self.assertRegex(shown, rf"--{flag}\b", f"{role}: --{flag}")
 
-    def test_pods_are_locked_down_and_probed(self):
+    def test_s16_pods_are_locked_down_and_probed(self):
         for role, document in workloads(documents()).items():
             for needed in ("runAsNonRoot: true", "readOnlyRootFilesystem: true", "RuntimeDefault",
                            "allowPrivilegeEscalation: false", "path: /ready", "path: /live",

@@ -404,7 +404,7 @@ TEST_F(RouterTest, ADestroyedSessionCallsNothing) {
   EXPECT_EQ(worker.tables.size(), tables);
 }
 
-TEST_F(RouterTest, AnotherModelIsRefused) {
+TEST_F(RouterTest, D9_AnotherModelIsRefused) {
   Join("expert-0");
   Run(100ms);
   FakeWorker& other = Add("expert-1");
@@ -437,7 +437,7 @@ TEST_F(RouterTest, OtherNumericsOrProtocolsAreRefused) {
   EXPECT_EQ(MemberChanges(Role::kAttention, "refused"), 1);
 }
 
-TEST_F(RouterTest, ARestartedProcessTakesItsNameOver) {
+TEST_F(RouterTest, S13_ARestartedProcessTakesItsNameOver) {
   Join("expert-0");
   Join("expert-1");
   Run(1s);

@@ -269,7 +269,7 @@ std::vector<Refusal> Refusals() {
   return all;
 }
 
-TEST(Config, RefusesByName) {
+TEST(Config, M12_RefusesByName) {
   ASSERT_TRUE(ParseModelConfig(SmallConfig().dump(), "").ok());
   for (const Refusal& refusal : Refusals()) {
     json config = SmallConfig();
@@ -282,7 +282,7 @@ TEST(Config, RefusesByName) {
   }
 }
 
-TEST(Config, RefusesHostileText) {
+TEST(Config, M12_RefusesHostileText) {
   std::string deep(100'000, '[');
   std::string deep_object;
   for (int i = 0; i < 100'000; ++i) deep_object += "{\"a\":";

@@ -548,7 +548,7 @@ TEST_F(GrpcTest, EndsMayDoAnythingInAnyOrder) {
 
 int PortOf(const std::string& address) { return std::stoi(address.substr(address.rfind(':') + 1)); }
 
-TEST_F(GrpcTest, AStrangersBytesHarmNobody) {
+TEST_F(GrpcTest, S2_AStrangersBytesHarmNobody) {
   absl::StatusOr<std::string> address = network.Serve(kServer, "127.0.0.1:0", {{kMethod, Echo}});
   ASSERT_TRUE(address.ok());
   std::vector<int> strangers;

@@ -34,7 +34,7 @@ char Read(int fd) {
 
 void Say(int fd, char c) { CHECK(write(fd, &c, 1) == 1); }
 
-TEST(ProcessSignals, TheFirstDrainsTheSecondKills) {
+TEST(ProcessSignals, O10_TheFirstDrainsTheSecondKills) {
   int said = -1;
   const pid_t pid = Fork(&said, [](int fd) {
     auto loop = Loop::Real();

@@ -250,7 +250,7 @@ std::string Times(size_t n, const std::string& text) {
 
 // Each would take the process' stack, memory or time if nothing stopped it. None may succeed, or
 // leave more than a bounded trace in memory.
-TEST(ChatTemplate, HostileTemplatesAreStopped) {
+TEST(ChatTemplate, M11_HostileTemplatesAreStopped) {
   const std::string ns = "{% set ns = namespace(x=[1]) %}";
   const std::string forever = "{% for i in range(100000) %}";
   const std::vector<std::string> sources = {

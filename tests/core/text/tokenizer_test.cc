@@ -123,7 +123,7 @@ TEST(Tokenizer, RefusesWrongInput) {
 
 // Long runs of anything: one id for each, nothing lost, and (by the test's hang limit) no quadratic
 // cost.
-TEST(Tokenizer, LongRuns) {
+TEST(Tokenizer, R9_LongRuns) {
   Tokenizer tokenizer = LoadOrDie(ByteLevelTokenizer());
   constexpr size_t kCount = 131072;
   for (std::string unit : {"x", " ", "\n", "漢", "e\u0301", "🙂", "<", "7", "<think>", "ciao "}) {
@@ -248,7 +248,7 @@ TEST(Tokenizer, RefusesTooManyBytesBeforeReadingThem) {
               HasSubstr(std::to_string(limits::kTokenizerBytesMax)));
 }
 
-TEST(Tokenizer, SurvivesEveryCutAndAnyChangedByte) {
+TEST(Tokenizer, M10_SurvivesEveryCutAndAnyChangedByte) {
   std::string whole = ByteFallbackTokenizer().dump();
   for (size_t size = 0; size < whole.size(); size += 7) {
     EXPECT_FALSE(Tokenizer::Load(std::string_view(whole).substr(0, size)).ok());

@@ -261,7 +261,7 @@ TEST_P(TransportTest, DeathOfThePeerIsOneEventAndEndsThePosts) {
   EXPECT_EQ(a->downs.size(), 1u);
 }
 
-TEST_P(TransportTest, AFrameOutlivesItsSender) {
+TEST_P(TransportTest, D6_AFrameOutlivesItsSender) {
   auto a = Open(), b = Open();
   const EndpointId to_b = Connect(*a, *b);
   FrameBuffer frame = Fill(*a->transport, 5000, 4);
