@@ -5,7 +5,8 @@ First the peak: a closed loop with as many clients as there are slots. Then Pois
 --tries N every refused client tries again at once. Prints goodput (tokens a second of whole answers) against the
 peak, the time of refusals as a client sees it, what the workers computed for each token delivered, and the gateway's RSS.
 Client and cluster share the machine, and the client takes more of it the more is refused.
-Usage: bench/overload.py [--seconds S] [--tokens N] [--tries N]
+With --judge (O1) it fails below 90 % of the peak, with refusals over 20 ms (p99) or more than a tenth computed in vain.
+Usage: bench/overload.py [--seconds S] [--tokens N] [--tries N] [--judge]
 """
 import argparse
 import asyncio
@@ -19,12 +20,17 @@ from open_loop import closed, goodput, opened, quantile  # noqa: E402
 from process import rss  # noqa: E402
 
 
-def main():
+GOODPUT_LEAST, REFUSAL_MOST_S, COMPUTED_MOST = 0.9, 0.020, 1.1
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--tokens", type=int, default=192)
     parser.add_argument("--tries", type=int, default=1)
+    parser.add_argument("--judge", action="store_true")
     options = parser.parse_args()
+    missed = []
     flags = ("up", TINY, "--port", "0", "--attention-workers", "1", "--expert-workers", "2")
     with running(*flags) as cluster:
         gateway_pid = cluster.members()["gateway-0"][0]
@@ -45,12 +51,20 @@ def main():
             refused = [o.seconds for o in outcomes if o.status in (429, 503)]
             served = [o for o in outcomes if o.status == 200]
             rate = goodput(outcomes)
-            delivered = sum(o.tokens for o in served)
+            spent = (computed() - before) / max(1, sum(o.tokens for o in served))
+            late = quantile(refused, .99)
+            if rate < GOODPUT_LEAST * peak or late > REFUSAL_MOST_S or spent > COMPUTED_MOST:
+                missed.append(f"{multiple}x")
             print(f"{multiple:>4}x {rate:>8.0f} {rate / peak:>8.0%} {len(served):>8} {len(refused):>8} "
                   f"{len(outcomes) - len(served) - len(refused):>6} "
-                  f"{quantile(refused, .5) * 1e3:>9.1f} ms {quantile(refused, .99) * 1e3:>5.1f} ms "
-                  f"{(computed() - before) / max(1, delivered):>19.3f} {rss(gateway_pid) / 2**20:>8.0f}")
+                  f"{quantile(refused, .5) * 1e3:>9.1f} ms {late * 1e3:>5.1f} ms "
+                  f"{spent:>19.3f} {rss(gateway_pid) / 2**20:>8.0f}")
+    if options.judge and missed:
+        print(f"missed at {', '.join(missed)}: goodput >= {GOODPUT_LEAST:.0%}, refusals <= "
+              f"{REFUSAL_MOST_S * 1e3:.0f} ms, computed <= {COMPUTED_MOST} of what is delivered")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -79,7 +79,7 @@ inline constexpr size_t kPartBytesMax = 256u << 10;
 // 16 workers, twice.
 inline constexpr size_t kPartsMax = 1024;
 // Rows in flight per attention-expert pair: a prefill chunk with 8 experts a token, for an expert's
-// weights are read once for all rows that are there together.
+// weights are read once for all rows that are there together (docs/decisions/0026).
 inline constexpr size_t kCreditRows = 4096;
 inline constexpr size_t kMergedRowsMax = 8192;  // of a piece of work at an expert worker
 inline constexpr size_t kItemRowsMax = 512;     // of those, between two looks at the network

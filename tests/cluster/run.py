@@ -45,6 +45,7 @@ class Runner:
         self.failed = 0  # requests that ended with an error
         self.completed = 0
         self.calm_pace: loads.Pace | None = None  # where a pace is expected
+        self.late: list[str] = []  # what took too long, with --strict
         self.paces: list[tuple[float, float]] = []  # goodput and dip of each trial
         self.last_lines: list[str] = []
 
@@ -64,6 +65,8 @@ class Runner:
         if crashed:
             self.last_lines = self._last_lines()
             raise Failed("; ".join(crashed))
+        if self.late:
+            raise Failed("\n  ".join([self._line(), *self.late]))
         return self._line()
 
     def _place(self):
@@ -123,6 +126,11 @@ class Runner:
                                loads.Pace(progress.timeline, self.spec.load.span), self.calm_pace,
                                actions.last)
         complaints = actions.failures + run.complaints()
+        late = [f"trial {number}: {what}" for what in run.late()]
+        if self.options.strict:
+            self.late += late  # all trials are measured before their times are judged
+        else:
+            complaints += late
         complaints += self._still_serves() + leaks.left(self.cell, self.before)
         self.stalls.append(run.stall_max)
         self.steps.append(run.gap_p99 / self.calm_p99)

@@ -105,6 +105,7 @@ VERBS = {
 NAMESPACE_VERBS = {"cut", "reject", "lose", "heal", "proxy", "shape", "vanish"}
 EXPECTS = ("identical", "failed", "stall_max", "stall_p50", "gap_p99", "metric", "share", "log",
            "hits", "down", "deaths", "goodput", "dip", "recovery")
+TIMED = ("stall_max", "stall_p50", "gap_p99", "goodput", "dip", "recovery")
 PACED = ("goodput", "dip", "recovery")  # beside a calm run of the same length
 OPERATORS = ("<=", ">=", "==", "<", ">")
 ID = re.compile(r"[A-Z]\d+$")
