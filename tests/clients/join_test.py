@@ -16,7 +16,7 @@ import unittest
 import openai
 
 from cluster import BIN, ROOT, TINY, free_ports, is_ready, running, total
-from streams import Load, expected, status, wait
+from streams import status, unharmed, wait
 
 NEXT = pathlib.Path(os.environ.get("BOTTEGA_TESTS", BIN.parent / "tests"))
 STREAMS, TOKENS = 8, 60
@@ -63,11 +63,10 @@ class Join(unittest.TestCase):
     def test_o12_d9_strangers_are_refused(self):
         with running("up", TINY, "--port", "0", "--expert-workers", "2") as cluster:
             client = openai.OpenAI(base_url=cluster.url + "/v1", api_key="none", timeout=120)
-            calm = expected(client, STREAMS, TOKENS)
             members = len(status(cluster.routers)["members"])
             other = ROOT / "tests/fixtures/random-qwen3moe"
             newer = "speaks protocols 2 to 2, this cluster 1"
-            with Load(client, STREAMS, TOKENS) as load:
+            with unharmed(self, client, STREAMS, TOKENS) as load:
                 with self.worker(cluster, "other-model", model=other) as process:
                     self.assert_refused(process, "serves model .*, this cluster serves")
                 with self.worker(cluster, "other-rows", "--row-type", "f32") as process:
@@ -78,9 +77,6 @@ class Join(unittest.TestCase):
                         self.assert_refused(process, newer)
             self.assertEqual(self.changes(cluster, "refused"), 5, "the alarm")
             self.assertEqual(len(status(cluster.routers)["members"]), members)
-            self.assertEqual(load.errors, [])
-            for number, answer in load.answers:
-                self.assertEqual(answer, calm[number])
 
     def test_o12_a_newer_router_refuses_older_workers(self):
         with self.started(NEXT / "bottega-router-next", "--port", "0") as router:
@@ -93,24 +89,19 @@ class Join(unittest.TestCase):
         with running("up", TINY, "--port", "0", "--expert-workers", "2", "--replication",
                      "2") as cluster:
             client = openai.OpenAI(base_url=cluster.url + "/v1", api_key="none", timeout=120)
-            calm = expected(client, STREAMS, TOKENS)
-            with Load(client, STREAMS, TOKENS) as load:
+            with unharmed(self, client, STREAMS, TOKENS) as load:
                 with self.worker(cluster, "expert-0") as second:
                     wait("the older one's end", lambda: cluster.find(r"^died +expert-0"))
                     # Its supervisor starts it again: now that is the newer one.
                     second.communicate(timeout=60)
             self.assertGreaterEqual(self.changes(cluster, "replaced"), 2, "the alarm")
-            self.assertEqual(load.errors, [])
-            for number, answer in load.answers:
-                self.assertEqual(answer, calm[number])
 
     def test_a_worker_joins_under_load_and_is_drained(self):
         with running("up", TINY, "--port", "0", "--expert-workers", "2", "--replication",
                      "2") as cluster:
             client = openai.OpenAI(base_url=cluster.url + "/v1", api_key="none", timeout=120,
                                    max_retries=0)
-            calm = expected(client, STREAMS, TOKENS)
-            with Load(client, STREAMS, TOKENS) as load:
+            with unharmed(self, client, STREAMS, TOKENS) as load:
                 with self.worker(cluster, "broken", "--faults", "ew.compute=corrupt") as broken:
                     said = next(line for line in broken.stderr if "is not served" in line)
                     self.assertIn("self-test", said)
@@ -124,9 +115,6 @@ class Join(unittest.TestCase):
                     joined.communicate(timeout=60)
                     self.assertEqual(joined.returncode, 0)
                     self.assertGreater(self.moves(cluster, "drain"), 0)
-            self.assertEqual(load.errors, [])
-            for number, answer in load.answers:
-                self.assertEqual(answer, calm[number])
 
     def test_m9_a_file_replaced_while_mapped_changes_no_byte(self):
         """Every weight file of a joined worker gets another content by rename: it goes on with what it
@@ -138,8 +126,7 @@ class Join(unittest.TestCase):
             subprocess.run([BIN / "bottega", "pack", TINY, copy], check=True, capture_output=True)
             client = openai.OpenAI(base_url=cluster.url + "/v1", api_key="none", timeout=120,
                                    max_retries=0)
-            calm = expected(client, STREAMS, TOKENS)
-            with Load(client, STREAMS, TOKENS) as load:
+            with unharmed(self, client, STREAMS, TOKENS) as load:
                 with self.worker(cluster, "expert-2", model=copy) as joined:
                     wait("its experts", lambda: self.held(cluster, "expert-2") > 0)
                     for file in copy.glob("*.weights"):
@@ -150,9 +137,6 @@ class Join(unittest.TestCase):
                     wait("answers with it", lambda: len(load.answers) >= soon)
                     self.assertIsNone(joined.poll())
                     self.assertGreater(self.held(cluster, "expert-2"), 0)
-            self.assertEqual(load.errors, [])
-            for number, answer in load.answers:
-                self.assertEqual(answer, calm[number])
 
     def test_m9_an_attention_worker_whose_file_is_cut_is_failed_over(self):
         """It dies of it, loudly, and its requests go on at the other one, to the byte."""
@@ -163,11 +147,10 @@ class Join(unittest.TestCase):
             subprocess.run([BIN / "bottega", "pack", TINY, copy], check=True, capture_output=True)
             client = openai.OpenAI(base_url=cluster.url + "/v1", api_key="none", timeout=120,
                                    max_retries=0)
-            calm = expected(client, STREAMS, TOKENS)
             admin, = free_ports(1)
             attention = self.worker(cluster, "attention-1", "--admin-port", str(admin), model=copy,
                                     program=BIN / "bottega-attention")
-            with Load(client, STREAMS, TOKENS) as load:
+            with unharmed(self, client, STREAMS, TOKENS) as load:
                 with attention as joined:
                     wait("its first tokens", lambda: joined.poll() is not None or (
                         is_ready(f"127.0.0.1:{admin}")
@@ -177,9 +160,6 @@ class Join(unittest.TestCase):
                     self.assertEqual(joined.returncode, -signal.SIGBUS, said)
                 soon = len(load.answers) + STREAMS
                 wait("answers without it", lambda: len(load.answers) >= soon)
-            self.assertEqual(load.errors, [])
-            for number, answer in load.answers:
-                self.assertEqual(answer, calm[number])
 
     def test_m9_a_worker_whose_file_is_cut_is_failed_over(self):
         """A joined worker with a copy of its own, which is cut while it is served from."""
@@ -190,8 +170,7 @@ class Join(unittest.TestCase):
             subprocess.run([BIN / "bottega", "pack", TINY, copy], check=True, capture_output=True)
             client = openai.OpenAI(base_url=cluster.url + "/v1", api_key="none", timeout=120,
                                    max_retries=0)
-            calm = expected(client, STREAMS, TOKENS)
-            with Load(client, STREAMS, TOKENS) as load:
+            with unharmed(self, client, STREAMS, TOKENS) as load:
                 with self.worker(cluster, "expert-2", model=copy) as joined:
                     wait("its experts", lambda: self.held(cluster, "expert-2") > 0)
                     soon = len(load.answers) + STREAMS
@@ -204,9 +183,6 @@ class Join(unittest.TestCase):
                     wait("answers without it", lambda: len(load.answers) >= soon)
                 with self.worker(cluster, "expert-2", model=copy) as again:
                     self.assert_refused(again, r"experts\.\d+\.weights: 4096 bytes, the manifest")
-            self.assertEqual(load.errors, [])
-            for number, answer in load.answers:
-                self.assertEqual(answer, calm[number])
 
     def test_a_worker_that_refuses_to_come_back_ends_nobody(self):
         """A worker of `up` dies and cannot open the model any more: the others go on, and it is back
@@ -218,20 +194,16 @@ class Join(unittest.TestCase):
                          "--served-model-name", "bottega-tiny") as cluster:
                 client = openai.OpenAI(base_url=cluster.url + "/v1", api_key="none", timeout=120,
                                        max_retries=0)
-                calm = expected(client, STREAMS, TOKENS)
                 weights = next(copy.glob("experts.*"))
                 kept = weights.rename(weights.with_name("kept"))
                 weights.write_bytes(b"")
-                with Load(client, STREAMS, TOKENS) as load:
+                with unharmed(self, client, STREAMS, TOKENS) as load:
                     os.kill(cluster.members()["expert-0"][0], signal.SIGKILL)
                     wait("its refusal", lambda: cluster.find(r"^died +expert-0 +exit code 3"))
                     soon = len(load.answers) + STREAMS
                     wait("answers without it", lambda: len(load.answers) >= soon)
                     kept.rename(weights)
                     wait("its return", lambda: self.held(cluster, "expert-0") > 0)
-                self.assertEqual(load.errors, [])
-                for number, answer in load.answers:
-                    self.assertEqual(answer, calm[number])
 
 
 if __name__ == "__main__":

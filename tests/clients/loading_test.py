@@ -6,12 +6,12 @@ once, and nothing is said.
 import json
 import re
 import subprocess
-import time
 import unittest
 import urllib.error
 import urllib.request
 
 from cluster import BIN, TINY, Cluster, free_ports, running, scrape
+from streams import wait
 
 SLOW = "load.region=sleep:40ms"
 HANG_LIMIT_S = 120
@@ -29,15 +29,6 @@ def ask(address, path="/ready"):
         return None
 
 
-def until(what, probe):
-    deadline = time.monotonic() + HANG_LIMIT_S
-    while not (found := probe()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(what)
-        time.sleep(0.01)
-    return found
-
-
 def watch(address):
     """Each progress that /ready of `address` told until it was ready, doubles left out."""
     told = []
@@ -52,7 +43,7 @@ def watch(address):
                 told.append(body["progress"])
         return status == 200
 
-    until(f"{address} is not ready", ready)
+    wait(f"{address} is not ready", ready, HANG_LIMIT_S)
     return told
 
 
@@ -81,8 +72,9 @@ class Loading(unittest.TestCase):
         api = f"127.0.0.1:{port}"
         server = Cluster("serve", TINY, "--port", port, "--faults", SLOW)
         try:
-            until("no admin port", lambda: server.find(r"^admin +(\S+)"))
-            until("no word on the API's port", lambda: (ask(api) or (0,))[0] == 503)
+            wait("no admin port", lambda: server.find(r"^admin +(\S+)"), HANG_LIMIT_S)
+            wait("no word on the API's port", lambda: (ask(api) or (0,))[0] == 503,
+                 HANG_LIMIT_S)
             chat = subprocess.Popen([BIN / "bottega", "chat", "--url", f"http://{api}", "--max-tokens", "4", "Ciao"],
                                     text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                     stderr=subprocess.PIPE)
@@ -105,7 +97,7 @@ class Loading(unittest.TestCase):
     def test_a_cluster(self):
         cluster = Cluster("up", TINY, "--port", "0", environment={"BOTTEGA_FAULTS": SLOW})
         try:
-            until("no workers", lambda: len(cluster.members()) >= 4)
+            wait("no workers", lambda: len(cluster.members()) >= 4, HANG_LIMIT_S)
             for name in ("attention-0", "expert-1"):
                 self.assertIn(name, cluster.members())
             self.grows(watch(cluster.members()["expert-1"][1]))

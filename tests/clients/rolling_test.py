@@ -9,7 +9,7 @@ import unittest
 import openai
 
 from cluster import TINY, running
-from streams import Load, expected, status, wait
+from streams import status, unharmed, wait
 
 STREAMS, TOKENS = 12, 60
 
@@ -18,19 +18,15 @@ class Rolling(unittest.TestCase):
     def roll(self, *flags):
         with running("up", TINY, "--port", "0", *flags) as cluster:
             client = openai.OpenAI(base_url=cluster.url + "/v1", api_key="none", timeout=120)
-            calm = expected(client, STREAMS, TOKENS)
             before = cluster.members()
             term = status(cluster.routers)["term"]
-            with Load(client, STREAMS, TOKENS) as load:
+            with unharmed(self, client, STREAMS, TOKENS) as load:
                 wait("answers under load", lambda: len(load.answers) >= STREAMS)
                 cluster.process.send_signal(signal.SIGUSR2)
                 wait("the end of the restart", lambda: cluster.find(r"^rolled "), limit=300)
                 rolled = len(load.answers)
                 wait("answers after it", lambda: len(load.answers) >= rolled + STREAMS)
             self.assertTrue(cluster.find(r"^rolled +every"), cluster.lines)
-            self.assertEqual(load.errors, [])
-            for number, answer in load.answers:
-                self.assertEqual(answer, calm[number])
             after = cluster.members()
             self.assertEqual(after.keys(), before.keys())
             for name, (pid, _) in after.items():

@@ -17,7 +17,7 @@ import urllib.request
 import openai
 
 from cluster import ROOT, TINY, running
-from streams import Load, expected, status, wait
+from streams import status, unharmed, wait
 
 STREAMS, TOKENS = 8, 80
 ETCD = pathlib.Path(os.environ.get("BOTTEGA_ETCD", ROOT / "build/debian/etcd-server/files/usr/bin/etcd"))
@@ -72,15 +72,11 @@ class Router(unittest.TestCase):
         with running("up", TINY, "--port", "0", *SHAPE, *flags) as cluster:
             client = openai.OpenAI(base_url=cluster.url + "/v1", api_key="none", timeout=120,
                                    max_retries=0)
-            calm = expected(client, STREAMS, TOKENS)
-            with Load(client, STREAMS, TOKENS) as load:
+            with unharmed(self, client, STREAMS, TOKENS) as load:
                 wait("answers under load", lambda: len(load.answers) >= STREAMS)
                 yield cluster, load
                 soon = len(load.answers) + STREAMS
                 wait("answers after it", lambda: len(load.answers) >= soon)
-            self.assertEqual(load.errors, [])
-            for number, answer in load.answers:
-                self.assertEqual(answer, calm[number])
 
     def kill_the_writer(self, *flags):
         with self.under_load("--routers", "2", *flags) as (cluster, load):

@@ -1,5 +1,6 @@
 """Streams whose bytes are known: what a client got without a fault is what it must get with one."""
 import concurrent.futures
+import contextlib
 import json
 import threading
 import time
@@ -65,10 +66,23 @@ def status(router):
     return json.loads(ran.stdout) if ran.returncode == 0 else None
 
 
+@contextlib.contextmanager
+def unharmed(test, client, streams, tokens):
+    """The load of the block: whatever is done in it, nobody fails and every answer has the bytes of
+    before it."""
+    calm = expected(client, streams, tokens)
+    with Load(client, streams, tokens) as load:
+        yield load
+    test.assertEqual(load.errors, [])
+    for number, answer in load.answers:
+        test.assertEqual(answer, calm[number])
+
+
 def wait(what, done, limit=60):
-    """Until `done()` is true; a hang limit, not a measurement."""
+    """What `done()` gives once that is true; a hang limit, not a measurement."""
     deadline = time.monotonic() + limit
-    while not done():
+    while not (found := done()):
         if time.monotonic() > deadline:
             raise TimeoutError(what)
         time.sleep(0.02)
+    return found

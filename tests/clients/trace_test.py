@@ -18,20 +18,12 @@ import urllib.error
 import urllib.request
 
 from cluster import BIN, TINY, running
+from streams import wait
 
 KEY = "sk-canary-4f1d"  # in the API key
 CANARY = "zanzibarquokka"  # in the prompt
 TOKENS, LONG = 600, 6000
 HANG_LIMIT_S = 60
-
-
-def wait_for(what, probe):
-    deadline = time.monotonic() + HANG_LIMIT_S
-    while not (answer := probe()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(what)
-        time.sleep(0.02)
-    return answer
 
 
 class Trace(unittest.TestCase):
@@ -89,7 +81,7 @@ class Trace(unittest.TestCase):
             active = [m["name"] for m in status["members"] if m["state"] == "active" and m["role"] != "gateway"]
             return len(active) == 6 and all(len(ids) >= 2 for row in status["replicas"] for ids in row)
 
-        wait_for("the cluster is not whole", whole)
+        wait("the cluster is not whole", whole)
 
     def test_a_calm_request(self):
         self.wait_whole()
@@ -149,7 +141,7 @@ class Trace(unittest.TestCase):
         self.complete("before-the-crash")
         pid = self.cluster.members()["expert-2"][0]
         os.kill(pid, signal.SIGSEGV)
-        wait_for("no restart", lambda: self.cluster.members()["expert-2"][0] != pid)
+        wait("no restart", lambda: self.cluster.members()["expert-2"][0] != pid)
         left = self.folder / f"expert-2-{pid}.flight"
         self.assertIn(" computed key=", left.read_text())
 

@@ -1,7 +1,6 @@
 """What the events of a scenario do to a cell."""
 import contextlib
 import http.client
-import json
 import os
 import random
 import resource
@@ -15,6 +14,7 @@ from cell import Cell, role_of
 import memory
 import network
 from load import Progress
+from raw_http import completion  # tests/clients, as cell has it on the path
 from scenario import Action, Event, Scenario, seconds
 
 WAIT_LIMIT_S = 60  # hang limits, not measurements
@@ -300,16 +300,15 @@ class Actions:
 
     def do_vanish(self, name, count):
         """So many clients begin long streams of `name` and are cut off without a word."""
-        body = json.dumps({"model": "bottega-tiny", "prompt": "Once", "max_tokens": 4000, "n": 4,
-                           "ignore_eos": True, "stream": True, "logprobs": 5})
+        request = completion({"model": "bottega-tiny", "prompt": "Once", "max_tokens": 4000, "n": 4,
+                              "ignore_eos": True, "stream": True, "logprobs": 5})
         address = (self.network.address(name), self.network.port(name))
         clients = []
         for _ in range(int(count)):
             one = socket.create_connection(address, timeout=WAIT_LIMIT_S,
                                            source_address=(network.VANISHING, 0))
             self._undo.append(one.close)
-            one.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json"
-                        f"\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+            one.sendall(request)
             clients.append(one)
         for one in clients:
             one.recv(1)
