@@ -216,9 +216,10 @@ bool Loop::Turn() {
   bool ran = RunPosted();
   FireTimers();
   for (size_t i = 0; i < pollers_.size(); ++i) ran |= pollers_[i]->Progress();
-  // Bounded, so that posts, timers and pollers get their turn under load; one at a time when
-  // simulated, so that every pick sees the full ready list.
-  for (size_t n = simulated_ ? 1 : 64; n > 0 && !ready_.empty(); --n) {
+  // Bounded, so that posts, timers and pollers get their turn under load, and between the pieces of
+  // long work: what becomes ready meanwhile, by Yield above all, waits for the next turn. One at a
+  // time when simulated, so that every pick sees the full ready list.
+  for (size_t n = std::min<size_t>(simulated_ ? 1 : 64, ready_.size()); n > 0; --n) {
     RunOneReady();
     ran = true;
   }

@@ -141,7 +141,8 @@ class Loop {
   class SleepAwaiter;
   SleepAwaiter SleepUntil(Time t);
   SleepAwaiter Sleep(Duration d);
-  SleepAwaiter Yield();  // to the end of the ready list
+  // To the end of the ready list; posts, timers and pollers have their turn before it goes on.
+  SleepAwaiter Yield();
 
   // Calls `on_ready` whenever `fd` is readable (level-triggered). Real mode.
   void WatchFd(int fd, absl::AnyInvocable<void()> on_ready);

@@ -19,7 +19,7 @@ from raw_http import wait_until
 WHOLE_S = 1800
 SECONDS = float(os.environ.get("BOTTEGA_SOAK_SECONDS", WHOLE_S))
 PERIODS = 30  # lines of the table: minutes of the whole half hour
-WINDOW = 5  # of them: what is warm-up, what is compared at the beginning and at the end
+WINDOW = 5  # of them: memory's warm-up, and what is compared of the beginning and of the end
 LOOKS = 12  # at the processes, in a period
 PEAK_S = max(8, SECONDS / 60)
 CLIENTS = 64  # places at one attention worker: more would wait in the queue
@@ -190,9 +190,9 @@ class Soak(unittest.TestCase):
                   f"{end.memory[name] / 2**20:6.1f} at the end, {slope * 1000 / 1024:8.1f} KiB in 1,000 requests; "
                   f"{self.cpu[name]:.2f} cores")
         slope = sum(growth.values()) * 1000
-        first, last = self.gap_p99(self.periods[WINDOW:2 * WINDOW]), self.gap_p99(self.periods[-WINDOW:])
+        first, last = (self.gap_p99(periods) for periods in (self.periods[:WINDOW], self.periods[-WINDOW:]))
         print(f"all together: {slope / 1024:.1f} KiB in 1,000 requests, {end.answered - warm.answered} answered "
-              f"after the warm-up; gap p99 {first * 1e3:.1f} ms in the first window after it, "
+              f"after the warm-up; gap p99 {first * 1e3:.1f} ms in the first window, "
               f"{last * 1e3:.1f} in the last, ratio {last / first:.2f}"
               + ("" if whole else " (too short to judge)"))
         if not whole:

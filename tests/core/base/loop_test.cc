@@ -209,6 +209,24 @@ TEST_P(LoopTest, GateWaitsForWhatIsInside) {
   EXPECT_FALSE(gate.Enter().has_value());
 }
 
+Task<void> LongWork(Loop& loop, std::string* log) {
+  co_await loop.Yield();  // into the ready list
+  for (char piece = 'a'; piece < 'f'; ++piece) {
+    loop.Post([log] { log->push_back('.'); });
+    log->push_back(piece);
+    co_await loop.Yield();
+  }
+  loop.Stop();
+}
+
+// Heartbeats and frames do not wait for the end of work whose pieces take tens of milliseconds.
+TEST_P(LoopTest, OthersHaveTheirTurnBetweenThePiecesOfLongWork) {
+  std::string log;
+  loop().Spawn(kNode, LongWork(loop(), &log));
+  loop().Run();
+  EXPECT_EQ(log, "a.b.c.d.e.");
+}
+
 TEST(RealLoop, PostsFromOtherThreadsRunInOrderOnTheLoop) {
   auto loop = Loop::Real();
   std::string log;
