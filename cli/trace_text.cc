@@ -26,7 +26,9 @@ std::string LossName(uint64_t loss) {
                                     "it was busy",
                                     "the frame was damaged",
                                     "the frame was lost",
-                                    "it answered something else"};
+                                    "it answered something else",
+                                    "it is quarantined",
+                                    "it has not all of the experts"};
   return loss < std::size(kNames) ? kNames[loss] : "?";
 }
 

@@ -218,13 +218,15 @@ void Dispatcher::Impl::OnNack(uint64_t sequence, const FrameView& view) {
       return Lose(sequence, Loss::kCorrupt);
     case FrameReason::kNotHeld:
     case FrameReason::kDraining:
-      if (flight.dispatch != nullptr) {
+      // Of which expert it does not say. A table that has come since the share was sent knows; else
+      // one is on its way, and until then the worker is not asked for any of these again.
+      if (flight.dispatch != nullptr && flight.header.epoch == table->epoch) {
         for (uint32_t e : flight.entries) {
           Refuse(*flight.dispatch, flight.member, ExpertId{flight.dispatch->request.experts[e]},
                  Why::kNotHeld);
         }
       }
-      return Lose(sequence, Loss::kNack);
+      return Lose(sequence, Loss::kNotHeld);
     default:
       return Lose(sequence, Loss::kNack);
   }
@@ -322,10 +324,12 @@ void Dispatcher::Impl::Lose(uint64_t sequence, Loss loss) {
   for (uint32_t e : flight.entries) {
     --active.outstanding[e];
     // Refused, damaged or lost on the way is not tried; a wrong answer is held against its worker,
-    // which has few of them.
+    // which has few of them. What is not held is asked for once a table.
     const bool damaged = loss == Loss::kCorrupt || loss == Loss::kLost;
     if (damaged) ++active.damages[e];
-    if (damaged || loss == Loss::kBusy || loss == Loss::kMismatch) --active.attempts[e];
+    if (damaged || loss == Loss::kBusy || loss == Loss::kNotHeld || loss == Loss::kMismatch) {
+      --active.attempts[e];
+    }
     if (active.state[e] != EntryState::kOut || active.outstanding[e] > 0) continue;
     if (kPlantedBug == PlantedBug::kDroppedRetry && loss == Loss::kLost) continue;
     active.state[e] = EntryState::kWaiting;
@@ -346,6 +350,7 @@ void Dispatcher::Impl::Lose(uint64_t sequence, Loss loss) {
       ++stats.resends_removed;
       break;
     case Loss::kNack:
+    case Loss::kNotHeld:
       ++stats.resends_nack;
       break;
     case Loss::kCorrupt:

@@ -61,7 +61,17 @@ struct ActiveDispatch {
 };
 
 // Why a flight ended without its rows.
-enum class Loss { kEndpoint, kRemoved, kNack, kBusy, kCorrupt, kLost, kMismatch, kQuarantined };
+enum class Loss {
+  kEndpoint,
+  kRemoved,
+  kNack,
+  kBusy,
+  kCorrupt,
+  kLost,
+  kMismatch,
+  kQuarantined,
+  kNotHeld
+};
 
 // What workers say a dispatch's rows are.
 struct Opinion {

@@ -498,6 +498,53 @@ TEST_F(DispatchTest, NotHeldGoesToAReplica) {
   EXPECT_EQ(stats().resends_nack, 1u);
 }
 
+// A share is refused for one expert that has moved; the worker is the only one with the others.
+// The table that says so may come before the refusal or after it.
+TEST_F(DispatchTest, WhatIsRefusedForAnExpertThatMovedGoesWhereTheTableSays) {
+  for (const bool table_first : {false, true}) {
+    SCOPED_TRACE(table_first);
+    ScriptedWorker& from = AddWorker();
+    ScriptedWorker& to = AddWorker();
+    const MemberId here{static_cast<uint32_t>(workers_.size()) - 1}, there{here.value + 1};
+    EverythingOn({here});
+    bool moved = false;
+    const auto move = [&, here, there] {
+      moved = true;
+      SetTable([&](uint32_t e) { return std::vector{e == 3 ? there : here}; });
+    };
+    from.on_forward = [&](ScriptedWorker& self, const FrameView& view) {
+      const bool has_it_all =
+          std::find(view.experts.begin(), view.experts.end(), 3) == view.experts.end();
+      if (has_it_all) return self.Reply(view);
+      if (table_first) move();
+      self.Nack(view, FrameReason::kNotHeld);
+      if (!table_first) Later(5ms, move);
+    };
+    const Time begin = loop_->Now();
+    auto job = Start(30);
+    loop_->Run();
+    ExpectWhole(*job);
+    EXPECT_TRUE(moved);
+    EXPECT_LE(job->finished - begin, 5ms);
+    EXPECT_EQ(to.forwards.size(), 1u);
+  }
+}
+
+TEST_F(DispatchTest, ExpertsMayMoveMoreOftenThanAShareIsTried) {
+  ScriptedWorker& one = AddWorker();
+  EverythingOn({MemberId{1}});
+  constexpr size_t kMoves = 2 * limits::kAttemptsMax;
+  one.on_forward = [this](ScriptedWorker& self, const FrameView& view) {
+    if (self.forwards.size() > kMoves) return self.Reply(view);
+    self.Nack(view, FrameReason::kNotHeld);
+    Later(1ms, [this] { EverythingOn({MemberId{1}}); });
+  };
+  auto job = Start(8);
+  loop_->Run();
+  ExpectWhole(*job);
+  EXPECT_EQ(one.forwards.size(), kMoves + 1);
+}
+
 TEST_F(DispatchTest, WithoutAReplicaItWaitsForTheTable) {
   AddWorker();
   SetTable([](uint32_t) { return std::vector<MemberId>{}; });
