@@ -11,14 +11,15 @@ import time
 import urllib.parse
 
 from cell import Cell, role_of
-import memory
+import memory_limit  # tests/clients, as cell has it on the path
 import network
 from load import Progress
-from raw_http import completion  # tests/clients, as cell has it on the path
+from raw_http import completion  # likewise
 from scenario import Action, Event, Scenario, seconds
 
 WAIT_LIMIT_S = 60  # hang limits, not measurements
 SLOW_PERIOD_S = 0.01
+NO_MEMORY = 4096  # bytes: a process ends at its next allocation
 TIME_FACTOR = 20  # in the suite a time fails only past so many times its target
 
 
@@ -214,7 +215,7 @@ class Actions:
         return f"nobody came to {plan}"
 
     def do_starve(self, name):
-        starved = memory.Starved(self.cell.processes[name].pid)
+        starved = memory_limit.MemoryLimit(self.cell.processes[name].pid, NO_MEMORY)
         self._undo.append(starved.end)
 
     def do_clock(self, offset):

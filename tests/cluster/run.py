@@ -16,11 +16,11 @@ import cell as cells
 import expectations
 import leaks
 import load as loads
-import memory
+import memory_limit  # tests/clients, as cell has it on the path
 import network
 import scenario as language
 from actions import Actions
-from open_loop import quantile  # tests/clients, as cell has it on the path
+from open_loop import quantile  # likewise
 
 SKIPPED = 77
 SHARE_LIMIT_S = 10  # until a worker that came back has its share again; a hang limit
@@ -200,7 +200,7 @@ def run_file(path: pathlib.Path, options) -> str:
         print(error, flush=True)
         return "failed"
     verbs = {action.verb for event in runner.spec.events for action in event.actions}
-    if "starve" in verbs and (reason := memory.lacking()):
+    if "starve" in verbs and (reason := memory_limit.lacking()):
         print(f"{' '.join(runner.spec.ids):10} {path.stem}: skipped: {reason}", flush=True)
         return "skipped"
     if runner.spec.cell.network == "namespaces" and not network.inside():

@@ -24,6 +24,7 @@ using gateway::Json;
 constexpr int64_t kChunk = 4;            // prompt tokens in one step
 constexpr int kPrompt = 13;              // four chunks, the last of one token
 constexpr uint64_t kStepAfterToken = 8;  // chunks of prompt and what is resumed, and a token
+constexpr int kSeedOfAThought = 27;
 constexpr Duration kLong = 60s;
 constexpr Duration kFine = 5us;  // shorter than any step
 constexpr char kCount[] = "aw.step=sleep:0ms,aw.before_emit=sleep:0ms";
@@ -35,7 +36,7 @@ enum class Loss {
 };
 
 // What a replay has to rebuild: random state, logprobs, stop strings, several choices, text, counts
-// of tokens, beginnings of words.
+// of tokens, beginnings of words, what is thought and what is said.
 std::vector<Json> Requests() {
   std::vector<int> prompt;
   for (int i = 0; i < kPrompt; ++i) prompt.push_back((i * 71 + 5) % 1000);
@@ -63,7 +64,22 @@ std::vector<Json> Requests() {
                 {"bad_words", {"e", "per", "an", "ch", "st"}},
                 {"min_tokens", 10},
                 {"stream", true}});
-  return {greedy, seeded, choices, stops, penalties, masks};
+  // <think> and </think> are made likely, and with this seed they come where they belong.
+  const Json thought = {{"messages", {{{"role", "user"}, {"content", "Perché?"}}}},
+                        {"logit_bias", {{"1014", 6}, {"1015", 6}}},
+                        {"max_tokens", 24},
+                        {"ignore_eos", true},
+                        {"return_token_ids", true},
+                        {"logprobs", true},
+                        {"top_logprobs", 3},
+                        {"seed", kSeedOfAThought},
+                        {"temperature", 1},
+                        {"stream", true}};
+  return {greedy, seeded, choices, stops, penalties, masks, thought};
+}
+
+Api ApiOf(const Json& request) {
+  return request.contains("messages") ? Api::kChat : Api::kCompletion;
 }
 
 // The same request with nothing done to its logits.
@@ -93,7 +109,7 @@ class Sweep {
     EXPECT_TRUE(world_.BecomeReady());
     const std::string point = loss == Loss::kKilledSampled ? "aw.before_emit" : "aw.step";
     for (uint32_t i = 0; i < 2; ++i) Arm(i, loss, step);
-    const auto answer = world_.Ask(Api::kCompletion, request.dump());
+    const auto answer = world_.Ask(ApiOf(request), request.dump());
     std::optional<uint32_t> owner;
     world_.RunUntil(
         [&] {
@@ -115,7 +131,7 @@ class Sweep {
 
   std::string Calm(const Json& request) {
     EXPECT_TRUE(world_.BecomeReady());
-    const auto answer = world_.Ask(Api::kCompletion, request.dump());
+    const auto answer = world_.Ask(ApiOf(request), request.dump());
     EXPECT_TRUE(world_.RunUntil([&] { return answer->done(); }, kLong));
     EXPECT_EQ(answer->status(), 200) << answer->body();
     return Comparable(*answer);
@@ -125,7 +141,7 @@ class Sweep {
   // taken for the cause. The client's status.
   int LoseAgainAndAgain(const Json& request, int times) {
     EXPECT_TRUE(world_.BecomeReady());
-    const auto answer = world_.Ask(Api::kCompletion, request.dump());
+    const auto answer = world_.Ask(ApiOf(request), request.dump());
     for (int i = 0; i < times; ++i) {
       for (uint32_t w = 0; w < 2; ++w) Arm(w, Loss::kKilled, kStepAfterToken);
       std::optional<uint32_t> owner;
@@ -208,15 +224,21 @@ TEST_P(AttentionSweepTest, W16_W20_EveryStepOfARequestMayLoseItsWorker) {
         // Choices are at both workers: the one that lives on would lose what it sampled, too.
         if (GetParam() == Loss::kKilledSampled && request.contains("n")) continue;
         const std::string expected = sweep.Calm(request);
+        if (ApiOf(request) == Api::kChat) {  // of both kinds
+          EXPECT_NE(expected.find(R"("delta":{"reasoning":")"), std::string::npos) << expected;
+          EXPECT_NE(expected.find(R"("delta":{"content":")"), std::string::npos) << expected;
+        }
         const Json unedited = WithoutEdits(request);
         if (unedited != request) {
           EXPECT_NE(sweep.Calm(unedited), expected);
         }
         uint64_t steps = 0;
         while (sweep.Lose(request, GetParam(), steps + 1, expected)) ++steps;
-        // Every chunk but the last emits nothing; then a token a step, or more with speculation.
+        // Every chunk but the last emits nothing; then a token a step, or more with speculation. A
+        // chat's prompt fills a block and may be cached.
         const uint64_t tokens = request["max_tokens"];
-        const uint64_t chunks = (kPrompt + kChunk - 1) / kChunk;
+        const bool chat = ApiOf(request) == Api::kChat;
+        const uint64_t chunks = chat ? 1 : (kPrompt + kChunk - 1) / kChunk;
         const bool sampled = GetParam() == Loss::kKilledSampled;
         if (!request.contains("stop") && draft_tokens == 0) {
           EXPECT_GE(steps, sampled ? tokens : tokens + chunks - 1) << "seed " << seed;

@@ -1,9 +1,8 @@
-"""A memory cgroup with no room: whoever is put there is ended by the kernel at its next allocation."""
+"""Memory cgroups: what a process allocates from now on is bounded, and whoever needs more is ended by the kernel."""
 import os
 import pathlib
 
 V1, V2 = pathlib.Path("/sys/fs/cgroup/memory"), pathlib.Path("/sys/fs/cgroup")
-LIMIT_BYTES = "4096"
 
 
 def _root() -> tuple[pathlib.Path, str]:
@@ -13,12 +12,14 @@ def _root() -> tuple[pathlib.Path, str]:
     return V2, "memory.max"
 
 
-class Starved:
-    def __init__(self, pid: int):
-        root, limit = _root()
+class MemoryLimit:
+    """For one process. What it holds already stays charged where it was and does not count."""
+
+    def __init__(self, pid: int, limit: int):
+        root, file = _root()
         self.path = root / f"bottega-{os.getpid()}-{pid}"
         self.path.mkdir()
-        (self.path / limit).write_text(LIMIT_BYTES)
+        (self.path / file).write_text(str(limit))
         (self.path / "cgroup.procs").write_text(str(pid))
 
     def end(self):
@@ -28,13 +29,13 @@ class Starved:
 
 def lacking() -> str:
     """Why this machine cannot do it; "" if it can."""
-    root, limit = _root()
+    root, file = _root()
     probe = root / f"bottega-probe-{os.getpid()}"
     try:
         probe.mkdir()
     except OSError as error:
         return f"no memory cgroup can be made: {error.strerror}"
     try:
-        return "" if (probe / limit).exists() else "memory cgroups are not delegated here"
+        return "" if (probe / file).exists() else "memory cgroups are not delegated here"
     finally:
         probe.rmdir()
