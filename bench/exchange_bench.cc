@@ -8,8 +8,8 @@
 // workers do; `apart` gives each end, gRPC's threads included, a core of its own.
 //
 // Throughput and ratio are medians of the repeats, percentiles are over the round trips of all of
-// them. Beside them the floors: copying a message in and out in one thread, and the round trip of a
-// bare TCP socket.
+// them. Beside them the floors: copying a message in and out in one thread, the round trip of a bare
+// TCP socket, and that of a byte that only wakes the other end.
 
 #include <sched.h>
 #include <unistd.h>
@@ -121,6 +121,7 @@ int Run(const Options& options) {
   if (options.apart && CPU_COUNT(&far) == 0) return Usage("--cores apart needs two cores");
   if (options.apart) CHECK(sched_setaffinity(0, sizeof far, &far) == 0);
   // All children before gRPC and UCX start threads here.
+  const ForkedProcess wake_child(ServeWakeUps);
   const ForkedProcess socket_child(ServeSocket);
   const ForkedProcess grpc_child(ServeGrpc);
   const ForkedProcess ours_child(
@@ -131,12 +132,14 @@ int Run(const Options& options) {
     const std::unique_ptr<FrameLink> grpc = ConnectGrpc(grpc_child.fd());
     UcxLink ours(ours_child.fd(), options.exchange);
     Results results[std::size(kMessageSizes)];
+    std::vector<double> wake_ups;
     for (int repeat = -1; repeat < options.repeats; ++repeat) {
       for (size_t i = 0; i < std::size(kMessageSizes); ++i) {
         Results warm_up;
         Measure(kMessageSizes[i], options.rounds, ours, *grpc, socket,
                 repeat < 0 ? &warm_up : &results[i]);
       }
+      if (repeat >= 0) WakeUpRoundTrips(wake_child.fd(), options.rounds, &wake_ups);
     }
     std::printf(
         "        one way, GB/s                            \t| round trip, us\n"
@@ -145,6 +148,8 @@ int Run(const Options& options) {
         "  bytes   copy   ours   gRPC  ratio (min-max)    \t|    p50    p99     p50    p99     p99"
         "      p50    p99\n");
     for (size_t i = 0; i < std::size(kMessageSizes); ++i) Print(kMessageSizes[i], results[i]);
+    std::printf("two wake-ups and nothing else: p50 %.1f, p99 %.1f us\n", Median(wake_ups),
+                Percentile(wake_ups, 0.99));
   }
   close(socket);
   return 0;

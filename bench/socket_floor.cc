@@ -16,6 +16,30 @@
 #include "core/base/check.h"
 
 namespace bottega {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double MicrosecondsSince(Clock::time_point then) {
+  return std::chrono::duration<double, std::micro>(Clock::now() - then).count();
+}
+
+}  // namespace
+
+void ServeWakeUps(int control) {
+  char byte;
+  while (ReadAll(control, &byte, 1)) WriteAll(control, &byte, 1);
+}
+
+void WakeUpRoundTrips(int control, int rounds, std::vector<double>* times) {
+  char byte = 0;
+  for (int i = 0; i < rounds; ++i) {
+    const Clock::time_point sent = Clock::now();
+    WriteAll(control, &byte, 1);
+    CHECK(ReadAll(control, &byte, 1));
+    times->push_back(MicrosecondsSince(sent));
+  }
+}
 
 void ServeSocket(int control) {
   const int listener = socket(AF_INET, SOCK_STREAM, 0);
@@ -50,7 +74,6 @@ int ConnectSocket(int control) {
 }
 
 void SocketRoundTrips(int fd, size_t size, int rounds, std::vector<double>* times) {
-  using Clock = std::chrono::steady_clock;
   std::vector<char> bytes(sizeof(uint32_t) + size);
   const uint32_t told = static_cast<uint32_t>(size);
   std::memcpy(bytes.data(), &told, sizeof told);
@@ -58,7 +81,7 @@ void SocketRoundTrips(int fd, size_t size, int rounds, std::vector<double>* time
     const Clock::time_point sent = Clock::now();
     WriteAll(fd, bytes.data(), bytes.size());
     CHECK(ReadAll(fd, bytes.data() + sizeof told, size));
-    times->push_back(std::chrono::duration<double, std::micro>(Clock::now() - sent).count());
+    times->push_back(MicrosecondsSince(sent));
   }
 }
 
