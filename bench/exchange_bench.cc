@@ -8,8 +8,8 @@
 // workers do; `apart` gives each end, gRPC's threads included, a core of its own.
 //
 // Throughput and ratio are medians of the repeats, percentiles are over the round trips of all of
-// them. Beside them the floors: copying a message in and out in one thread, the round trip of a bare
-// TCP socket, and that of a byte that only wakes the other end.
+// them. Beside them the floors: copying a message in and out in one thread, the round trip of a
+// bare TCP socket, and that of a byte that only wakes the other end.
 
 #include <sched.h>
 #include <unistd.h>

@@ -7,6 +7,11 @@
 #include "core/base/status.h"
 
 namespace bottega {
+namespace {
+// An item during which the process was stopped says little about the next; a worker that has become
+// ten times slower still shows it within ten items.
+constexpr double kOutlierTimes = 4;
+}  // namespace
 
 ExpertEngine::ExpertEngine(ServiceContext& context, Transport& transport, ExpertCompute& compute,
                            ExpertEngineOptions options)
@@ -106,7 +111,9 @@ void ExpertEngine::Learn(FramePhase phase, size_t rows, Duration took) {
   stats_.busy += took;
   const double us = std::chrono::duration<double, std::micro>(took).count();
   const double row_us = std::max(0.1, us / static_cast<double>(std::max<size_t>(1, rows)));
-  for (double* smoothed : {&row_us_, &phase_row_us(phase)}) *smoothed += 0.1 * (row_us - *smoothed);
+  for (double* smoothed : {&row_us_, &phase_row_us(phase)}) {
+    *smoothed += 0.1 * (std::min(row_us, kOutlierTimes * *smoothed) - *smoothed);
+  }
 }
 
 PeerCost ExpertEngine::CostFor(const Pair& pair) const {

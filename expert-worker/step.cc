@@ -29,7 +29,7 @@ Task<void> ExpertEngine::Run() {
       co_await AwaitParts();
       co_await RunWork(FramePhase::kPrefill);
     }
-    co_await context_.loop.Sleep(Duration::zero());
+    co_await context_.loop.Yield();
   }
 }
 
@@ -42,7 +42,7 @@ Task<void> ExpertEngine::AwaitParts() {
   while (arrivals_.rows() > before && !arrivals_.waiting(FramePhase::kDecode) &&
          context_.loop.Now() - begun < kPartsWaitMax) {
     before = arrivals_.rows();
-    co_await context_.loop.Sleep(Duration::zero());
+    co_await context_.loop.Yield();
   }
 }
 
@@ -164,7 +164,7 @@ Task<void> ExpertEngine::RunWork(FramePhase phase) {
     if (!last || pretended > Duration::zero()) co_await context_.loop.Sleep(pretended);
     while (phase == FramePhase::kPrefill && arrivals_.waiting(FramePhase::kDecode)) {
       co_await RunWork(FramePhase::kDecode);
-      co_await context_.loop.Sleep(Duration::zero());
+      co_await context_.loop.Yield();
     }
   }
   Reply(work);

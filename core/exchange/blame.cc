@@ -24,11 +24,13 @@ void Dispatcher::Impl::NoteDeath(ActiveDispatch& active, const Peer& peer) {
          return flight.dispatch == &active && flight.member == peer.member;
        })) {
     const Flight& flight = *in_flight_.Find(sequence);
+    for (uint32_t e : flight.entries) --active.attempts[e];
+    // It waited for its trial there: another's rows were the last that the worker saw.
+    if (flight.alone && !flight.on_trial) continue;
     blame.alone |= flight.on_trial;
     for (uint32_t e : flight.entries) {
       blame.owners.push_back(OwnerOf(active, e));
       blame.entries.push_back(e);
-      --active.attempts[e];
     }
   }
   if (blame.owners.empty()) return;

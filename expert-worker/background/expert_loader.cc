@@ -82,7 +82,7 @@ Task<void> ExpertLoader::Run() {
                                                   loaded.ToString()));
         }
       }
-      co_await loop.Sleep(Duration::zero());  // a turn: rows are served while experts are loaded
+      co_await loop.Yield();  // a turn: rows are served while experts are loaded
     }
     const bool more = NextMissing().has_value();
     if (!more && loading_since_) {

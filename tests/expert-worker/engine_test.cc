@@ -358,6 +358,26 @@ TEST_F(ExpertEngineTest, TheCostModelFollowsTheWork) {
   EXPECT_NEAR(engine_->CostFor(Pair{}).row_us, 1000, 50);
 }
 
+// W5: who asks waits for three times the predicted time before it hedges.
+TEST_F(ExpertEngineTest, AStopIsNotTakenForTheCostOfItsRows) {
+  compute_.row_time = 1ms;
+  Start();
+  uint16_t layer = 0;
+  const auto run = [&](int times) {
+    for (int i = 0; i < times; ++i) {
+      Send({.layer = static_cast<uint16_t>(layer++ % 2), .experts = {1, 2}});
+      loop_->RunUntil(loop_->Now() + 3s);
+    }
+  };
+  run(80);
+  compute_.row_time = 1s;
+  run(1);
+  EXPECT_LT(engine_->CostFor(Pair{}).row_us, 1500);
+  compute_.row_time = 10ms;
+  run(10);
+  EXPECT_GT(engine_->CostFor(Pair{}).row_us, 5000);
+}
+
 TEST_F(ExpertEngineTest, WithoutMemoryForRepliesItSaysBusy) {
   mine_.reset();
   mine_ = hub_.Open("expert", 8u << 10);
