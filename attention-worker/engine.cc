@@ -183,12 +183,18 @@ Task<void> Engine::MakeRoom(StepContext& prefill, Piece next, int64_t work) {
 }
 
 // What has left since the step began: cancelled, expired, or preempted by a decode step.
-void Engine::DropGone(StepContext& prefill) {
+int64_t Engine::DropGone(StepContext& prefill, int64_t done) {
   const size_t before = prefill.picked.shares.size();
+  int64_t still_done = 0;
+  for (const auto& share : prefill.picked.shares) {
+    if (share.sequence == nullptr) continue;
+    still_done += std::clamp<int64_t>(done - share.first, 0, share.tokens);
+  }
   prefill.picked.DropGone([&prefill](int64_t from, int64_t to, int64_t count) {
     prefill.scratch.MoveTokens(from, to, count);
   });
   if (prefill.picked.shares.size() < before) NameOwners(prefill);
+  return still_done;
 }
 
 // Waiting is over for those whose first step this is.

@@ -8,6 +8,7 @@
 #include <set>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "attention-worker/hash_trace.h"
 #include "attention-worker/kv_cache.h"
 #include "attention-worker/logit_edits.h"
@@ -111,6 +112,9 @@ class Engine {
   Task<absl::Status> Step(StepContext& step);
   void Attend(StepContext& step, int layer);
   Task<void> AttendInPieces(StepContext& step, int layer);
+  Task<void> InPieces(StepContext& step, Piece piece, absl::FunctionRef<void(TokenRange)> run);
+  Task<void> Dense(StepContext& step, int layer);
+  Task<void> Logits(StepContext& step);
   Task<absl::Status> Experts(StepContext& step, int layer);
   void Sample(StepContext& step);
   absl::Status CrashIf(const StepBatch& batch) const;
@@ -129,7 +133,8 @@ class Engine {
   Task<void> RunStep(StepContext& step);
   // Before each piece of a prefill step but the exchange: others get what is theirs.
   Task<void> MakeRoom(StepContext& prefill, Piece next, int64_t work);
-  void DropGone(StepContext& prefill);
+  // Of the step's first `done` tokens, how many are still there.
+  int64_t DropGone(StepContext& prefill, int64_t done = 0);
   static void NameOwners(StepContext& step);
   void TakeStock();
   void Begun(const StepContext& step);

@@ -57,14 +57,14 @@ Task<absl::Status> Engine::Step(StepContext& step) {
       block_.Combine(batch.tokens(), step.scratch);
       step.stage.Done(StepStage::kCombine);
     } else {
-      block_.Dense(layer, batch.tokens(), step.scratch);
-      co_await loop_.Yield();
+      co_await Dense(step, layer);
+      if (step.picked.empty()) co_return absl::OkStatus();
       step.stage.Begin();
     }
     TraceRows(step, layer, "ffn");
   }
   slices_.EndPiece(loop_.Now());
-  block_.Logits(batch, step.scratch);
+  co_await Logits(step);
   step.stage.Done(StepStage::kLmHead);
   Sample(step);
   step.stage.Done(StepStage::kSample);
@@ -73,9 +73,25 @@ Task<absl::Status> Engine::Step(StepContext& step) {
 
 void Engine::Attend(StepContext& step, int layer) {
   const StepBatch& batch = step.picked.batch;
-  block_.Project(layer, batch, kv_.layer(layer), step.scratch);
+  const TokenRange all{.count = batch.tokens()};
+  block_.Project(layer, batch, all, kv_.layer(layer), step.scratch);
   block_.Attend(batch, kv_.layer(layer), {.first = 0, .count = batch.tokens()}, step.scratch);
-  block_.ProjectOut(layer, batch.tokens(), step.scratch);
+  block_.ProjectOut(layer, all, step.scratch);
+}
+
+// Runs it for all tokens, as many at a time as may be; those of sequences that have left meanwhile
+// are left out.
+Task<void> Engine::InPieces(StepContext& step, Piece piece,
+                            absl::FunctionRef<void(TokenRange)> run) {
+  const StepBatch& batch = step.picked.batch;
+  for (int64_t done = 0; done < batch.tokens();) {
+    const int64_t most = slices_.Most(piece);
+    co_await MakeRoom(step, piece, std::min(most, batch.tokens() - done));
+    done = DropGone(step, done);
+    const int64_t count = std::min(most, batch.tokens() - done);
+    if (count > 0) run({.first = done, .count = count});
+    done += count;
+  }
 }
 
 // The same, and between its pieces sequences may leave: at once where they do not attend any more,
@@ -84,10 +100,9 @@ Task<void> Engine::AttendInPieces(StepContext& step, int layer) {
   const StepBatch& batch = step.picked.batch;
   const std::vector<Scheduler::Share>& shares = step.picked.shares;
   const int64_t kv_heads = model_.config().num_kv_heads;
-  co_await MakeRoom(step, Piece::kProject, batch.tokens());
-  DropGone(step);
-  if (shares.empty()) co_return;
-  block_.Project(layer, batch, kv_.layer(layer), step.scratch);
+  co_await InPieces(step, Piece::kProject, [&](TokenRange range) {
+    block_.Project(layer, batch, range, kv_.layer(layer), step.scratch);
+  });
   for (const Scheduler::Share& share : shares) {
     for (int64_t done = 0, head = 0; done < share.tokens;) {
       const int64_t sees = batch.positions[share.first + done] + 1;
@@ -109,10 +124,35 @@ Task<void> Engine::AttendInPieces(StepContext& step, int layer) {
       done += count;
     }
   }
+  co_await InPieces(step, Piece::kProjectOut,
+                    [&](TokenRange range) { block_.ProjectOut(layer, range, step.scratch); });
   co_await MakeRoom(step, Piece::kFfn, batch.tokens());
   DropGone(step);
-  if (shares.empty()) co_return;
-  block_.ProjectOut(layer, batch.tokens(), step.scratch);
+}
+
+// A layer without experts.
+Task<void> Engine::Dense(StepContext& step, int layer) {
+  const auto run = [&](TokenRange range) { block_.Dense(layer, range, step.scratch); };
+  if (step.phase == FramePhase::kPrefill) {
+    co_await InPieces(step, Piece::kFfn, run);
+  } else {
+    run({.count = step.picked.batch.tokens()});
+    co_await loop_.Yield();
+  }
+}
+
+// Nobody leaves between its pieces.
+Task<void> Engine::Logits(StepContext& step) {
+  const StepBatch& batch = step.picked.batch;
+  const int64_t rows = static_cast<int64_t>(batch.sampled.size());
+  for (int64_t done = 0; done < rows;) {
+    if (done > 0) co_await loop_.Yield();
+    const int64_t count = std::min(slices_.Most(Piece::kHead), rows - done);
+    slices_.BeginPiece(Piece::kHead, count, loop_.Now());
+    block_.Logits(batch, {.first = done, .count = count}, step.scratch);
+    slices_.EndPiece(loop_.Now());
+    done += count;
+  }
 }
 
 void Engine::NameOwners(StepContext& step) {

@@ -14,6 +14,25 @@ constexpr int kOutlier = 4;
 // are 12 rows an expert of 64. int8 in 12 layers of full width, 2 threads: steps of 96 and of 128
 // tokens run at 0.74 and 0.82 of the speed of 512.
 constexpr int32_t kStepTokensLeast = 96;
+constexpr Duration kPieceMost = std::chrono::milliseconds(50);
+// Tokens or rows that read a matrix together. Where so many take longer than kPieceMost, reading is
+// the least of it.
+constexpr int64_t kTogetherLeast = 16;
+
+// What less work costs a unit says nothing about more of it.
+int64_t Telling(Piece piece) {
+  switch (piece) {
+    case Piece::kAttend:
+      return 1;
+    case Piece::kHead:
+      return kTogetherLeast;
+    case Piece::kProject:
+    case Piece::kProjectOut:
+    case Piece::kFfn:
+      return kStepTokensLeast;
+  }
+  return 1;
+}
 
 }  // namespace
 
@@ -43,22 +62,29 @@ void TimeSlices::BeginPiece(Piece piece, int64_t work, Time now) {
 
 void TimeSlices::EndPiece(Time now) {
   if (work_ == 0) return;
-  // What a few tokens cost a token says nothing about many.
-  const bool tells = piece_ == Piece::kAttend || work_ >= kStepTokensLeast;
   double& cost = cost_[static_cast<int>(piece_)];
-  if (tells || cost == 0) {
+  if (work_ >= Telling(piece_) || cost == 0) {
     cost = static_cast<double>((now - began_).count()) / static_cast<double>(work_);
   }
   work_ = 0;
 }
 
 int32_t TimeSlices::StepTokens(int32_t most) const {
-  const double layer =
-      cost_[static_cast<int>(Piece::kProject)] + cost_[static_cast<int>(Piece::kFfn)];
+  double layer = 0;
+  for (Piece piece : {Piece::kProject, Piece::kProjectOut, Piece::kFfn}) {
+    layer += cost_[static_cast<int>(piece)];
+  }
   if (layer == 0) return most;
   const double fit = static_cast<double>(budget().count()) / layer;
   return std::clamp(static_cast<int32_t>(std::min(fit, 1e9)), std::min(kStepTokensLeast, most),
                     most);
+}
+
+int64_t TimeSlices::Most(Piece piece) const {
+  const double cost = cost_[static_cast<int>(piece)];
+  if (cost == 0) return kTogetherLeast;
+  return std::max(static_cast<int64_t>(static_cast<double>(kPieceMost.count()) / cost),
+                  kTogetherLeast);
 }
 
 }  // namespace bottega

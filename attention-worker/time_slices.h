@@ -8,13 +8,15 @@
 namespace bottega {
 
 // A prefill step runs in pieces, none of which can be interrupted. Each has a work, in a unit that
-// its time is proportional to.
+// its time is proportional to. The last one, of decode steps too, is cut likewise.
 enum class Piece : uint8_t {
-  kProject,  // a layer up to K and V; tokens
-  kAttend,   // of some tokens; tokens times positions that they see times kv heads
-  kFfn,      // the rest of the layer, with the exchange; tokens
+  kProject,     // a layer up to K and V; tokens
+  kAttend,      // of some tokens; tokens times positions that they see times kv heads
+  kProjectOut,  // tokens
+  kFfn,         // the rest of the layer, with the exchange; tokens
+  kHead,        // rows of logits
 };
-inline constexpr int kPieces = 3;
+inline constexpr int kPieces = 5;
 
 // How long prefill may keep decode steps waiting: a slice, which ends where the next piece would
 // no longer fit its budget. The budget is 2/3 of what a decode step takes, so that a token gap
@@ -37,6 +39,9 @@ class TimeSlices {
   // So many tokens that a layer of a step of them fits a slice, but for its attention, which is cut
   // into pieces of its own; no fewer than would be much slower a token, and at most `most`.
   int32_t StepTokens(int32_t most) const;
+  // So much work of a piece that can be cut that the loop, and with it what others take for a sign
+  // of life, waits for it no longer than 50 ms, if 16 units take no longer.
+  int64_t Most(Piece piece) const;
 
  private:
   Duration Predicted(Piece piece, int64_t work) const;

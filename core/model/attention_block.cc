@@ -75,6 +75,7 @@ StepScratch::StepScratch(const ModelConfig& c, WeightFormat format, DType row_ty
       hidden(c.hidden_size),
       head_dim(c.head_dim),
       q_dim(c.q_dim()),
+      qkv_width(QkvWidth(c)),
       x(Floats(max_tokens * c.hidden_size)),
       normed(Floats(max_tokens * c.hidden_size)),
       qkv(Floats(max_tokens * QkvWidth(c))),
@@ -107,6 +108,7 @@ void StepScratch::MoveTokens(int64_t from, int64_t to, int64_t count) {
     std::copy_n(F32(buffer) + from * width, count * width, F32(buffer) + to * width);
   };
   move(x, hidden);
+  move(qkv, qkv_width);
   move(attended, q_dim);
   move(cos, head_dim / 2);
   move(sin, head_dim / 2);
@@ -133,10 +135,10 @@ void AttentionBlock::Embed(const StepBatch& batch, StepScratch& s) const {
              F32(s.sin));
 }
 
-void AttentionBlock::Norm(const float* weight, int64_t tokens, StepScratch& s) const {
-  RmsNorm(cpu_, {.x = F32(s.x),
+void AttentionBlock::Norm(const float* weight, TokenRange range, StepScratch& s) const {
+  RmsNorm(cpu_, {.x = F32(s.x) + range.first * config().hidden_size,
                  .x_stride = config().hidden_size,
-                 .rows = tokens,
+                 .rows = range.count,
                  .width = config().hidden_size,
                  .weight = weight,
                  .eps = config().rms_norm_eps,
@@ -170,18 +172,18 @@ void AttentionBlock::Product(Rows x, const WeightMatrix& w, Output out, StepScra
                 .add = out.add});
 }
 
-void AttentionBlock::Project(int layer, const StepBatch& batch, const KvLayer& kv,
+void AttentionBlock::Project(int layer, const StepBatch& batch, TokenRange range, const KvLayer& kv,
                              StepScratch& s) const {
   const LayerWeights& w = w_.layers[layer];
   const ModelConfig& c = config();
-  const int64_t tokens = batch.tokens();
   const int64_t stride = QkvWidth(c);
-  float* const q = F32(s.qkv);
+  const int64_t first_angle = range.first * c.head_dim / 2;
+  float* const q = F32(s.qkv) + range.first * stride;
   float* const k = q + c.q_dim();
   float* const v = k + c.kv_dim();
 
-  Norm(w.input_norm, tokens, s);
-  Product({F32(s.normed), tokens}, w.qkv, {q, stride}, s);
+  Norm(w.input_norm, range, s);
+  Product({F32(s.normed), range.count}, w.qkv, {q, stride}, s);
   const struct {
     float* heads;
     int64_t count;
@@ -190,7 +192,7 @@ void AttentionBlock::Project(int layer, const StepBatch& batch, const KvLayer& k
   for (const auto& part : parts) {
     RmsNorm(cpu_, {.x = part.heads,
                    .x_stride = stride,
-                   .rows = tokens,
+                   .rows = range.count,
                    .groups = part.count,
                    .width = c.head_dim,
                    .weight = part.norm,
@@ -199,13 +201,17 @@ void AttentionBlock::Project(int layer, const StepBatch& batch, const KvLayer& k
                    .y_stride = stride});
     Rope(cpu_, {.x = part.heads,
                 .x_stride = stride,
-                .rows = tokens,
+                .rows = range.count,
                 .heads = part.count,
                 .head_dim = c.head_dim,
-                .cos = F32(s.cos),
-                .sin = F32(s.sin)});
+                .cos = F32(s.cos) + first_angle,
+                .sin = F32(s.sin) + first_angle});
   }
-  WriteKv(cpu_, {.k = k, .v = v, .stride = stride, .slots = batch.slots, .layer = kv});
+  WriteKv(cpu_, {.k = k,
+                 .v = v,
+                 .stride = stride,
+                 .slots = absl::MakeConstSpan(batch.slots).subspan(range.first, range.count),
+                 .layer = kv});
 }
 
 void AttentionBlock::Attend(const StepBatch& batch, const KvLayer& kv, AttendRange range,
@@ -225,9 +231,10 @@ void AttentionBlock::Attend(const StepBatch& batch, const KvLayer& kv, AttendRan
                    .out_stride = c.q_dim()});
 }
 
-void AttentionBlock::ProjectOut(int layer, int64_t tokens, StepScratch& s) const {
-  Product({F32(s.attended), tokens}, w_.layers[layer].o,
-          {F32(s.x), config().hidden_size, /*add=*/true}, s);
+void AttentionBlock::ProjectOut(int layer, TokenRange range, StepScratch& s) const {
+  const ModelConfig& c = config();
+  Product({F32(s.attended) + range.first * c.q_dim(), range.count}, w_.layers[layer].o,
+          {F32(s.x) + range.first * c.hidden_size, c.hidden_size, /*add=*/true}, s);
 }
 
 int64_t AttentionBlock::Gate(int layer, int64_t tokens, StepScratch& s) const {
@@ -281,12 +288,13 @@ void AttentionBlock::Combine(int64_t tokens, StepScratch& s) const {
                           .residual_stride = c.hidden_size});
 }
 
-void AttentionBlock::Dense(int layer, int64_t tokens, StepScratch& s) const {
+void AttentionBlock::Dense(int layer, TokenRange range, StepScratch& s) const {
   const LayerWeights& w = w_.layers[layer];
   const ModelConfig& c = config();
+  const int64_t tokens = range.count;
   const int64_t gate_up_width = GateUpOutputs(c.dense_width);
-  Norm(w.post_attention_norm, tokens, s);
-  if (IsQuantised(model_.weights())) return DenseQuantised(w.dense, tokens, s);
+  Norm(w.post_attention_norm, range, s);
+  if (IsQuantised(model_.weights())) return DenseQuantised(w.dense, range, s);
   float* const gate_up = F32(s.dense);                    // [tokens, gate_up_width]
   float* const inner = gate_up + tokens * gate_up_width;  // [tokens, dense_width]
   Product({F32(s.normed), tokens}, w.dense.gate_up, {gate_up, gate_up_width}, s);
@@ -296,11 +304,13 @@ void AttentionBlock::Dense(int layer, int64_t tokens, StepScratch& s) const {
                 .width = c.dense_width,
                 .out = inner,
                 .out_stride = c.dense_width});
-  Product({inner, tokens}, w.dense.down, {F32(s.x), c.hidden_size, /*add=*/true}, s);
+  Product({inner, tokens}, w.dense.down,
+          {F32(s.x) + range.first * c.hidden_size, c.hidden_size, /*add=*/true}, s);
 }
 
-void AttentionBlock::DenseQuantised(const GatedMlpWeights& w, int64_t tokens,
+void AttentionBlock::DenseQuantised(const GatedMlpWeights& w, TokenRange range,
                                     StepScratch& s) const {
+  const int64_t tokens = range.count;
   const QuantisedGateUpArgs gate_up = {
       .x = QuantiseInput({F32(s.normed), tokens}, w.gate_up.k, s),
       .m = tokens,
@@ -310,35 +320,34 @@ void AttentionBlock::DenseQuantised(const GatedMlpWeights& w, int64_t tokens,
   const QuantisedMatMulArgs down = {.x = gate_up.out,
                                     .m = tokens,
                                     .w = w.down.quantised(),
-                                    .y = F32(s.x),
+                                    .y = F32(s.x) + range.first * config().hidden_size,
                                     .y_stride = config().hidden_size,
                                     .add = true};
   QuantisedMatMulGroup(cpu_, {&down, 1});
 }
 
-void AttentionBlock::Logits(const StepBatch& batch, StepScratch& s) const {
+void AttentionBlock::Logits(const StepBatch& batch, TokenRange range, StepScratch& s) const {
   const ModelConfig& c = config();
-  const int64_t sampled = static_cast<int64_t>(batch.sampled.size());
-  if (sampled == 0) return;
-  CHECK_LE(sampled, s.max_sampled);
+  CHECK_LE(range.first + range.count, s.max_sampled);
   // Gathered first, so that norm and head see only the rows that sample.
   float* const rows = F32(s.normed);
   GatherRows(cpu_, {.src = F32(s.x),
                     .dtype = DType::kF32,
                     .src_stride = c.hidden_size,
-                    .index = batch.sampled,
+                    .index = absl::MakeConstSpan(batch.sampled).subspan(range.first, range.count),
                     .width = c.hidden_size,
                     .dst = rows,
                     .dst_stride = c.hidden_size});
   RmsNorm(cpu_, {.x = rows,
                  .x_stride = c.hidden_size,
-                 .rows = sampled,
+                 .rows = range.count,
                  .width = c.hidden_size,
                  .weight = w_.final_norm,
                  .eps = c.rms_norm_eps,
                  .y = rows,
                  .y_stride = c.hidden_size});
-  Product({rows, sampled}, w_.lm_head, {F32(s.logits), c.vocab_size}, s);
+  Product({rows, range.count}, w_.lm_head,
+          {F32(s.logits) + range.first * c.vocab_size, c.vocab_size}, s);
 }
 
 }  // namespace bottega

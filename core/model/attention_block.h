@@ -25,7 +25,13 @@ struct StepBatch {
   void Truncate(int64_t tokens);
 };
 
-// Consecutive tokens of a step, and the query heads of some kv heads.
+// Consecutive tokens of a step.
+struct TokenRange {
+  int64_t first = 0;
+  int64_t count = 0;
+};
+
+// The same, and the query heads of some kv heads.
 struct AttendRange {
   int64_t first = 0;
   int64_t count = 0;
@@ -38,17 +44,17 @@ struct StepScratch {
   StepScratch(const ModelConfig& config, WeightFormat weights, DType row_type, int64_t max_tokens,
               int64_t max_sampled);
 
-  // As StepBatch's, of what lives on between two layers, and from Attend to ProjectOut.
+  // As StepBatch's, of what lives on between two layers, and from Project to ProjectOut.
   void MoveTokens(int64_t from, int64_t to, int64_t count);
 
   int64_t max_tokens;
   int64_t max_sampled;
-  int64_t hidden, head_dim, q_dim;  // of the model
-  AlignedBuffer x;                  // [tokens, hidden] f32, the residual stream
-  AlignedBuffer normed;             // [tokens, hidden] f32
-  AlignedBuffer qkv;                // [tokens, (heads + 2 kv_heads) * head_dim] f32
-  AlignedBuffer attended;           // [tokens, heads * head_dim] f32
-  AlignedBuffer cos, sin;           // [tokens, head_dim / 2] f32
+  int64_t hidden, head_dim, q_dim, qkv_width;  // of the model
+  AlignedBuffer x;                             // [tokens, hidden] f32, the residual stream
+  AlignedBuffer normed;                        // [tokens, hidden] f32
+  AlignedBuffer qkv;                           // [tokens, (heads + 2 kv_heads) * head_dim] f32
+  AlignedBuffer attended;                      // [tokens, heads * head_dim] f32
+  AlignedBuffer cos, sin;                      // [tokens, head_dim / 2] f32
   AlignedBuffer rows;         // [tokens, hidden] of R: what the gate reads and the experts get
   AlignedBuffer gate_logits;  // [tokens, experts] f32
   AlignedBuffer expert_ids;   // [tokens, top_k] u16, ascending
@@ -74,25 +80,28 @@ class AttentionBlock {
 
   // x = embedding[id]; the rotary angles of the step.
   void Embed(const StepBatch& batch, StepScratch& s) const;
-  // x += o_proj(attend(rope(qk_norm(qkv(rms_norm(x)))))), in three parts: Project ends with K and V
-  // of all tokens written, rounded; Attend reads them back for some tokens and heads, in any order;
-  // ProjectOut follows when all have attended.
-  void Project(int layer, const StepBatch& batch, const KvLayer& kv, StepScratch& s) const;
+  // x += o_proj(attend(rope(qk_norm(qkv(rms_norm(x)))))), in three parts, each for some tokens at a
+  // time: Project ends with their K and V written, rounded; Attend, which follows when all have
+  // been projected, reads them back, in any order of tokens and heads; ProjectOut follows when all
+  // have attended.
+  void Project(int layer, const StepBatch& batch, TokenRange range, const KvLayer& kv,
+               StepScratch& s) const;
   void Attend(const StepBatch& batch, const KvLayer& kv, AttendRange range, StepScratch& s) const;
-  void ProjectOut(int layer, int64_t tokens, StepScratch& s) const;
+  void ProjectOut(int layer, TokenRange range, StepScratch& s) const;
   // rows = round_R(rms_norm(x)); experts and weights chosen from those rounded rows. Returns how
   // many tokens had a logit that is not a number (s.bad).
   int64_t Gate(int layer, int64_t tokens, StepScratch& s) const;
   // x += sum over ascending expert id of weight * reply.
   void Combine(int64_t tokens, StepScratch& s) const;
   // x += down(swiglu(gate_up(rms_norm(x)))), a layer without experts.
-  void Dense(int layer, int64_t tokens, StepScratch& s) const;
-  // logits of batch.sampled.
-  void Logits(const StepBatch& batch, StepScratch& s) const;
+  void Dense(int layer, TokenRange range, StepScratch& s) const;
+  // logits of batch.sampled; `range` is of these.
+  void Logits(const StepBatch& batch, TokenRange range, StepScratch& s) const;
 
  private:
   const ModelConfig& config() const { return model_.config(); }
-  void Norm(const float* weight, int64_t tokens, StepScratch& s) const;
+  // s.normed = rms_norm(x) of these tokens, from its first row on.
+  void Norm(const float* weight, TokenRange range, StepScratch& s) const;
 
   struct Rows {  // f32 rows one after the other
     const float* x;
@@ -106,7 +115,7 @@ class AttentionBlock {
   // y = x W^T in the format of W.
   void Product(Rows x, const WeightMatrix& w, Output out, StepScratch& s) const;
   QuantisedRows QuantiseInput(Rows x, int64_t k, StepScratch& s) const;
-  void DenseQuantised(const GatedMlpWeights& w, int64_t tokens, StepScratch& s) const;
+  void DenseQuantised(const GatedMlpWeights& w, TokenRange range, StepScratch& s) const;
 
   Cpu cpu_;
   const PackedModel& model_;

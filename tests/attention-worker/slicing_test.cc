@@ -130,5 +130,37 @@ TEST_F(SlicingTest, ACancelledPromptLeavesItsStep) {
   EXPECT_EQ(crcs(true), crcs(false));
 }
 
+Task<void> CancelAfter(Loop& loop, int turns, Engine& engine, SequenceKey key) {
+  for (int i = 0; i < turns; ++i) co_await loop.Yield();
+  engine.Cancel(key);
+}
+
+// The products of a layer are cut too, and whoever comes after the one that left moves up.
+TEST_F(SlicingTest, APromptMayLeaveBetweenAnyTwoPieces) {
+  const auto crcs = [](std::optional<int> turns, bool first) {
+    ClusterWorld world({.seed = 3, .prefix_cache = false, .draft_tokens = 0});
+    EXPECT_TRUE(world.BecomeReady());
+    Engine& engine = world.attention(0).engine();
+    const auto leaver = [&] { EXPECT_TRUE(engine.Submit(Spec(2, 190, 2)).ok()); };
+    if (turns && first) leaver();
+    EXPECT_TRUE(engine.Submit(Spec(3, 210, 40)).ok());
+    if (turns && !first) leaver();
+    // Nothing of the first layer takes virtual time before its exchange: turns tell its pieces
+    // apart.
+    if (turns) {
+      world.loop().Spawn(*world.attention_node(0),
+                         CancelAfter(world.loop(), *turns, engine, Find(world, 2)->spec.key));
+    }
+    EXPECT_TRUE(world.RunUntil([&] { return Find(world, 3)->generated() > 10; }, 10s));
+    auto kv = engine.KvCrcs({.owner = kNobody, .request_key = 3});
+    for (auto& layer : kv) layer.resize(220);
+    return kv;
+  };
+  const auto alone = crcs({}, false);
+  for (int turns = 0; turns < 80; ++turns) {
+    for (const bool first : {true, false}) EXPECT_EQ(crcs(turns, first), alone) << turns;
+  }
+}
+
 }  // namespace
 }  // namespace bottega::fabric

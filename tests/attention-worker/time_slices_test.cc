@@ -55,5 +55,27 @@ TEST(TimeSlices, ALayerOfAStepFitsASlice) {
   EXPECT_EQ(slices.StepTokens(50), 50);
 }
 
+// A gateway that hears nothing for 500 ms takes a worker for dead.
+TEST(TimeSlices, APieceNeverKeepsTheLoopForLong) {
+  TimeSlices slices(0ms);
+  EXPECT_EQ(slices.Most(Piece::kProject), 16) << "carefully at first";
+  RunPiece(slices, Piece::kProject, 16, 4ms, Time{});
+  EXPECT_EQ(slices.Most(Piece::kProject), 200);
+  RunPiece(slices, Piece::kProject, 200, 200ms, Time{});
+  EXPECT_EQ(slices.Most(Piece::kProject), 50);
+  RunPiece(slices, Piece::kProject, 50, 500ms, Time{});  // so few say nothing
+  EXPECT_EQ(slices.Most(Piece::kProject), 50);
+  RunPiece(slices, Piece::kProject, 96, 960ms, Time{});
+  EXPECT_EQ(slices.Most(Piece::kProject), 16) << "at least";
+  RunPiece(slices, Piece::kProject, 96, 1ms, Time{});
+  EXPECT_GT(slices.Most(Piece::kProject), 4096);
+  EXPECT_EQ(slices.Most(Piece::kHead), 16);
+  RunPiece(slices, Piece::kHead, 1, 10ms, Time{});  // the first time
+  RunPiece(slices, Piece::kHead, 16, 20ms, Time{});
+  EXPECT_EQ(slices.Most(Piece::kHead), 40);
+  RunPiece(slices, Piece::kHead, 1, 10ms, Time{});  // which reading the head takes
+  EXPECT_EQ(slices.Most(Piece::kHead), 40);
+}
+
 }  // namespace
 }  // namespace bottega

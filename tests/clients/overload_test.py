@@ -54,7 +54,8 @@ class Overload(unittest.TestCase):
     def cap(self, cluster) -> dict[str, tuple[int, str]]:
         """The members as they are: whoever comes to hold a fifth more than now is ended by the kernel."""
         members = cluster.members()
-        if reason := memory_limit.lacking():
+        sanitized = os.environ.get("BOTTEGA_SANITIZE") and "a sanitizer keeps what is freed"
+        if reason := sanitized or memory_limit.lacking():
             print(f"  O1: without a memory cap: {reason}")
             return members
         for pid, _ in members.values():

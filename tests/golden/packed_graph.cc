@@ -77,13 +77,14 @@ std::vector<float> PackedGraph::Step(const std::vector<Piece>& pieces) {
       batch.sampled.push_back(static_cast<int32_t>(batch.tokens()) - 1);
     }
   }
+  const TokenRange all{.count = batch.tokens()};
   block_.Embed(batch, scratch_);
   for (int layer = 0; layer < config.num_layers; ++layer) {
-    block_.Project(layer, batch, kv_.layer(layer), scratch_);
+    block_.Project(layer, batch, all, kv_.layer(layer), scratch_);
     block_.Attend(batch, kv_.layer(layer), {.first = 0, .count = batch.tokens()}, scratch_);
-    block_.ProjectOut(layer, batch.tokens(), scratch_);
+    block_.ProjectOut(layer, all, scratch_);
     if (!config.is_moe_layer[layer]) {
-      block_.Dense(layer, batch.tokens(), scratch_);
+      block_.Dense(layer, all, scratch_);
       continue;
     }
     EXPECT_EQ(block_.Gate(layer, batch.tokens(), scratch_), 0);
@@ -91,7 +92,7 @@ std::vector<float> PackedGraph::Step(const std::vector<Piece>& pieces) {
     Experts(layer, batch.tokens());
     block_.Combine(batch.tokens(), scratch_);
   }
-  block_.Logits(batch, scratch_);
+  block_.Logits(batch, all, scratch_);
   const auto logits = scratch_.logits.As<float>();
   return {logits.begin(), logits.begin() + batch.tokens() * config.vocab_size};
 }
