@@ -15,7 +15,7 @@ import urllib.request
 import memory_limit
 from cluster import TINY, post, running
 from open_loop import NUMBERS, ask, closed, goodput, opened, quantile
-from process import rss
+from process import SANITIZED, rss
 from raw_http import completion, connect, wait_until
 
 TOKENS = 192
@@ -54,8 +54,7 @@ class Overload(unittest.TestCase):
     def cap(self, cluster) -> dict[str, tuple[int, str]]:
         """The members as they are: whoever comes to hold a fifth more than now is ended by the kernel."""
         members = cluster.members()
-        sanitized = os.environ.get("BOTTEGA_SANITIZE") and "a sanitizer keeps what is freed"
-        if reason := sanitized or memory_limit.lacking():
+        if reason := "a sanitizer keeps what is freed" if SANITIZED else memory_limit.lacking():
             print(f"  O1: without a memory cap: {reason}")
             return members
         for pid, _ in members.values():

@@ -2,6 +2,9 @@
 import os
 import pathlib
 
+# AddressSanitizer keeps what is freed for a while, and writes its own report of a fatal signal.
+SANITIZED = bool(os.environ.get("BOTTEGA_SANITIZE"))
+
 
 def _kib(path: str, field: str) -> int:
     for line in pathlib.Path(path).read_text().splitlines():
