@@ -10,10 +10,6 @@
 namespace bottega {
 namespace {
 
-uint64_t Microseconds(Duration d) {
-  return static_cast<uint64_t>(d / std::chrono::microseconds(1));
-}
-
 // All of a decode step's tokens are sampled after.
 int32_t DecodeTokensMax(const EngineOptions& options) {
   return options.limits.sequences + (options.draft_tokens > 0 ? limits::kDraftTokensMax : 0);
@@ -143,7 +139,7 @@ Task<void> Engine::RunStep(StepContext& step) {
   Note(options_.flight, {.kind = FlightKind::kStep,
                          .key = step.key,
                          .a = static_cast<uint64_t>(step.picked.batch.tokens()),
-                         .b = Microseconds(took)});
+                         .b = static_cast<uint64_t>(Microseconds(took))});
   if (step.phase == FramePhase::kDecode) slices_.DecodeTook(took);
   if (done.ok()) {
     scheduler_.Commit(step.picked);
@@ -206,7 +202,7 @@ void Engine::Begun(const StepContext& step) {
     sequence.started = loop_.Now();
     const Duration waited = *sequence.started - sequence.submitted;
     metrics_.Queued(waited);
-    Record(FlightKind::kStarted, sequence, step.key, Microseconds(waited));
+    Record(FlightKind::kStarted, sequence, step.key, static_cast<uint64_t>(Microseconds(waited)));
   }
 }
 
@@ -232,7 +228,8 @@ void Engine::Measure(const StepContext& step, Sequence& sequence, Finish finish)
   if (!sequence.first_token) {
     sequence.first_token = now;
     metrics_.Prefilled(now - *sequence.started);
-    Record(FlightKind::kPrefilled, sequence, step.key, Microseconds(now - *sequence.started));
+    Record(FlightKind::kPrefilled, sequence, step.key,
+           static_cast<uint64_t>(Microseconds(now - *sequence.started)));
   }
   if (finish == Finish::kNone) return;
   MeasureChoice(sequence);

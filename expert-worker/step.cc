@@ -272,7 +272,7 @@ bool ExpertEngine::StillWanted(const Arrival& arrival) {
 // One item: whole experts while they fit the time, at least some rows of one. Returns how many
 // rows.
 size_t ExpertEngine::RunSlice(const Work& work, size_t first) {
-  const double item_us = std::chrono::duration<double, std::micro>(options_.item_time).count();
+  const double item_us = Microseconds(options_.item_time);
   const size_t rows_max = static_cast<size_t>(std::clamp(
       item_us / std::max(phase_row_us(work.phase), 1e-3), 1.0, double{limits::kItemRowsMax}));
   size_t count = std::min(rows_max, work.rows.size() - first);

@@ -8,6 +8,8 @@ namespace bottega {
 using Duration = std::chrono::nanoseconds;
 // As metrics have it.
 inline double Seconds(Duration duration) { return std::chrono::duration<double>(duration).count(); }
+// As cost models have it.
+inline double Microseconds(Duration duration) { return Seconds(duration) * 1e6; }
 
 // The loop's time: monotonic in a real loop, virtual in a simulated one. There is no now() here on
 // purpose: ask the Loop, so that the fabric can own the clock.

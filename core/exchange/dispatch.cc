@@ -289,9 +289,10 @@ bool Dispatcher::Impl::PostShare(ActiveDispatch& active, Peer& peer,
   flight.dispatch = &active;
   flight.entries.assign(entries.begin(), entries.end());
   flight.posted = now;
-  const double predicted_us = std::clamp(peer.PredictedUs(now, rows), 0.0, 1e7);
-  flight.patience = std::max<Duration>(
-      options_.hedge_floor, std::chrono::microseconds(static_cast<int64_t>(3 * predicted_us)));
+  flight.predicted_us = std::clamp(peer.PredictedUs(now, rows), 0.0, 1e7);
+  flight.patience =
+      std::max<Duration>(options_.hedge_floor,
+                         std::chrono::microseconds(static_cast<int64_t>(3 * flight.predicted_us)));
   flight.due = now + flight.patience;
   flight.hedge = mode == Mode::kHedge;
   flight.alone = mode == Mode::kAlone;

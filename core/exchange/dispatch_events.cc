@@ -162,7 +162,9 @@ void Dispatcher::Impl::OnReply(uint64_t sequence, const FrameView& view) {
   Peer& peer = *peers.Find(flight.member);
   peer.credits.Give(flight.header.entries);
   peer.strikes = std::max(0, peer.strikes - 1);
-  peer.SetBacklog(view.header.remaining_us, loop_.Now());
+  const Time now = loop_.Now();
+  peer.SetBacklog(view.header.remaining_us, now);
+  peer.ObserveReply(flight.predicted_us, Microseconds(now - flight.posted), now);
   dirty_ = true;  // for who waits for credits
   if (flight.dispatch == nullptr) {
     ++stats.dropped_unknown;
@@ -200,7 +202,7 @@ void Dispatcher::Impl::MeasureReply(const Flight& flight, ActiveDispatch& active
   peer.kind.round_trip.Observe(Seconds(now - flight.posted));
   peer.round_trip.Observe(Seconds(now - flight.posted));
   Record(FlightKind::kReply, flight, flight.entries.size(),
-         static_cast<uint64_t>((now - flight.posted) / std::chrono::microseconds(1)));
+         static_cast<uint64_t>(Microseconds(now - flight.posted)));
   if (active.verifies) return;
   if (!active.first_reply) active.first_reply = now;
   if (active.open == 0) stats.wait_last_peer.Observe(Seconds(now - *active.first_reply));

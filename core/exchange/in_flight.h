@@ -21,8 +21,9 @@ struct Flight {
   ActiveDispatch* dispatch = nullptr;  // null: ended; a late reply is dropped
   std::vector<uint32_t> entries;       // of the dispatch, in the order of the frame
   Time posted{};
-  Time due{};           // then it is overdue: probe, and hedge if another replica is free
-  Duration patience{};  // until the next look
+  double predicted_us = 0;  // as the worker's cost model said then
+  Time due{};               // then it is overdue: probe, and hedge if another replica is free
+  Duration patience{};      // until the next look
   bool overdue = false;
   bool hedge = false;     // another copy was under way when it was posted
   bool alone = false;     // nothing else of its dispatch was under way

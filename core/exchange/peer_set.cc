@@ -9,6 +9,9 @@ namespace {
 // A peer's own words: not finite or negative would poison every comparison.
 double Sane(double us) { return std::isfinite(us) && us >= 0 ? std::min(us, 1e9) : 1e3; }
 
+constexpr double kLateMemoryUs = 250e3;   // to a fiftieth in a second
+constexpr double kLateCountedUs = 100e3;  // one stop of a minute is not 600 of 100 ms
+
 }  // namespace
 
 void Peer::SetCost(const PeerCost& cost, Time now) {
@@ -17,8 +20,19 @@ void Peer::SetCost(const PeerCost& cost, Time now) {
 }
 
 double Peer::ReadyUs(Time now) const {
-  const double worked_off = std::chrono::duration<double, std::micro>(now - backlog_at).count();
-  return std::max(0.0, backlog_us - worked_off) + info.cost.row_us * credits.in_use();
+  return std::max(0.0, backlog_us - Microseconds(now - backlog_at)) +
+         info.cost.row_us * credits.in_use();
+}
+
+double Peer::LateUs(Time now) const {
+  return late_us * std::exp(-Microseconds(now - late_at) / kLateMemoryUs);
+}
+
+void Peer::ObserveReply(double predicted_us, double took_us, Time now) {
+  const double late = std::clamp(took_us - predicted_us, 0.0, kLateCountedUs);
+  const double before = LateUs(now);
+  late_us = before + 0.1 * (late - before);
+  late_at = now;
 }
 
 Peer* PeerSet::Find(MemberId member) {
@@ -58,7 +72,8 @@ absl::Span<const RouteMember> PeerSet::Usable(Time now) {
   usable_.clear();
   for (const auto& [id, peer] : peers_) {
     if (!peer.Usable(now)) continue;
-    usable_.push_back({id, peer.ReadyUs(now), peer.info.cost.base_us, peer.info.cost.row_us});
+    usable_.push_back(
+        {id, peer.ReadyUs(now) + peer.LateUs(now), peer.info.cost.base_us, peer.info.cost.row_us});
   }
   return usable_;
 }

@@ -27,6 +27,8 @@ struct Peer {
   Time busy_until{};         // it said BUSY
   double backlog_us = 0;     // of others' work there ...
   Time backlog_at{};         // ... as it said then
+  double late_us = 0;        // how much later than predicted its replies came, smoothed ...
+  Time late_at{};            // ... up to then
   metrics::LoopHistogram round_trip{metrics::FineBuckets()};
 
   bool Usable(Time now) const {
@@ -45,6 +47,12 @@ struct Peer {
   double PredictedUs(Time now, uint32_t rows) const {
     return ReadyUs(now) + info.cost.base_us + info.cost.row_us * rows;
   }
+  // A worker that is kept from its processor while it has nothing to do does not see it: its cost
+  // model knows of its items only, and rows would go on waiting for it. Whoever asks does see it.
+  // For the choice among replicas, not for patience: a hedge comes by the published model.
+  // Forgotten in a second, so that a worker that is well again is asked again.
+  double LateUs(Time now) const;
+  void ObserveReply(double predicted_us, double took_us, Time now);
 };
 
 class PeerSet {

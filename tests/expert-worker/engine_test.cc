@@ -141,6 +141,12 @@ class ExpertEngineTest : public testing::Test {
     Send(Frame(ask));
     return sequence_;
   }
+  void RunOneByOne(int times) {
+    for (int i = 0; i < times; ++i) {
+      Send(Ask{});
+      loop_->RunUntil(loop_->Now() + 3s);
+    }
+  }
   std::vector<std::string> Answers() const {
     std::vector<std::string> answers;
     for (const FrameHeader& header : headers_) {
@@ -351,31 +357,36 @@ TEST_F(ExpertEngineTest, ARetiredExpertIsUnloadedAfterTheWorkThatUsesIt) {
 TEST_F(ExpertEngineTest, TheCostModelFollowsTheWork) {
   compute_.row_time = 1ms;
   Start();
-  for (int i = 0; i < 60; ++i) {
-    Send(Ask{});
-    loop_->RunUntil(loop_->Now() + 50ms);
-  }
+  RunOneByOne(60);
   EXPECT_NEAR(engine_->CostFor(Pair{}).row_us, 1000, 50);
 }
 
 // W5: who asks waits for three times the predicted time before it hedges.
-TEST_F(ExpertEngineTest, AStopIsNotTakenForTheCostOfItsRows) {
+TEST_F(ExpertEngineTest, AStopOfASecondIsNotTakenForTheCostOfItsRows) {
   compute_.row_time = 1ms;
   Start();
-  uint16_t layer = 0;
-  const auto run = [&](int times) {
-    for (int i = 0; i < times; ++i) {
-      Send({.layer = static_cast<uint16_t>(layer++ % 2), .experts = {1, 2}});
-      loop_->RunUntil(loop_->Now() + 3s);
-    }
-  };
-  run(80);
+  RunOneByOne(60);
   compute_.row_time = 1s;
-  run(1);
-  EXPECT_LT(engine_->CostFor(Pair{}).row_us, 1500);
+  RunOneByOne(1);
+  EXPECT_LT(engine_->CostFor(Pair{}).row_us, 12'000);
   compute_.row_time = 10ms;
-  run(10);
-  EXPECT_GT(engine_->CostFor(Pair{}).row_us, 5000);
+  RunOneByOne(40);
+  EXPECT_NEAR(engine_->CostFor(Pair{}).row_us, 10'000, 500);
+}
+
+// W6: a tenth of a processor in periods of 10 ms: two items run at full speed, the third has a
+// stop.
+TEST_F(ExpertEngineTest, WhatTheSchedulerTakesAwayAgainAndAgainIsItsCost) {
+  Start();
+  double sum = 0;
+  for (int period = 0; period < 100; ++period) {
+    compute_.row_time = 300us;
+    RunOneByOne(2);
+    compute_.row_time = 9300us;
+    RunOneByOne(1);
+    if (period >= 50) sum += engine_->CostFor(Pair{}).row_us;
+  }
+  EXPECT_NEAR(sum / 50, 3300, 500);
 }
 
 TEST_F(ExpertEngineTest, WithoutMemoryForRepliesItSaysBusy) {

@@ -352,6 +352,35 @@ TEST_F(DispatchTest, TheDeathSignalResends) {
   EXPECT_THAT(lost_, IsEmpty());
 }
 
+// W6: stopped again and again while it has nothing to do, a worker says and believes that it is
+// fast.
+TEST_F(DispatchTest, WhoseRepliesComeLaterThanItSaysIsAskedLessUntilItIsWell) {
+  ScriptedWorker& one = AddWorker();
+  ScriptedWorker& two = AddWorker();
+  EverythingOn({MemberId{1}, MemberId{2}});
+  dispatcher_->UpdateCost(MemberId{2}, {.base_us = 100, .row_us = 10});
+  one.on_forward = [this](ScriptedWorker& self, const FrameView& view) {
+    auto frame = std::make_shared<FrameBuffer>(self.MakeReply(view));
+    Later(9ms, [&self, frame] { self.Post(std::move(*frame)); });
+  };
+  const auto run = [&](int dispatches) {
+    const size_t before = one.forwards.size();
+    for (int i = 0; i < dispatches; ++i) {
+      auto job = Start(8);
+      loop_->RunUntil(loop_->Now() + 10ms);
+      ExpectWhole(*job);
+    }
+    return one.forwards.size() - before;
+  };
+  EXPECT_LT(run(300), 30u);
+  EXPECT_EQ(stats().hedges, 0u);
+  EXPECT_FALSE(dispatcher_->IsSuspect(MemberId{1}));
+  one.on_forward = nullptr;
+  run(100);  // a second
+  EXPECT_EQ(run(100), 100u);
+  EXPECT_GT(two.forwards.size(), 200u);
+}
+
 TEST_F(DispatchTest, SilenceIsHedgedAndThePeerIsSuspect) {
   ScriptedWorker& one = AddWorker();
   ScriptedWorker& two = AddWorker();
@@ -453,7 +482,7 @@ TEST_F(DispatchTest, HedgesKeepToTheirBudget) {
   ScriptedWorker& one = AddWorker();
   AddWorker();
   EverythingOn({MemberId{1}, MemberId{2}});
-  dispatcher_->UpdateCost(MemberId{2}, {.base_us = 1000, .row_us = 100});
+  dispatcher_->UpdateCost(MemberId{2}, {.base_us = 1e6, .row_us = 1e4});
   // Alive, and always late: each time a first piece of evidence.
   one.on_forward = [this](ScriptedWorker& self, const FrameView& view) {
     auto frame = std::make_shared<FrameBuffer>(self.MakeReply(view));
