@@ -15,10 +15,18 @@ struct LoggedToken {
   std::vector<std::pair<int32_t, float>> top;  // id, log-probability; most likely first
 };
 
-// Why a choice ended. `reason`: stop or length. `stop`: nothing for eos, else the string or id.
+// Why a choice ended. `reason`: stop, length or tool_calls. `stop`: nothing for eos, else the
+// string or id.
 struct ChoiceEnd {
   std::string reason;
   std::variant<std::monostate, std::string, int32_t> stop;
+};
+
+// What an answer's text adds to one of its tool calls: first its name, then its arguments.
+struct ToolCallDelta {
+  int index = 0;
+  std::string id, name;  // empty: the call has begun before
+  std::string arguments;
 };
 
 // What one token (or the end) of one choice adds to its answer. A streamed answer shows each; an
@@ -27,13 +35,12 @@ struct ChoiceDelta {
   int choice = 0;
   std::string reasoning;
   std::string content;
+  std::vector<ToolCallDelta> tool_calls;
   bool in_content = false;  // the answer has begun: unstreamed content is text, else null
   bool saw_reasoning = false;
   std::vector<LoggedToken> logprobs;  // of the tokens since the last delta
   std::vector<int32_t> token_ids;     // same
   std::optional<ChoiceEnd> end;
-
-  bool HasText() const { return !reasoning.empty() || !content.empty(); }
 };
 
 struct Usage {
