@@ -20,6 +20,7 @@ class ChatFormat : public AnswerFormat {
       PutReasoning(fields, delta.reasoning);
     }
     if (!delta.content.empty()) fields["content"] = delta.content;
+    for (const ToolCallDelta& call : delta.tool_calls) fields["tool_calls"].push_back(Part(call));
     const bool tokens = options_.logprobs && !delta.logprobs.empty();
     const bool ids = options_.token_ids && !delta.token_ids.empty();
     if (fields.empty() && !tokens && !ids && !delta.end) return nullptr;
@@ -40,10 +41,18 @@ class ChatFormat : public AnswerFormat {
     whole["choices"] = Json::array();
     for (const ChoiceDelta& folded : choices) {
       Json message = {{"role", "assistant"}, {"content", nullptr}};
-      if (folded.in_content || !Echo().empty()) message["content"] = Echo() + folded.content;
+      const std::string content = Echo() + folded.content;
+      const bool answered = folded.in_content && folded.tool_calls.empty();
+      if (answered || !content.empty()) message["content"] = content;
       Json reasoning;
       if (options_.show_reasoning && folded.saw_reasoning) reasoning = folded.reasoning;
       PutReasoning(message, std::move(reasoning));
+      for (const ToolCallDelta& call : folded.tool_calls) {
+        message["tool_calls"].push_back(
+            {{"id", call.id},
+             {"type", "function"},
+             {"function", {{"name", call.name}, {"arguments", call.arguments}}}});
+      }
       Json choice = {{"index", folded.choice},
                      {"message", std::move(message)},
                      {"logprobs", nullptr},
@@ -74,6 +83,17 @@ class ChatFormat : public AnswerFormat {
                                 {"logprobs", nullptr},
                                 {"finish_reason", nullptr}});
     return chunk;
+  }
+
+  static Json Part(const ToolCallDelta& call) {
+    Json part = {{"index", call.index}};
+    if (!call.id.empty()) {
+      part["id"] = call.id;
+      part["type"] = "function";
+      part["function"]["name"] = call.name;
+    }
+    if (!call.arguments.empty()) part["function"]["arguments"] = call.arguments;
+    return part;
   }
 
   void PutReasoning(Json& into, Json reasoning) const {

@@ -1,6 +1,7 @@
 #include "gateway/choice.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "core/base/check.h"
 
@@ -27,6 +28,7 @@ Choice::Choice(const GatewayText& text, ChoiceOptions options)
       decoder_(text.NewDecoder(options_.skip_special_tokens)),
       stops_(options_.stop, options_.include_stop),
       reasoning_(options_.start) {
+  if (options_.tools) tools_.emplace(*options_.tools);
   for (std::string_view tag : kTags) {
     const std::optional<int32_t> id = text.IdOf(tag);
     if (id && text.IsSpecial(*id)) kept_special_.push_back(*id);
@@ -52,7 +54,11 @@ std::optional<ChoiceDelta> Choice::Accept(const GeneratedToken& token) {
   } else {
     StopStrings::Found found = stops_.Push(text);
     Show(found.text, delta);
-    if (found.stop) End(ChoiceEnd{"stop", stops_.text_of(*found.stop)}, delta);
+    if (found.stop) {
+      End(ChoiceEnd{"stop", stops_.text_of(*found.stop)}, delta);
+    } else if (tools_ && tools_->finished()) {
+      End(ChoiceEnd{"stop", {}}, delta);
+    }
   }
   if (stopped && !ended_) {
     ChoiceEnd end{"stop", {}};
@@ -85,11 +91,23 @@ std::string Choice::Detokenize(int32_t id) {
 }
 
 void Choice::Show(const std::string& text, ChoiceDelta& delta) {
-  ReasoningParser::Piece piece = reasoning_.Push(text);
+  AddReasoned(reasoning_.Push(text), delta);
+}
+
+void Choice::AddReasoned(ReasoningParser::Piece piece, ChoiceDelta& delta) {
   delta.reasoning += piece.reasoning;
-  delta.content += piece.content;
   delta.in_content = reasoning_.in_content();
   delta.saw_reasoning = reasoning_.saw_reasoning();
+  if (tools_) {
+    AddContent(tools_->Push(piece.content), delta);
+  } else {
+    delta.content += piece.content;
+  }
+}
+
+void Choice::AddContent(ToolCallParser::Piece piece, ChoiceDelta& delta) {
+  delta.content += piece.content;
+  std::ranges::move(piece.calls, std::back_inserter(delta.tool_calls));
 }
 
 // What any stage holds back belongs to the answer, except after a stop string: then the rest of
@@ -105,11 +123,11 @@ void Choice::End(ChoiceEnd end, ChoiceDelta& delta) {
       Show(stops_.Finish(), delta);
     }
   }
-  ReasoningParser::Piece rest = reasoning_.Finish();
-  delta.reasoning += rest.reasoning;
-  delta.content += rest.content;
-  delta.in_content = reasoning_.in_content();
-  delta.saw_reasoning = reasoning_.saw_reasoning();
+  AddReasoned(reasoning_.Finish(), delta);
+  if (tools_) {
+    AddContent(tools_->Finish(end.reason == "length"), delta);
+    if (end.reason == "stop" && tools_->calls() > 0) end.reason = "tool_calls";
+  }
   delta.end = std::move(end);
 }
 

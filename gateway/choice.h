@@ -11,6 +11,7 @@
 #include "gateway/stop_strings.h"
 #include "gateway/text.h"
 #include "gateway/token_log.h"
+#include "gateway/tool_call_parser.h"
 
 namespace bottega::gateway {
 
@@ -24,17 +25,19 @@ struct ChoiceOptions {
   bool keep_logprobs = false;
   bool keep_ids = false;
   std::vector<int32_t> eos_ids;
+  std::optional<ToolCallParser::Options> tools;  // nothing: what looks like a call is content
 };
 
-// One sequence from tokens to answer: log → detokenize → stop strings → reasoning. Everything
-// derives from the token log, so that the text is the same whoever made the tokens and however
-// they were grouped.
+// One sequence from tokens to answer: log → detokenize → stop strings → reasoning → tool calls.
+// Everything derives from the token log, so that the text is the same whoever made the tokens and
+// however they were grouped.
 class Choice {
  public:
   Choice(const GatewayText& text, ChoiceOptions options);
 
   // One token of a worker. Nothing: the log refused it (an old owner, or not the next one). The
-  // delta has an end when the worker ended the sequence or a stop string is complete.
+  // delta has an end when the worker ended the sequence, a stop string is complete, or the only
+  // tool call that was allowed is.
   std::optional<ChoiceDelta> Accept(const internal::v1::GeneratedToken& token);
   // The worker ended the sequence without a token.
   ChoiceDelta EndWithout(internal::v1::FinishReason finish);
@@ -43,10 +46,13 @@ class Choice {
   const TokenLog& log() const { return log_; }
   bool ended() const { return ended_; }
   int64_t reasoning_tokens() const { return reasoning_tokens_; }
+  int tool_parse_errors() const { return tools_ ? tools_->errors() : 0; }
 
  private:
   std::string Detokenize(int32_t id);
   void Show(const std::string& text, ChoiceDelta& delta);
+  void AddReasoned(ReasoningParser::Piece piece, ChoiceDelta& delta);
+  void AddContent(ToolCallParser::Piece piece, ChoiceDelta& delta);
   void End(ChoiceEnd end, ChoiceDelta& delta);
 
   const GatewayText& text_;
@@ -56,6 +62,7 @@ class Choice {
   std::unique_ptr<GatewayText::Decoder> decoder_;
   StopStrings stops_;
   ReasoningParser reasoning_;
+  std::optional<ToolCallParser> tools_;
   int64_t reasoning_tokens_ = 0;
   bool ended_ = false;
 };

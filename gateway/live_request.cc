@@ -137,7 +137,9 @@ void LiveRequest::MakeChoices() {
                             .min_tokens = request.min_tokens,
                             .keep_logprobs = request.logprobs,
                             .keep_ids = request.return_token_ids,
-                            .eos_ids = gateway_.model().eos_ids};
+                            .eos_ids = gateway_.model().eos_ids,
+                            .tools = {}};
+      if (prepared_.reads_tool_calls) options.tools = ToolOptions(prompt, options.index);
       Sequence& sequence = sequences_.emplace_back();
       sequence.key = gateway_.NextRequestKey();
       sequence.prompt = prompt;
@@ -146,6 +148,17 @@ void LiveRequest::MakeChoices() {
     }
   }
   unfinished_ = sequences_.size();
+}
+
+ToolCallParser::Options LiveRequest::ToolOptions(size_t prompt, int choice) const {
+  const GenerateRequest& request = prepared_.request;
+  ToolCallParser::Options options{.tools = {},
+                                  .id_prefix = CallIdPrefix(id_, prepared_.prompts[prompt], choice),
+                                  .parallel = request.parallel_tool_calls};
+  for (const Json& tool : request.tools) {
+    options.tools.push_back(tool["function"]["name"].get<std::string>());
+  }
+  return options;
 }
 
 void LiveRequest::MakeWriter() {

@@ -60,6 +60,7 @@ class LiveRequest {
   };
 
   void MakeChoices();
+  ToolCallParser::Options ToolOptions(size_t prompt, int choice) const;
   void MakeWriter();
   void Route(int sequence, bool at_head);
   void Submit(int sequence, MemberId worker);

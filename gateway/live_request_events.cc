@@ -137,6 +137,8 @@ void LiveRequest::Deliver(const ChoiceDelta& delta) {
   if (!delta.end) return;
   --unfinished_;
   gateway_.metrics().Finished(delta.end->reason);
+  const int broken_calls = sequences_[delta.choice].choice->tool_parse_errors();
+  gateway_.metrics().tool_parse_errors.Increment(broken_calls);
 }
 
 void LiveRequest::Shown() {

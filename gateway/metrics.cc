@@ -29,6 +29,8 @@ GatewayMetrics::GatewayMetrics(prometheus::Registry& r, const std::string& model
       disconnects(AddCounter(r, Name("disconnects_total"), "Clients that left before the end.")),
       ignored_fields(
           AddCounter(r, Name("ignored_fields_total"), "Request fields nobody here knows.")),
+      tool_parse_errors(AddCounter(r, Name("tool_parse_errors_total"),
+                                   "Tool calls of models that were no clean JSON.")),
       quarantined(AddCounter(r, Name("quarantined_total"),
                              "Requests that killed the workers that ran them.")),
       requests_running(AddGauge(r, Name("requests_running"), "Requests with a place at a worker.",

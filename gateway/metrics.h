@@ -29,6 +29,7 @@ class GatewayMetrics {
   prometheus::Counter& reasoning_tokens;
   prometheus::Counter& disconnects;
   prometheus::Counter& ignored_fields;
+  prometheus::Counter& tool_parse_errors;
   prometheus::Counter& quarantined;
   prometheus::Gauge& requests_running;
   prometheus::Gauge& queue_depth;

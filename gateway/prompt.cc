@@ -89,11 +89,13 @@ absl::Status PrepareChat(const ModelText& model, const GatewayConfig& config, in
   prepared.texts.push_back(std::move(chat.text));
   prepared.prompts.push_back(std::move(ids));
   prepared.start = chat.start;
-  // Of a thinking budget made with two calls: the reasoning is wanted as text.
+  prepared.reads_tool_calls = !request.tools.is_null();
+  // Of a thinking budget made with two calls: the reasoning is wanted as text, and what looks like
+  // a call in it is none.
   for (const std::string& stop : request.stop) {
-    if (stop.find("</think>") != std::string::npos) {
-      prepared.start = ReasoningParser::Start::kContent;
-    }
+    if (stop.find("</think>") == std::string::npos) continue;
+    prepared.reads_tool_calls &= prepared.start == ReasoningParser::Start::kContent;
+    prepared.start = ReasoningParser::Start::kContent;
   }
   const Json& last = request.messages.back();
   if (request.echo && last["role"] == "assistant" && last["content"].is_string()) {

@@ -19,6 +19,7 @@ struct PreparedRequest {
   std::vector<std::string> echoes;              // by prompt: what `echo` shows; empty: no echo
   std::vector<std::vector<int32_t>> bad_words;  // every spelling of each, none empty
   ReasoningParser::Start start = ReasoningParser::Start::kContent;
+  bool reads_tool_calls = false;
   double render_seconds = 0, tokenize_seconds = 0, parse_seconds = 0;
 };
 

@@ -57,6 +57,7 @@ struct GenerateRequest {
   Json messages;  // array
   Json tools;     // array or null; null too where tool_choice is none
   Json tool_choice;
+  bool parallel_tool_calls = true;
   Json template_kwargs = Json::object();  // what the template is given beside the messages
   std::optional<bool> enable_thinking;    // the top-level field
   std::string reasoning_effort;

@@ -71,7 +71,8 @@ constexpr FieldRow kTable[] = {
     Shaped("prompt", ReadPrompt, kCompletionOnly),
     Shaped("tools", ReadTools, kChatOnly),
     Shaped("tool_choice", ReadToolChoice, kChatOnly),
-    Boolean("parallel_tool_calls", Discard, kChatOnly),
+    Boolean("parallel_tool_calls",
+            [](R& r, const Json& v) { r.parallel_tool_calls = v.get<bool>(); }, kChatOnly),
     Shaped("response_format", ReadResponseFormat),
 
     Boolean("stream", [](R& r, const Json& v) { r.stream = v.get<bool>(); }),

@@ -54,18 +54,31 @@ class StreamWriter : public AnswerWriter {
   bool begun() const override { return begun_; }
 
  private:
-  // A delta with both kinds of text becomes two chunks, reasoning first; tokens go with the first.
+  // Each kind of text has a chunk of its own, each part of a tool call too; tokens go with the
+  // first.
   void SendText(const ChoiceDelta& delta, const Usage& usage) {
-    if (delta.reasoning.empty() || delta.content.empty()) {
-      SendChunk(options_.format->Chunk(head, delta), usage);
-      return;
+    ChoiceDelta part{.choice = delta.choice};
+    part.logprobs = delta.logprobs;
+    part.token_ids = delta.token_ids;
+    bool sent = false;
+    const auto send = [&] {
+      SendChunk(options_.format->Chunk(head, part), usage);
+      part = ChoiceDelta{.choice = delta.choice};
+      sent = true;
+    };
+    if (!delta.reasoning.empty()) {
+      part.reasoning = delta.reasoning;
+      send();
     }
-    ChoiceDelta reasoning = delta;
-    reasoning.content.clear();
-    ChoiceDelta content{.choice = delta.choice};
-    content.content = delta.content;
-    SendChunk(options_.format->Chunk(head, reasoning), usage);
-    SendChunk(options_.format->Chunk(head, content), usage);
+    if (!delta.content.empty()) {
+      part.content = delta.content;
+      send();
+    }
+    for (const ToolCallDelta& call : delta.tool_calls) {
+      part.tool_calls = {call};
+      send();
+    }
+    if (!sent) send();
   }
 
   void SendChunk(Json chunk, const Usage& usage) {

@@ -18,6 +18,13 @@ class WholeWriter : public AnswerWriter {
     ChoiceDelta& whole = folded_[delta.choice];
     whole.reasoning += delta.reasoning;
     whole.content += delta.content;
+    for (const ToolCallDelta& call : delta.tool_calls) {
+      if (!call.id.empty()) {
+        whole.tool_calls.push_back(call);
+      } else {
+        whole.tool_calls[call.index].arguments += call.arguments;
+      }
+    }
     whole.in_content |= delta.in_content;
     whole.saw_reasoning |= delta.saw_reasoning;
     whole.logprobs.insert(whole.logprobs.end(), delta.logprobs.begin(), delta.logprobs.end());

@@ -15,6 +15,7 @@ struct Folded {
   std::optional<ChoiceEnd> end;
   bool in_content = false;
   size_t logprobs = 0;
+  std::vector<ToolCallDelta> calls;
 };
 
 class ChoiceTest : public testing::Test {
@@ -36,6 +37,10 @@ class ChoiceTest : public testing::Test {
       folded.content += delta->content;
       folded.logprobs += delta->logprobs.size();
       folded.in_content |= delta->in_content;
+      for (const ToolCallDelta& call : delta->tool_calls) {
+        if (!call.id.empty()) folded.calls.push_back(call);
+        if (call.id.empty()) folded.calls[call.index].arguments += call.arguments;
+      }
       if (delta->end) folded.end = delta->end;
     }
     return folded;
@@ -138,6 +143,99 @@ TEST_F(ChoiceTest, OnlyTheNextTokenOfTheOwnerPasses) {
   token.set_owner_epoch(2);
   EXPECT_TRUE(choice.Accept(token).has_value());
   EXPECT_EQ(choice.log().tokens(), (std::vector<int32_t>{'a', 'b'}));
+}
+
+class ToolChoiceTest : public ChoiceTest {
+ protected:
+  ToolChoiceTest() {
+    options_.tools = {.tools = {"f", "g"}, .id_prefix = "call_", .parallel = true};
+  }
+
+  const std::string thought_ = "<think>\n<tool_call>{\"name\":\"f\"}</tool_call>\n</think>\n\n";
+  const std::string call_ = "<tool_call>\n{\"name\":\"f\",\"arguments\":{\"a\":1}}\n</tool_call>";
+};
+
+TEST_F(ToolChoiceTest, ACallAfterReasoningAndNoneInIt) {
+  for (bool special : {false, true}) {
+    FakeText text(special);
+    Choice choice(text, options_);
+    Folded folded = Fold(choice, Ids(thought_ + "so\n" + call_ + "\n" + call_ + "<|im_end|>"));
+    EXPECT_EQ(folded.reasoning, "<tool_call>{\"name\":\"f\"}</tool_call>");
+    EXPECT_EQ(folded.content, "so");
+    ASSERT_EQ(folded.calls.size(), 2u);
+    EXPECT_EQ(folded.calls[1].id, "call_1");
+    EXPECT_EQ(folded.calls[1].name, "f");
+    EXPECT_EQ(folded.calls[1].arguments, "{\"a\":1}");
+    EXPECT_EQ(folded.end->reason, "tool_calls");
+    EXPECT_EQ(folded.end->stop.index(), 0u);
+    EXPECT_EQ(choice.tool_parse_errors(), 0);
+  }
+}
+
+TEST_F(ToolChoiceTest, WithoutToolsACallIsContent) {
+  options_.tools.reset();
+  Choice choice(text_, options_);
+  Folded folded = Fold(choice, Ids(call_ + "<|im_end|>"));
+  EXPECT_EQ(folded.content, call_);
+  EXPECT_TRUE(folded.calls.empty());
+  EXPECT_EQ(folded.end->reason, "stop");
+}
+
+TEST_F(ToolChoiceTest, ToolsThatAreNotCalledChangeNothing) {
+  Choice choice(text_, options_);
+  Folded folded = Fold(choice, Ids("a <tool> b\n<|im_end|>"));
+  EXPECT_EQ(folded.content, "a <tool> b\n");
+  EXPECT_EQ(folded.end->reason, "stop");
+}
+
+TEST_F(ToolChoiceTest, ACallCutByTheLimitIsALength) {
+  for (size_t size : {30u, 12u}) {  // in the arguments, in the name
+    Choice choice(text_, options_);
+    std::vector<int32_t> ids = Ids(call_);
+    ids.resize(size);
+    Folded folded = Fold(choice, ids);
+    ChoiceDelta end = choice.EndWithout(internal::v1::FINISH_REASON_LENGTH);
+    EXPECT_EQ(end.end->reason, "length");
+    EXPECT_EQ(folded.calls.size(), size == 30 ? 1u : 0u);
+    EXPECT_EQ(folded.content + end.content, size == 30 ? "" : call_.substr(0, 22));
+    EXPECT_EQ(choice.tool_parse_errors(), 0);
+  }
+}
+
+TEST_F(ToolChoiceTest, StopStringsComeBeforeCalls) {
+  options_.stop = {"\"a\""};
+  Choice choice(text_, options_);
+  Folded folded = Fold(choice, Ids(call_));
+  ASSERT_EQ(folded.calls.size(), 1u);
+  EXPECT_EQ(folded.calls[0].arguments, "{");
+  EXPECT_EQ(folded.end->reason, "tool_calls");
+  EXPECT_EQ(std::get<std::string>(folded.end->stop), "\"a\"");
+  EXPECT_EQ(choice.tool_parse_errors(), 1);
+}
+
+TEST_F(ToolChoiceTest, OneCallAtMostEndsTheChoiceWithIt) {
+  options_.tools->parallel = false;
+  Choice choice(text_, options_);
+  Folded folded = Fold(choice, Ids(call_ + call_ + "<|im_end|>"));
+  ASSERT_EQ(folded.calls.size(), 1u);
+  EXPECT_EQ(folded.calls[0].arguments, "{\"a\":1}");
+  EXPECT_EQ(folded.end->reason, "tool_calls");
+  EXPECT_EQ(choice.log().size(),
+            Ids("<tool_call>\n{\"name\":\"f\",\"arguments\":{\"a\":1}}").size());
+
+  options_.min_tokens = 200;
+  Choice longer(text_, options_);
+  const std::vector<int32_t> ids = Ids(call_ + std::string(200, ' ') + call_);
+  folded = Fold(longer, ids);
+  EXPECT_EQ(folded.calls.size(), 1u);
+  EXPECT_EQ(longer.log().size(), 200u);
+}
+
+TEST_F(ToolChoiceTest, EveryTokenKeepsItsLogprob) {
+  options_.keep_logprobs = options_.keep_ids = true;
+  Choice choice(text_, options_);
+  const std::vector<int32_t> ids = Ids(thought_ + call_ + "<|im_end|>");
+  EXPECT_EQ(Fold(choice, ids).logprobs, ids.size());
 }
 
 TEST_F(ChoiceTest, CutInReasoningThereIsNoAnswer) {

@@ -404,7 +404,7 @@ TEST_F(EndToEndTest, OtherRoutes) {
   EXPECT_EQ(tokens["count"], 2);
   EXPECT_EQ(tokens["token_strs"], Json({"a", "<think>"}));
   EXPECT_EQ(h.Call("POST", "/detokenize", R"({"tokens":[97,258]})").json()["prompt"], "a<think>");
-  EXPECT_EQ(h.Call("POST", "/detokenize", R"({"tokens":[270]})").status, 400);
+  EXPECT_EQ(h.Call("POST", "/detokenize", R"({"tokens":[272]})").status, 400);
   const Json rendered = h.Call("POST", "/v1/chat/completions/render",
                                R"({"messages":[{"role":"user","content":"x"}]})")
                             .json();
@@ -441,13 +441,13 @@ TEST_F(EndToEndTest, Refusals) {
       {"POST", "/v1/chat/completions",
        R"({"model":"gpt","messages":[{"role":"user","content":"x"}]})", 404, "model_not_found"},
       {"POST", "/v1/chat/completions",
-       R"({"messages":[{"role":"user","content":"x"}],"logit_bias":{"270":2}})", 400,
+       R"({"messages":[{"role":"user","content":"x"}],"logit_bias":{"272":2}})", 400,
        "invalid_value"},
       {"POST", "/v1/chat/completions",
        R"({"messages":[{"role":"user","content":"x"}],"regex":"a+"})", 400,
        "unsupported_parameter"},
       {"POST", "/v1/completions", R"({"prompt":""})", 400, "invalid_value"},
-      {"POST", "/v1/completions", R"({"prompt":[270]})", 400, "invalid_value"},
+      {"POST", "/v1/completions", R"({"prompt":[272]})", 400, "invalid_value"},
       {"POST", "/v1/completions", R"({"prompt":"abc","max_tokens":4094})", 400,
        "context_length_exceeded"},
       {"POST", "/tokenize", R"({"prompt":5})", 400, "invalid_value"},

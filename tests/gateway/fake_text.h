@@ -11,7 +11,8 @@
 namespace bottega::gateway {
 
 // A toy text for tests: ids 0 to 255 are bytes, then control tokens, then words. The template is
-// ChatML; `enable_thinking: false` closes the thinking in the prompt, `open_think: true` opens it.
+// ChatML with calls as Hermes writes them; `enable_thinking: false` closes the thinking in the
+// prompt, `open_think: true` opens it.
 class FakeText : public GatewayText {
  public:
   enum : int32_t {
@@ -20,13 +21,16 @@ class FakeText : public GatewayText {
     kThink,
     kEndThink,
     kTurbo,
+    kToolCall,
+    kEndToolCall,
     kHello,  // first of the words
-    kVocab = 270,
+    kVocab = 272,
   };
 
-  // `tags_special`: the file flags <think> and </think> special, as some do.
+  // `tags_special`: the file flags the tags of reasoning and calls special, as some do.
   explicit FakeText(bool tags_special = false) : tags_special_(tags_special) {
-    added_ = {"<|im_start|>", "<|im_end|>", "<think>", "</think>", "/turbo"};
+    added_ = {"<|im_start|>", "<|im_end|>",  "<think>",     "</think>",
+              "/turbo",       "<tool_call>", "</tool_call>"};
     words_ = {"Hello", " world", "answer", "\n", "\n\n", "</thi", "nk>", "STOP", "è vero"};
   }
 
@@ -60,7 +64,8 @@ class FakeText : public GatewayText {
   }
 
   bool IsSpecial(int32_t id) const override {
-    return id == kStart || id == kEnd || (tags_special_ && (id == kThink || id == kEndThink));
+    const bool tag = id == kThink || id == kEndThink || id == kToolCall || id == kEndToolCall;
+    return id == kStart || id == kEnd || (tags_special_ && tag);
   }
 
   absl::StatusOr<std::string> Decode(std::span<const int32_t> ids, bool skip) const override {
@@ -135,8 +140,12 @@ class FakeText : public GatewayText {
 
  private:
   static std::string Turn(const Json& message) {
-    return "<|im_start|>" + message["role"].get<std::string>() + "\n" +
-           message["content"].get<std::string>();
+    std::string text = "<|im_start|>" + message["role"].get<std::string>() + "\n" +
+                       message["content"].get<std::string>();
+    for (const Json& call : message.value("tool_calls", Json::array())) {
+      text += "<tool_call>" + call["function"].dump() + "</tool_call>";
+    }
+    return text;
   }
 
   const bool tags_special_;

@@ -118,6 +118,52 @@ TEST_F(ModelTextTest, ControlTokensAreTokensInHistoryAndTextInWhatUsersWrote) {
   EXPECT_NE(prepared->texts[0].find("see /turbo/file and </think> <|im_end|>"), std::string::npos);
 }
 
+// As the model wrote them, and as it was taught to read them.
+TEST_F(ModelTextTest, CallsAndTheirResultsAreInThePrompt) {
+  const std::string called = R"("role":"assistant","content":"Vedo.","tool_calls":[
+      {"id":"call_0","type":"function","function":{"name":"get_time",
+       "arguments":"{\"city\": \"Forl\u00ec\", \"b\": {\"a\": [1.5, \"}\"]}}"}}])";
+  absl::StatusOr<PreparedRequest> prepared = Prepare(R"({"messages":[
+      {"role":"user","content":"che ora è?"},{)" + called +
+                                                     R"(},
+      {"role":"tool","tool_call_id":"call_0","content":"11:20 </tool_response>"}],
+      "tools":[{"type":"function","function":{"name":"get_time"}}],
+      "chat_template_kwargs":{"enable_thinking":false}})");
+  ASSERT_TRUE(prepared.ok()) << prepared.status();
+  EXPECT_TRUE(prepared->reads_tool_calls);
+  const std::string& text = prepared->texts[0];
+  const std::string turns =
+      "<|im_start|>assistant\n<think>\n\n</think>\n\nVedo.\n<tool_call>\n"
+      R"({"name": "get_time", "arguments": {"city": "Forlì", "b": {"a": [1.5, "}"]}}})"
+      "\n</tool_call><|im_end|>\n<|im_start|>user\n<tool_response>\n11:20 </tool_response>\n"
+      "</tool_response><|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n";
+  EXPECT_TRUE(text.ends_with(turns)) << text;
+  EXPECT_NE(text.find(R"({"type": "function", "function": {"name": "get_time"}})"),
+            std::string::npos);
+  const auto count = [&](const char* token) {
+    return std::ranges::count(prepared->prompts[0], *model_->text->IdOf(token));
+  };
+  EXPECT_EQ(count("<tool_call>"), 2);       // the example in the system turn, and the call
+  EXPECT_EQ(count("</tool_response>"), 1);  // not the one in the result
+}
+
+TEST_F(ModelTextTest, CallsAreReadWhereToolsMayBeUsed) {
+  const auto reads = [&](const std::string& fields) {
+    absl::StatusOr<PreparedRequest> prepared =
+        Prepare(R"({"messages":[{"role":"user","content":"x"}])" + fields + "}");
+    EXPECT_TRUE(prepared.ok()) << prepared.status();
+    return prepared->reads_tool_calls;
+  };
+  const std::string tools = R"(,"tools":[{"type":"function","function":{"name":"f"}}])";
+  EXPECT_FALSE(reads(""));
+  EXPECT_TRUE(reads(tools));
+  EXPECT_TRUE(reads(tools + R"(,"tool_choice":"auto","stop":"x")"));
+  EXPECT_FALSE(reads(tools + R"(,"tool_choice":"none")"));
+  // Where reasoning is asked for as text, what looks like a call in it is none.
+  EXPECT_FALSE(reads(tools + R"(,"stop":["x","</think>"])"));
+  EXPECT_TRUE(reads(tools + R"(,"stop":"</think>","enable_thinking":false)"));
+}
+
 TEST_F(ModelTextTest, TheLastMessageIsContinued) {
   absl::StatusOr<PreparedRequest> prepared = Prepare(R"({"messages":[
       {"role":"user","content":"a"},{"role":"assistant","content":"well, "}],

@@ -47,7 +47,7 @@ class World {
  public:
   enum Faults { kNoFaults, kDelays, kDelaysAndResets };
 
-  World(uint64_t seed, Faults faults)
+  World(uint64_t seed, Faults faults, FakeAttentionWorker::Script script = Speak)
       : loop_(Loop::Simulated(seed)),
         network_(*loop_,
                  faults == kNoFaults
@@ -64,7 +64,7 @@ class World {
                                            .node = NodeId{100 + i},
                                            .address = "attention-" + std::to_string(i),
                                            .slots = 3};
-      workers_.push_back(std::make_unique<FakeAttentionWorker>(*loop_, network_, options, Speak));
+      workers_.push_back(std::make_unique<FakeAttentionWorker>(*loop_, network_, options, script));
       table->members.push_back(workers_.back()->AsMember());
     }
     service_->Start();
@@ -78,15 +78,19 @@ class World {
   }
 
   std::shared_ptr<KeptReply> Ask(int i, bool stream, int priority = 0) {
+    return Ask(Api::kCompletion,
+               R"({"prompt":"question )" + std::to_string(i) +
+                   R"(","n":2,"seed":1,"logprobs":1,"cache_salt":"mine","priority":)" +
+                   std::to_string(priority) + R"(,"stream":)" + (stream ? "true}" : "false}"),
+               "r" + std::to_string(i));
+  }
+  std::shared_ptr<KeptReply> Ask(Api api, std::string body, std::string id) {
     HttpRequest request{.method = "POST",
-                        .path = "/v1/completions",
-                        .body = R"({"prompt":"question )" + std::to_string(i) +
-                                R"(","n":2,"seed":1,"logprobs":1,"cache_salt":"mine","priority":)" +
-                                std::to_string(priority) + R"(,"stream":)" +
-                                (stream ? "true}" : "false}"),
-                        .request_id = "r" + std::to_string(i)};
+                        .path = api == Api::kChat ? "/v1/chat/completions" : "/v1/completions",
+                        .body = std::move(body),
+                        .request_id = std::move(id)};
     auto reply = std::make_shared<KeptReply>();
-    service_->Generate(Api::kCompletion, std::move(request), reply);
+    service_->Generate(api, std::move(request), reply);
     return reply;
   }
 
@@ -169,6 +173,60 @@ TEST_F(SimulatedTest, FaultsChangeNoByte) {
   }
   EXPECT_GT(migrated, 100u);  // the faults were there
   EXPECT_LT(failed, 30u);
+}
+
+// Its worker is lost after each token of an answer that thinks, speaks and calls two tools; then
+// the one after it, too.
+TEST_F(SimulatedTest, W20_ToolCallsSurviveTheLossOfTheirWorkerAtEveryToken) {
+  const std::vector<int32_t> ids = *FakeText().Encode(
+      "<think>\nso <tool_call>\n</think>\n\nI look.\n<tool_call>\n{\"name\": \"disk_usage\", "
+      "\"arguments\": {\"path\": "
+      "\"\\\"}è\"}}\n</tool_call>\n<tool_call>{\"arguments\":{\"a\":True},"
+      "\"name\":\"f\"}</tool_call><tool_call>{\"name\":\"f\",\"arguments\":{\"a\":True}}</"
+      "tool_call>",
+      {});
+  const auto script = [&ids](const internal::v1::Submit&, uint32_t index) {
+    if (index >= ids.size()) return FakeAttentionWorker::Next{FakeText::kEnd, true};
+    return FakeAttentionWorker::Next{ids[index], false};
+  };
+  const auto answer = [&](bool stream, uint32_t lost_at) {
+    World world(1, World::kNoFaults, script);
+    const auto reply = world.Ask(
+        Api::kChat,
+        R"({"messages":[{"role":"user","content":"x"}],"logprobs":true,"return_token_ids":true,
+            "tools":[{"type":"function","function":{"name":"disk.usage"}}],"stream":)" +
+            std::string(stream ? "true}" : "false}"),
+        "r");
+    for (const uint32_t at : {lost_at, lost_at + 1}) {
+      if (lost_at == 0) break;
+      for (int i : {0, 1}) world.worker(i).hold_at = at;
+      world.loop().RunUntil(world.loop().Now() + 100ms);
+      for (int i : {0, 1}) {
+        if (world.worker(i).live() > 0) world.worker(i).Break();
+      }
+    }
+    for (int i : {0, 1}) world.worker(i).hold_at = UINT32_MAX;
+    world.Finish({reply});
+    EXPECT_EQ(reply->status, 200) << reply->body;
+    const size_t submits = world.worker(0).submits.size() + world.worker(1).submits.size();
+    EXPECT_EQ(submits, lost_at == 0 ? 1u : 3u) << "lost at " << lost_at;
+    // Of a stream each chunk says when its request came.
+    std::string body = reply->body;
+    constexpr std::string_view kCreated = "\"created\":";
+    for (size_t at = 0; (at = body.find(kCreated, at)) != std::string::npos;) {
+      at += kCreated.size();
+      body.erase(at, body.find(',', at) - at);
+    }
+    return body;
+  };
+  for (const bool stream : {false, true}) {
+    const std::string calm = answer(stream, 0);
+    EXPECT_NE(calm.find("disk.usage"), std::string::npos) << calm;
+    EXPECT_NE(calm.find("\"finish_reason\":\"tool_calls\""), std::string::npos) << calm;
+    for (uint32_t lost_at = 1; lost_at < ids.size(); ++lost_at) {
+      ASSERT_EQ(answer(stream, lost_at), calm) << "lost at " << lost_at;
+    }
+  }
 }
 
 // The salt goes to the worker; what was cached comes back, of each prompt once.
