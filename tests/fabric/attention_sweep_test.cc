@@ -35,8 +35,25 @@ enum class Loss {
   kCut,            // from the gateway, both ways, and back again: a zombie that goes on working
 };
 
+// Nothing but this can be said: every other pair of its tokens is a bad word. Two words would be
+// cut into tokens of their own kind, so words are made unlikely where anything else may stand.
+Json CallingTools(Json request) {
+  const std::string cycle[] = {
+      "<tool_call>", "{\"", "name", "\":", " \"", "function", "\"}", "</tool_call>"};
+  for (size_t i = 0; i < std::size(cycle); ++i) {
+    for (size_t j = 0; j < std::size(cycle); ++j) {
+      if (j != (i + 1) % std::size(cycle)) request["bad_words"].push_back(cycle[i] + cycle[j]);
+    }
+  }
+  request["allowed_token_ids"] = {1019, 267, 310, 260, 259, 302, 447, 1020};
+  request["logit_bias"] = {{"1019", 100}, {"310", -50}, {"302", -50}};
+  request["request_id"] = "one";  // ids of calls are made of it
+  request["tools"] = {{{"type", "function"}, {"function", {{"name", "function"}}}}};
+  return request;
+}
+
 // What a replay has to rebuild: random state, logprobs, stop strings, several choices, text, counts
-// of tokens, beginnings of words, what is thought and what is said.
+// of tokens, beginnings of words, what is thought and what is said, calls of tools.
 std::vector<Json> Requests() {
   std::vector<int> prompt;
   for (int i = 0; i < kPrompt; ++i) prompt.push_back((i * 71 + 5) % 1000);
@@ -75,7 +92,7 @@ std::vector<Json> Requests() {
                         {"seed", kSeedOfAThought},
                         {"temperature", 1},
                         {"stream", true}};
-  return {greedy, seeded, choices, stops, penalties, masks, thought};
+  return {greedy, seeded, choices, stops, penalties, masks, thought, CallingTools(thought)};
 }
 
 Api ApiOf(const Json& request) {
@@ -224,7 +241,10 @@ TEST_P(AttentionSweepTest, W16_W20_EveryStepOfARequestMayLoseItsWorker) {
         // Choices are at both workers: the one that lives on would lose what it sampled, too.
         if (GetParam() == Loss::kKilledSampled && request.contains("n")) continue;
         const std::string expected = sweep.Calm(request);
-        if (ApiOf(request) == Api::kChat) {  // of both kinds
+        if (request.contains("tools")) {
+          EXPECT_NE(expected.find(R"("delta":{"tool_calls":[{"index":2,"id":")"), std::string::npos)
+              << expected;
+        } else if (ApiOf(request) == Api::kChat) {  // of both kinds
           EXPECT_NE(expected.find(R"("delta":{"reasoning":")"), std::string::npos) << expected;
           EXPECT_NE(expected.find(R"("delta":{"content":")"), std::string::npos) << expected;
         }

@@ -25,10 +25,8 @@ namespace bottega {
 namespace {
 
 const FuzzTarget kTargets[] = {
-    SafetensorsHeaderTarget(),
-    FrameTarget(),
-    ModelConfigTarget(),
-    ManifestTarget(),
+    SafetensorsHeaderTarget(), FrameTarget(),    ModelConfigTarget(),
+    ManifestTarget(),          ToolCallTarget(),
 };
 
 // Edges of the integers that headers hold, as text and as bytes.

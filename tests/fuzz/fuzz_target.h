@@ -22,5 +22,6 @@ FuzzTarget SafetensorsHeaderTarget();
 FuzzTarget FrameTarget();
 FuzzTarget ModelConfigTarget();
 FuzzTarget ManifestTarget();
+FuzzTarget ToolCallTarget();
 
 }  // namespace bottega
