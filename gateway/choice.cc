@@ -125,7 +125,8 @@ void Choice::End(ChoiceEnd end, ChoiceDelta& delta) {
   }
   AddReasoned(reasoning_.Finish(), delta);
   if (tools_) {
-    AddContent(tools_->Finish(end.reason == "length"), delta);
+    const bool by_model = end.reason == "stop" && std::holds_alternative<std::monostate>(end.stop);
+    AddContent(tools_->Finish(!by_model), delta);
     if (end.reason == "stop" && tools_->calls() > 0) end.reason = "tool_calls";
   }
   delta.end = std::move(end);

@@ -46,7 +46,8 @@ class ToolCallParser {
   explicit ToolCallParser(Options options);
 
   Piece Push(std::string_view text);
-  // The end of the text. `cut`: by a limit, so that a call that is not complete is no error.
+  // The end of the text. `cut`: by a limit or a stop of the client, so that a call that is not
+  // complete is no error of the model.
   Piece Finish(bool cut);
 
   int calls() const { return calls_; }

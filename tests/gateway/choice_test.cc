@@ -202,6 +202,14 @@ TEST_F(ToolChoiceTest, ACallCutByTheLimitIsALength) {
   }
 }
 
+TEST_F(ToolChoiceTest, ACallThatTheModelDoesNotEndIsAnError) {
+  for (const char* text : {"<tool_call>{\"na<|im_end|>", "<tool_call>{\"name\":\"f\"<|im_end|>"}) {
+    Choice choice(text_, options_);
+    Fold(choice, Ids(text));
+    EXPECT_EQ(choice.tool_parse_errors(), 1) << text;
+  }
+}
+
 TEST_F(ToolChoiceTest, StopStringsComeBeforeCalls) {
   options_.stop = {"\"a\""};
   Choice choice(text_, options_);
@@ -210,7 +218,7 @@ TEST_F(ToolChoiceTest, StopStringsComeBeforeCalls) {
   EXPECT_EQ(folded.calls[0].arguments, "{");
   EXPECT_EQ(folded.end->reason, "tool_calls");
   EXPECT_EQ(std::get<std::string>(folded.end->stop), "\"a\"");
-  EXPECT_EQ(choice.tool_parse_errors(), 1);
+  EXPECT_EQ(choice.tool_parse_errors(), 0);  // the model did not end there
 }
 
 TEST_F(ToolChoiceTest, OneCallAtMostEndsTheChoiceWithIt) {
