@@ -15,6 +15,10 @@ PROMPTS = ["Quanto fa 12 + 30?", "What is 7 times 8?", "Repeat this: the red boa
            "What's the weather in Rome?"]
 MODES = [{}, {"reasoning_lang": "ita"}, {"enable_turbo": True}, {"enable_thinking": False}]
 
+WEATHER = {"type": "function", "function": {
+    "name": "get_weather", "description": "Weather of a city",
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}
+
 
 def requests():
     for i in range(32):
@@ -22,6 +26,8 @@ def requests():
                 "chat_template_kwargs": MODES[(i // 8) % len(MODES)], "max_tokens": 24 + i,
                 "logprobs": True, "top_logprobs": i % 4, "return_token_ids": True}
         body |= {"temperature": 0} if i % 2 == 0 else {"temperature": 0.9, "top_p": 0.95, "seed": i}
+        if "weather" in PROMPTS[i % len(PROMPTS)]:  # ids of calls are made of the request's
+            body |= {"tools": [WEATHER], "request_id": f"weather-{i}"}
         yield body
 
 
@@ -44,6 +50,7 @@ class OneAnswer(unittest.TestCase):
         flags = [TINY, "--port", "0"]
         with running("serve", *flags) as one:
             expected = answers(one.url, 1)
+            self.assertTrue(any('"tool_calls": [' in answer for answer in expected), expected)
             self.assertEqual(answers(one.url, 32), expected, "serve, 32 at once")
             self.assertEqual(one.transports(one.admin), {"loopback"})
         for attention, experts, replication, transport in ((1, 1, 1, "tcp"), (1, 1, 1, "shm"),

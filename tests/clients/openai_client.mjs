@@ -15,18 +15,24 @@ async function ask({ messages, tools, chat_template_kwargs }) {
                  return_token_ids: true, ...(tools ? { tools } : {}) };
   if (streamed === "0") {
     const { choices: [choice] } = await client.chat.completions.create(body);
-    return [choice.token_ids, choice.message.content || null, choice.message.reasoning || null];
+    const calls = (choice.message.tool_calls ?? []).map(
+      ({ id, function: { name, arguments: text } }) => [id, name, text]);
+    return [choice.token_ids, choice.message.content || null, choice.message.reasoning || null, calls];
   }
-  const ids = [];
+  const ids = [], calls = [];
   let content = "", reasoning = "";
   for await (const chunk of await client.chat.completions.create({ ...body, stream: true })) {
     for (const choice of chunk.choices) {
       ids.push(...(choice.token_ids ?? []));
       content += choice.delta.content ?? "";
       reasoning += choice.delta.reasoning ?? "";
+      for (const { index, id, function: { name, arguments: text } } of choice.delta.tool_calls ?? []) {
+        if (id) calls.push([id, name, ""]);
+        calls[index][2] += text ?? "";
+      }
     }
   }
-  return [ids, content || null, reasoning || null];
+  return [ids, content || null, reasoning || null, calls];
 }
 
 const models = [];

@@ -8,6 +8,7 @@ its two best logits < 1e-4), in at most 1 of 50 prompts.
 import concurrent.futures
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import unittest
@@ -30,14 +31,27 @@ def ask(client, case, stream):
         arguments["tools"] = case["tools"]
     if not stream:
         choice = client.chat.completions.create(**arguments).choices[0]
-        return choice.token_ids, choice.message.content, choice.message.reasoning
-    ids, content, reasoning = [], "", ""
+        calls = [[call.id, call.function.name, call.function.arguments]
+                 for call in choice.message.tool_calls or []]
+        return choice.token_ids, choice.message.content, choice.message.reasoning, calls
+    ids, content, reasoning, calls = [], "", "", []
     for chunk in client.chat.completions.create(stream=True, **arguments):
         for choice in chunk.choices:
             ids += getattr(choice, "token_ids", None) or []
             content += choice.delta.content or ""
             reasoning += getattr(choice.delta, "reasoning", None) or ""
-    return ids, content or None, reasoning or None
+            for part in choice.delta.tool_calls or []:
+                if part.id:
+                    calls.append([part.id, part.function.name, ""])
+                calls[part.index][2] += part.function.arguments or ""
+    return ids, content or None, reasoning or None, calls
+
+
+def expected_calls(case):
+    """Name and arguments of each, the latter as the reference wrote them."""
+    calls = re.findall(r'<tool_call>\n\{"name": "(\w+)", "arguments": (.*)\}\n</tool_call>',
+                       case["generated_text"])
+    return [list(call) for call in calls]
 
 
 def ask_with_node(url, stream):
@@ -64,13 +78,17 @@ class StockClient(unittest.TestCase):
         """Both are the answers to all cases; they are the same, and what the reference gave."""
         self.assertGreaterEqual(len(GOLDEN["cases"]), 50)
         self.assertEqual((len(whole), len(streamed)), (len(GOLDEN["cases"]),) * 2)
-        undecided = 0
+        undecided = called = 0
         for case, answer, pieces in zip(GOLDEN["cases"], whole, streamed):
             self.assertEqual(answer[0], pieces[0], case["messages"])
             self.assertEqual(answer[1] or None, pieces[1], case["messages"])
             self.assertEqual(answer[2] or None, pieces[2], case["messages"])
+            calls = [call[1:] for call in answer[3]]
+            self.assertEqual(calls, [call[1:] for call in pieces[3]], case["messages"])
             ours, theirs = answer[0], case["generated_ids"]
             if ours == theirs:
+                self.assertEqual(calls, expected_calls(case), case["messages"])
+                called += len(calls)
                 continue
             first = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b),
                          min(len(ours), len(theirs)))
@@ -79,6 +97,7 @@ class StockClient(unittest.TestCase):
                             f"{theirs[first:first + 3]}")
             undecided += 1
         self.assertLessEqual(undecided, len(GOLDEN["cases"]) // 50)
+        self.assertGreaterEqual(called, 3)
 
     def test_one_process(self):
         with running("serve", TINY, "--port", "0", "--weights", "f32", "--row-type", "f32") as one:
