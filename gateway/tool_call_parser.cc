@@ -15,12 +15,6 @@ namespace {
 constexpr std::string_view kOpen = "<tool_call>";
 constexpr std::string_view kClose = "</tool_call>";
 
-// How much of the first `size` bytes is left without white space at their end.
-size_t SizeWithoutSpace(std::string_view text, size_t size) {
-  while (size > 0 && IsJsonWhitespace(text[size - 1])) --size;
-  return size;
-}
-
 std::optional<std::string> StringOf(std::string_view literal) {
   absl::StatusOr<Json> json = ParseRequestJson(literal);
   if (!json.ok() || !json->is_string()) return std::nullopt;
@@ -52,42 +46,49 @@ ToolCallParser::Piece ToolCallParser::Finish(bool cut) {
 }
 
 void ToolCallParser::Run(bool at_end, Piece& piece) {
-  while (true) {
-    switch (state_) {
-      case State::kText:
-        if (!FindCall(at_end, piece)) return;
-        break;
-      case State::kRaw:
-        if (!ReadRaw(at_end, piece)) return;
-        break;
-      case State::kFinished:
-        held_.clear();
-        return;
-      default:
-        if (ReadCall(piece)) break;
-        if (!at_end) return;
-        errors_ += cut_ ? 0 : 1;
-        if (named_) {
-          LeaveCall();
-        } else {
-          GiveBack(piece);
-        }
-    }
+  while (RunState(at_end, piece)) {
+  }
+  held_.erase(0, begin_);
+  at_ -= begin_;
+  begin_ = 0;
+}
+
+// True while there is something to do with what is there.
+bool ToolCallParser::RunState(bool at_end, Piece& piece) {
+  switch (state_) {
+    case State::kText:
+      return FindCall(at_end, piece);
+    case State::kRaw:
+      return ReadRaw(at_end, piece);
+    case State::kFinished:
+      begin_ = at_ = held_.size();
+      return false;
+    default:
+      if (ReadCall(piece)) return true;
+      if (at_end) EndInCall(piece);
+      return at_end;
   }
 }
 
 // True once the tag of a call was found.
 bool ToolCallParser::FindCall(bool at_end, Piece& piece) {
-  const size_t tag = held_.find(kOpen);
+  const size_t tag = held_.find(kOpen, at_);
   const bool found = tag != std::string::npos;
-  size_t safe = found ? tag : held_.size() - (at_end ? 0 : OverlapWithStart(held_, kOpen));
-  if (calls_ == 0) {
-    if (found || !at_end) safe = SizeWithoutSpace(held_, safe);
-    piece.content.append(held_, 0, safe);
+  const size_t end = found ? tag : held_.size() - (at_end ? 0 : OverlapWithStart(held_, kOpen));
+  size_t shown = begin_;  // up to here; what was read and is not shown is white space
+  for (; at_ < end; ++at_) {
+    if (!IsJsonWhitespace(held_[at_])) shown = at_ + 1;
   }
-  held_.erase(0, safe);
+  if (at_end && !found) shown = end;
+  if (calls_ == 0) {
+    piece.content.append(held_, begin_, shown - begin_);
+    begin_ = shown;
+  } else {
+    begin_ = end;
+  }
   if (!found) return false;
-  at_ = tag - safe + kOpen.size();
+  at_ = tag + kOpen.size();
+  opening_ = at_ - begin_;
   state_ = State::kObject;
   named_ = has_arguments_ = false;
   clean_ = true;
@@ -105,13 +106,21 @@ bool ToolCallParser::ReadCall(Piece& piece) {
     if (state_ == State::kText || state_ == State::kFinished) return true;
   }
   if (named_) {
-    held_.clear();
-    at_ = 0;
+    begin_ = at_;
     if (state_ == State::kValue && member_ == Member::kArguments) {
       ShowArguments(std::exchange(scanned_, {}), piece);
     }
   }
   return false;
+}
+
+void ToolCallParser::EndInCall(Piece& piece) {
+  errors_ += cut_ ? 0 : 1;
+  if (named_) {
+    LeaveCall();
+  } else {
+    GiveBack(piece);
+  }
 }
 
 // False: nothing of a call begins or goes on with this byte.
@@ -205,7 +214,6 @@ bool ToolCallParser::EndCall(Piece& piece) {
   ++at_;
   if (!has_arguments_) ShowArguments("{}", piece);
   errors_ += clean_ ? 0 : 1;
-  held_.erase(0, at_);
   LeaveCall();
   return true;
 }
@@ -216,34 +224,50 @@ void ToolCallParser::Break(Piece& piece) {
   if (state_ == State::kValue && member_ == Member::kArguments) {
     ShowArguments(std::exchange(scanned_, {}), piece);
   }
-  held_.erase(0, at_);
   if (has_arguments_) {
     LeaveCall();
   } else {
+    begin_ = at_;
+    brace_ = 0;
     state_ = State::kRaw;
   }
 }
 
 // It is no call, or at least not up to its tag: what follows may hold one.
 void ToolCallParser::GiveBack(Piece& piece) {
-  const size_t after_tag = held_.find(kOpen) + kOpen.size();
-  if (calls_ == 0) piece.content.append(held_, 0, after_tag);
-  held_.erase(0, after_tag);
+  if (calls_ == 0) piece.content.append(held_, begin_, opening_);
+  begin_ += opening_;
+  at_ = begin_;
   state_ = State::kText;
 }
 
-void ToolCallParser::LeaveCall() { state_ = options_.parallel ? State::kText : State::kFinished; }
+void ToolCallParser::LeaveCall() {
+  begin_ = at_;
+  state_ = options_.parallel ? State::kText : State::kFinished;
+}
 
 // True once the call is over. Held back is what the end may turn out to be: white space, the call's
 // brace, white space, the tag.
 bool ToolCallParser::ReadRaw(bool at_end, Piece& piece) {
-  const size_t tag = held_.find(kClose);
+  const size_t tag = held_.find(kClose, at_);
   const bool over = at_end || tag != std::string::npos;
-  size_t safe = over ? std::min(tag, held_.size()) : held_.size() - OverlapWithStart(held_, kClose);
-  safe = SizeWithoutSpace(held_, safe);
-  if (safe > 0 && held_[safe - 1] == '}') safe = SizeWithoutSpace(held_, safe - 1);
-  ShowArguments(held_.substr(0, safe), piece);
-  held_.erase(0, safe);
+  const size_t end =
+      over ? std::min(tag, held_.size()) : held_.size() - OverlapWithStart(held_, kClose);
+  size_t shown = 0;  // from begin_ on
+  for (; at_ < end; ++at_) {
+    if (IsJsonWhitespace(held_[at_])) continue;
+    const size_t after = at_ + 1 - begin_;
+    if (held_[at_] == '}') {
+      shown = std::max(shown, brace_);
+      brace_ = after;
+    } else {
+      shown = after;
+      brace_ = 0;
+    }
+  }
+  ShowArguments(held_.substr(begin_, shown), piece);
+  begin_ += shown;
+  if (brace_ > 0) brace_ -= shown;
   if (over) LeaveCall();
   return over;
 }

@@ -75,6 +75,7 @@ class ToolCallParser {
   enum class Member : uint8_t { kName, kArguments, kOther };
 
   void Run(bool at_end, Piece& piece);
+  bool RunState(bool at_end, Piece& piece);
   bool FindCall(bool at_end, Piece& piece);
   bool ReadCall(Piece& piece);
   bool TakeByte(char byte, Piece& piece);
@@ -84,6 +85,7 @@ class ToolCallParser {
   bool EndValue(Piece& piece);
   bool BeginCall(Piece& piece);
   bool EndCall(Piece& piece);
+  void EndInCall(Piece& piece);
   bool ReadRaw(bool at_end, Piece& piece);
   void Break(Piece& piece);
   void GiveBack(Piece& piece);
@@ -93,9 +95,13 @@ class ToolCallParser {
 
   const Options options_;
   State state_ = State::kText;
-  // Not decided yet: of a call without a name all of it, from the white space before its tag on.
+  // Every byte is read once, unless what looked like a call was none: space without end costs no
+  // more than other text.
   std::string held_;
-  size_t at_ = 0;  // in a call: how much of held_ was read
+  size_t begin_ = 0;  // of what is not decided: of a call without a name, the space before its tag
+  size_t at_ = 0;     // of what is not read
+  size_t opening_ = 0;  // of a call: from begin_ to the end of its tag
+  size_t brace_ = 0;    // of kRaw: from begin_ to the end of what may be the call's brace; 0: none
   int calls_ = 0;
   int errors_ = 0;
   bool cut_ = false;
