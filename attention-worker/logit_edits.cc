@@ -55,12 +55,49 @@ void TokenCounts::CatchUp(absl::Span<const int32_t> tokens, int32_t prompt) {
   for (; counted_ < tokens.size(); ++counted_) CountGenerated(tokens[counted_], counts_);
 }
 
+void ThinkingProgress::CatchUp(const ThinkingBudget& budget, absl::Span<const int32_t> generated) {
+  for (; taken_ < generated.size(); ++taken_) Take(budget, generated[taken_]);
+}
+
+bool ThinkingProgress::Spent(const ThinkingBudget& budget,
+                             absl::Span<const int32_t> drafted) const {
+  ThinkingProgress ahead = *this;
+  for (int32_t token : drafted) ahead.Take(budget, token);
+  const bool inside = ahead.state_ == State::kInside ||
+                      (ahead.state_ == State::kBefore && !budget.open_id.has_value());
+  return inside && ahead.inside_ >= budget.tokens;
+}
+
+void ThinkingProgress::Take(const ThinkingBudget& budget, int32_t token) {
+  if (state_ == State::kBefore && !budget.open_id) state_ = State::kInside;
+  if (state_ == State::kInside) {
+    ++inside_;
+    if (token == budget.close_id) state_ = State::kPast;
+  } else if (state_ == State::kBefore && token == *budget.open_id) {
+    state_ = State::kInside;
+  }
+}
+
+void CatchUp(Sequence& sequence) {
+  const SequenceSpec& spec = sequence.spec;
+  if (spec.rules.penalises()) {
+    sequence.counts.CatchUp(sequence.tokens, sequence.prompt_length());
+  }
+  if (spec.rules.thinking) {
+    sequence.thinking.CatchUp(*spec.rules.thinking,
+                              absl::MakeConstSpan(sequence.tokens).subspan(spec.prompt_ids.size()));
+  }
+}
+
 LogitEdits EditsOf(const Sequence& sequence, absl::Span<const int32_t> drafted,
                    absl::Span<const int32_t> eos_ids, EditScratch& scratch) {
   const SequenceSpec& spec = sequence.spec;
   const LogitRules& rules = spec.rules;
   const absl::Span<const int32_t> generated =
       absl::MakeConstSpan(sequence.tokens).subspan(spec.prompt_ids.size());
+  if (rules.thinking && sequence.thinking.Spent(*rules.thinking, drafted)) {
+    return {.allowed = absl::MakeConstSpan(&rules.thinking->close_id, 1)};
+  }
   scratch.forbidden.clear();
   if (generated.size() + drafted.size() < spec.min_tokens) {
     scratch.forbidden.assign(eos_ids.begin(), eos_ids.end());

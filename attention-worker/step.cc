@@ -267,9 +267,7 @@ void Engine::Sample(StepContext& step) {
     if (!share.sample) continue;
     Sequence& sequence = *share.sequence;
     const SequenceSpec& spec = sequence.spec;
-    if (spec.rules.penalises()) {
-      sequence.counts.CatchUp(sequence.tokens, sequence.prompt_length());
-    }
+    CatchUp(sequence);
     // A row takes the drafted tokens before it for text: where they are not, nobody looks at it.
     for (int32_t ahead = 0; ahead <= share.drafted; ++ahead) {
       const int64_t sample = *share.sample + ahead;

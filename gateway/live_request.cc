@@ -16,7 +16,8 @@ bool EditsLogits(const GenerateRequest& request, const ModelText& model) {
   return request.repetition_penalty.value_or(model.defaults.repetition_penalty) != 1 ||
          request.frequency_penalty != 0 || request.presence_penalty != 0 ||
          request.min_tokens > 0 || !request.logit_bias.empty() ||
-         !request.allowed_token_ids.empty() || !request.bad_words.empty();
+         !request.allowed_token_ids.empty() || !request.bad_words.empty() ||
+         request.thinking_budget;
 }
 
 std::string Route(Api api) {
@@ -313,6 +314,13 @@ void LiveRequest::PutLogitEdits(internal::v1::Sampling& sampling) const {
   for (const std::vector<int32_t>& word : prepared_.bad_words) {
     sampling.add_bad_words()->mutable_ids()->Add(word.begin(), word.end());
   }
+  if (!request.thinking_budget || prepared_.start == ReasoningParser::Start::kContent) return;
+  const GatewayText& text = *gateway_.model().text;
+  internal::v1::ThinkingBudget& thinking = *sampling.mutable_thinking();
+  thinking.set_tokens(static_cast<uint32_t>(*request.thinking_budget));
+  thinking.set_begun(prepared_.start == ReasoningParser::Start::kReasoning);
+  thinking.set_open_id(*text.IdOf(kThinkOpen));
+  thinking.set_close_id(*text.IdOf(kThinkClose));
 }
 
 Usage LiveRequest::UsageSoFar() const {

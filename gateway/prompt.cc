@@ -93,7 +93,7 @@ absl::Status PrepareChat(const ModelText& model, const GatewayConfig& config, in
   // Of a thinking budget made with two calls: the reasoning is wanted as text, and what looks like
   // a call in it is none.
   for (const std::string& stop : request.stop) {
-    if (stop.find("</think>") == std::string::npos) continue;
+    if (stop.find(kThinkClose) == std::string::npos) continue;
     prepared.reads_tool_calls &= prepared.start == ReasoningParser::Start::kContent;
     prepared.start = ReasoningParser::Start::kContent;
   }
@@ -148,6 +148,16 @@ absl::Status EncodeBadWords(const GatewayText& text, PreparedRequest& prepared) 
     if (differs) prepared.bad_words.push_back(std::move(spaced));
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckThinkingBudget(const GatewayText& text, const PreparedRequest& prepared) {
+  if (!prepared.request.thinking_budget) return absl::OkStatus();
+  const bool tokens = text.IdOf(kThinkOpen).has_value() && text.IdOf(kThinkClose).has_value();
+  if (tokens) return absl::OkStatus();
+  return MakeError(Reason::kUnsupportedParameter,
+                   fmt::format("a thinking budget needs a model with the tokens {} and {}",
+                               kThinkOpen, kThinkClose),
+                   "thinking_token_budget");
 }
 
 // Not every contradiction can be foreseen: where a longer bad word takes the last token that is
@@ -219,6 +229,7 @@ absl::StatusOr<PreparedRequest> PrepareRequest(const ModelText& model, const Gat
                                     : PrepareCompletion(model, context, prepared));
   RETURN_IF_ERROR(EncodeBadWords(*model.text, prepared));
   RETURN_IF_ERROR(CheckSomethingAllowed(model, prepared));
+  RETURN_IF_ERROR(CheckThinkingBudget(*model.text, prepared));
   for (const std::vector<int32_t>& ids : prepared.prompts) {
     if (ids.empty()) {
       return MakeError(Reason::kInvalidValue, "the prompt holds no tokens",

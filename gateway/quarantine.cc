@@ -36,6 +36,7 @@ uint64_t HashOf(const PreparedRequest& prepared) {
                                        r.max_tokens.value_or(-1),
                                        r.max_completion_tokens.value_or(-1),
                                        r.min_tokens,
+                                       r.thinking_budget.value_or(-1),
                                        r.n,
                                        r.ignore_eos,
                                        r.logprobs ? r.top_logprobs : -1};

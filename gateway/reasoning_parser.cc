@@ -7,8 +7,6 @@
 namespace bottega::gateway {
 namespace {
 
-constexpr std::string_view kOpen = "<think>";
-constexpr std::string_view kClose = "</think>";
 // What EngGPT2 may write before `<think>`.
 constexpr std::string_view kPreamble[] = {"/reasoning_en", "/reasoning_ita", "/turbo"};
 constexpr std::string_view kWhitespace = " \t\r\n";
@@ -52,14 +50,14 @@ void ReasoningParser::Run(bool at_end, Piece& piece) {
 bool ReasoningParser::RunOpening(bool at_end) {
   while (true) {
     DropLeading(held_, detect_ ? kWhitespace : "\n");
-    if (held_.starts_with(kOpen)) {
-      held_.erase(0, kOpen.size());
+    if (held_.starts_with(kThinkOpen)) {
+      held_.erase(0, kThinkOpen.size());
       state_ = State::kReasoning;
       saw_reasoning_ = true;
       trim_reasoning_ = true;
       return true;
     }
-    bool wait = held_.empty() || MayBecome(held_, kOpen);
+    bool wait = held_.empty() || MayBecome(held_, kThinkOpen);
     bool skipped = false;
     for (std::string_view word : kPreamble) {
       if (!detect_) break;
@@ -85,19 +83,19 @@ bool ReasoningParser::RunReasoning(bool at_end, Piece& piece) {
     if (held_.empty()) return false;
     trim_reasoning_ = false;
   }
-  const size_t close = held_.find(kClose);
+  const size_t close = held_.find(kThinkClose);
   if (close != std::string::npos) {
     const size_t text_end = held_.find_last_not_of('\n', close == 0 ? 0 : close - 1);
     const size_t size = close == 0 || text_end == std::string::npos ? 0 : text_end + 1;
     piece.reasoning.append(held_, 0, size);
-    held_.erase(0, close + kClose.size());
+    held_.erase(0, close + kThinkClose.size());
     state_ = State::kContent;
     trim_content_ = true;
     return true;
   }
   size_t safe = held_.size();
   if (!at_end) {
-    safe -= OverlapWithStart(held_, kClose);
+    safe -= OverlapWithStart(held_, kThinkClose);
     while (safe > 0 && held_[safe - 1] == '\n') --safe;
   }
   piece.reasoning.append(held_, 0, safe);
@@ -116,8 +114,8 @@ void ReasoningParser::RunContent(Piece& piece) {
 }
 
 ReasoningParser::Start StartAfter(std::string_view generation_prompt) {
-  const size_t open = generation_prompt.rfind(kOpen);
-  const size_t close = generation_prompt.rfind(kClose);
+  const size_t open = generation_prompt.rfind(kThinkOpen);
+  const size_t close = generation_prompt.rfind(kThinkClose);
   if (open == std::string_view::npos && close == std::string_view::npos) {
     return ReasoningParser::Start::kDetect;
   }

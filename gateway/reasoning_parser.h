@@ -5,6 +5,10 @@
 
 namespace bottega::gateway {
 
+// The tags of a thought, as text; with many models each is a token too.
+inline constexpr std::string_view kThinkOpen = "<think>";
+inline constexpr std::string_view kThinkClose = "</think>";
+
 // Splits generated text into reasoning and answer, piece by piece; the concatenation of what it
 // gives does not depend on how the text was cut.
 //

@@ -38,6 +38,8 @@ struct GenerateRequest {
   std::vector<std::pair<int32_t, double>> logit_bias;  // ids ascend
   std::vector<int32_t> allowed_token_ids;              // ascending; empty: all
   std::vector<std::string> bad_words;
+  std::optional<int64_t> thinking_budget;  // tokens
+  bool thinking_budgets_differ = false;    // by the names that it has
 
   // Ends.
   std::vector<std::string> stop;

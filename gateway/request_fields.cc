@@ -64,6 +64,18 @@ constexpr FieldRow NotYet(std::string_view name, std::string_view neutral = "nul
 using R = GenerateRequest;
 void Discard(R&, const Json&) {}
 
+// Several names of one thing. -1: none.
+constexpr FieldRow ThinkingBudget(std::string_view name) {
+  return Integer(
+      name, -1, kInt32Max,
+      [](R& r, const Json& v) {
+        const int64_t tokens = *AsInteger(v);
+        r.thinking_budgets_differ |= r.thinking_budget.value_or(tokens) != tokens;
+        r.thinking_budget = tokens;
+      },
+      kChatOnly);
+}
+
 // clang-format off
 constexpr FieldRow kTable[] = {
     Text("model", 1024, [](R& r, const Json& v) { r.model = v.get<std::string>(); }),
@@ -129,6 +141,8 @@ constexpr FieldRow kTable[] = {
     Boolean("enable_thinking", [](R& r, const Json& v) { r.enable_thinking = v.get<bool>(); },
             kChatOnly),
     Shaped("reasoning_effort", ReadReasoningEffort, kChatOnly),
+    ThinkingBudget("thinking_token_budget"), ThinkingBudget("thinking_budget"),
+    ThinkingBudget("thinking_budget_tokens"), ThinkingBudget("reasoning_budget_tokens"),
     Boolean("add_generation_prompt",
             [](R& r, const Json& v) { r.add_generation_prompt = v.get<bool>(); }, kChatOnly),
     Boolean("continue_final_message",
@@ -150,8 +164,10 @@ constexpr FieldRow kTable[] = {
     NotYet("structured_outputs"), NotYet("guided_json"), NotYet("guided_regex"),
     NotYet("guided_choice"), NotYet("guided_grammar"), NotYet("regex"), NotYet("ebnf"),
     NotYet("json_schema"),
-    NotYet("thinking_token_budget", "-1"), NotYet("thinking_budget", "-1"),
-    NotYet("thinking_budget_tokens", "-1"), NotYet("reasoning_budget_tokens", "-1"),
+    NotYet("thinking_token_budget", "-1", kCompletionOnly),
+    NotYet("thinking_budget", "-1", kCompletionOnly),
+    NotYet("thinking_budget_tokens", "-1", kCompletionOnly),
+    NotYet("reasoning_budget_tokens", "-1", kCompletionOnly),
     NotYet("chat_template", "null", kChatOnly), NotYet("functions", "null", kChatOnly),
     NotYet("function_call", "null", kChatOnly), NotYet("suffix", "\"\"", kCompletionOnly),
     NotYet("use_beam_search", "false"),

@@ -29,6 +29,12 @@ absl::Status CheckChat(GenerateRequest& request) {
                      "`continue_final_message` needs a last message of the assistant");
     }
   }
+  if (request.thinking_budgets_differ) {
+    return Invalid("thinking_token_budget",
+                   "`thinking_token_budget`, `thinking_budget`, `thinking_budget_tokens` and "
+                   "`reasoning_budget_tokens` are one: they must not differ");
+  }
+  if (request.thinking_budget == -1) request.thinking_budget.reset();
   return CheckToolChoice(request);
 }
 

@@ -90,6 +90,17 @@ absl::Status ReadBadWords(const internal::v1::Sampling& sampling, int32_t vocab_
   return absl::OkStatus();
 }
 
+absl::StatusOr<ThinkingBudget> BudgetOf(const internal::v1::ThinkingBudget& sent,
+                                        int32_t vocab_size) {
+  const auto known = [&](int32_t id) { return id >= 0 && id < vocab_size; };
+  if (!known(sent.close_id()) || !known(sent.open_id())) {
+    return Invalid(fmt::format("thinking: token ids are not in 0..{}", vocab_size - 1));
+  }
+  ThinkingBudget budget{.tokens = sent.tokens(), .close_id = sent.close_id()};
+  if (!sent.begun()) budget.open_id = sent.open_id();
+  return budget;
+}
+
 absl::StatusOr<LogitRules> RulesOf(const internal::v1::Sampling& sampling, int32_t vocab_size) {
   const double repetition = sampling.repetition_penalty() == 0 ? 1 : sampling.repetition_penalty();
   const bool in_range = repetition > 0 && repetition <= 10 &&
@@ -106,9 +117,13 @@ absl::StatusOr<LogitRules> RulesOf(const internal::v1::Sampling& sampling, int32
       .presence_penalty = static_cast<float>(sampling.presence_penalty()),
       .bias = {},
       .allowed_ids = ToVector(sampling.allowed_token_ids()),
-      .bad_words = {}};
+      .bad_words = {},
+      .thinking = {}};
   RETURN_IF_ERROR(ReadLogitBias(sampling, vocab_size, rules.bias));
   RETURN_IF_ERROR(ReadBadWords(sampling, vocab_size, rules.bad_words));
+  if (sampling.has_thinking()) {
+    ASSIGN_OR_RETURN(rules.thinking, BudgetOf(sampling.thinking(), vocab_size));
+  }
   return rules;
 }
 

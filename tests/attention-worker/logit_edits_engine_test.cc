@@ -60,6 +60,19 @@ float Edited(float x, int32_t id, const SequenceSpec& spec, const std::vector<in
   const auto count = [id](const std::vector<int32_t>& ids) {
     return static_cast<float>(std::count(ids.begin(), ids.end(), id));
   };
+  if (rules.thinking) {
+    const ThinkingBudget& budget = *rules.thinking;
+    auto begin = generated.begin();
+    if (budget.open_id) {
+      begin = std::find(begin, generated.end(), *budget.open_id);
+    }
+    const bool inside = !budget.open_id || begin != generated.end();
+    if (inside && budget.open_id) ++begin;
+    const bool closed = std::count(begin, generated.end(), budget.close_id) > 0;
+    if (inside && !closed && generated.end() - begin >= budget.tokens) {
+      return id == budget.close_id ? 0 : kMinusInf;
+    }
+  }
   if (!rules.allowed_ids.empty() && count(rules.allowed_ids) == 0) return kMinusInf;
   for (const std::vector<int32_t>& word : rules.bad_words) {
     std::vector<int32_t> text = generated;
@@ -122,6 +135,11 @@ std::map<std::string, LogitRules> RulesToTry() {
   together.bias = all["bias"].bias;
   for (int32_t id = 0; id < 1000; id += 2) together.allowed_ids.push_back(id);
   all["together"] = together;
+  all["thinking"].thinking = ThinkingBudget{.tokens = 6, .close_id = 1015};
+  all["thinking, opened"].thinking =
+      ThinkingBudget{.tokens = 9, .close_id = 1015, .open_id = plain[3]};
+  all["together, thinking"] = together;
+  all["together, thinking"].thinking = ThinkingBudget{.tokens = 11, .close_id = 3};
   return all;
 }
 

@@ -19,7 +19,7 @@ Sequence Make(const std::vector<int32_t>& prompt, const std::vector<int32_t>& ge
   sequence.spec.rules = std::move(rules);
   sequence.tokens = prompt;
   sequence.tokens.insert(sequence.tokens.end(), generated.begin(), generated.end());
-  sequence.counts.CatchUp(sequence.tokens, sequence.prompt_length());
+  CatchUp(sequence);
   return sequence;
 }
 
@@ -66,6 +66,48 @@ TEST(LogitEdits, NoEndBeforeMinTokens) {
   EXPECT_EQ(Forbidden(sequence, {1}), Ids());
 }
 
+// Whether only the end of the thought may come next.
+bool MustEnd(const Sequence& sequence, const Ids& drafted = {}) {
+  EditScratch scratch;
+  const LogitEdits edits = EditsOf(sequence, drafted, kEos, scratch);
+  return Ids(edits.allowed.begin(), edits.allowed.end()) == Ids{2};
+}
+
+TEST(LogitEdits, AThoughtEndsAtItsBudget) {
+  const LogitRules rules{.thinking = ThinkingBudget{.tokens = 3, .close_id = 2, .open_id = 1}};
+  EXPECT_FALSE(MustEnd(Make({1, 7, 7, 7, 7}, {}, rules)));  // not in the prompt
+  EXPECT_FALSE(MustEnd(Make({9}, {7, 7, 7, 7}, rules)));    // nothing was thought
+  EXPECT_FALSE(MustEnd(Make({9}, {7, 1, 7, 7}, rules)));
+  EXPECT_TRUE(MustEnd(Make({9}, {7, 1, 7, 7, 7}, rules)));
+  EXPECT_TRUE(MustEnd(Make({9}, {7, 1}, rules), {7, 7, 7}));
+  EXPECT_TRUE(MustEnd(Make({9}, {1, 1, 7, 1}, rules)));  // in a thought its opening is a token
+  EXPECT_FALSE(MustEnd(Make({9}, {1, 7, 7, 7, 2}, rules)));
+  EXPECT_FALSE(MustEnd(Make({9}, {1, 7, 2, 1, 7, 7, 7, 7}, rules)));  // one thought an answer
+
+  const LogitRules begun{.thinking = ThinkingBudget{.tokens = 2, .close_id = 2}};
+  EXPECT_FALSE(MustEnd(Make({9}, {7}, begun)));
+  EXPECT_TRUE(MustEnd(Make({9}, {7, 7}, begun)));
+  EXPECT_FALSE(MustEnd(Make({9}, {2, 7, 7}, begun)));
+  const LogitRules none{.thinking = ThinkingBudget{.tokens = 0, .close_id = 2}};
+  EXPECT_TRUE(MustEnd(Make({9}, {}, none)));
+  EXPECT_FALSE(MustEnd(Make({9}, {2}, none)));
+}
+
+// Whatever else is asked for: or the thought would go on.
+TEST(LogitEdits, TheEndOfAThoughtIsAllowedWhateverElseIsNot) {
+  LogitRules rules{.presence_penalty = 1,
+                   .allowed_ids = {5, 6},
+                   .bad_words = {{2}},
+                   .thinking = ThinkingBudget{.tokens = 0, .close_id = 2}};
+  rules.bias.push_back({2, -100});
+  EditScratch scratch;
+  const Sequence sequence = Make({9}, {}, rules);
+  const LogitEdits edits = EditsOf(sequence, {}, kEos, scratch);
+  EXPECT_EQ(Ids(edits.allowed.begin(), edits.allowed.end()), Ids{2});
+  EXPECT_TRUE(edits.forbidden.empty());
+  EXPECT_TRUE(edits.bias.empty());
+}
+
 // Grown token by token, resumed, or drafted: a function of the tokens.
 TEST(LogitEdits, DraftedTokensAreAsIfTheyWereSaid) {
   std::mt19937 random(5);
@@ -76,7 +118,8 @@ TEST(LogitEdits, DraftedTokensAreAsIfTheyWereSaid) {
   };
   for (int round = 0; round < 500; ++round) {
     const LogitRules rules{.repetition_penalty = 1.5f,
-                           .bad_words = {some(1), some(2), some(3), some(3)}};
+                           .bad_words = {some(1), some(2), some(3), some(3)},
+                           .thinking = ThinkingBudget{.tokens = 3, .close_id = 2, .open_id = 1}};
     const Ids prompt = some(1 + random() % 9), drafted = some(random() % 5);
     Ids generated = some(random() % 9);
     Sequence before = Make(prompt, generated, rules);
@@ -84,10 +127,11 @@ TEST(LogitEdits, DraftedTokensAreAsIfTheyWereSaid) {
     generated.insert(generated.end(), drafted.begin(), drafted.end());
     Sequence after = Make(prompt, generated, rules);
     after.spec.min_tokens = before.spec.min_tokens;
+    EXPECT_EQ(MustEnd(before, drafted), MustEnd(after));
     EXPECT_EQ(Forbidden(before, drafted), Forbidden(after));
     EXPECT_EQ(Seen(before, drafted), Seen(after));
     before.tokens = after.tokens;
-    before.counts.CatchUp(before.tokens, before.prompt_length());
+    CatchUp(before);
     EXPECT_EQ(Seen(before), Seen(after));
   }
 }

@@ -92,6 +92,17 @@ TEST(SpecOf, R8_EditsAreOfIdsOfTheVocabularyAndInRange) {
   ExpectRefused(words(1, 0, 0));
   ExpectRefused(words(1, 1, kVocabulary));
 
+  const auto thinking = [](int32_t open, int32_t close) {
+    return [=](Sampling& s) {
+      s.mutable_thinking()->set_open_id(open);
+      s.mutable_thinking()->set_close_id(close);
+    };
+  };
+  EXPECT_TRUE(Changed(thinking(0, kVocabulary - 1)).ok());
+  ExpectRefused(thinking(kVocabulary, 0));
+  ExpectRefused(thinking(0, kVocabulary));
+  ExpectRefused(thinking(0, -1));
+
   ExpectRefused([](Sampling& s) { s.set_repetition_penalty(10.1); });
   ExpectRefused([](Sampling& s) { s.set_repetition_penalty(-1); });
   ExpectRefused([](Sampling& s) { s.set_repetition_penalty(std::nan("")); });

@@ -92,7 +92,10 @@ std::vector<Json> Requests() {
                         {"seed", kSeedOfAThought},
                         {"temperature", 1},
                         {"stream", true}};
-  return {greedy, seeded, choices, stops, penalties, masks, thought, CallingTools(thought)};
+  // The same thought, cut at its budget.
+  Json cut = thought;
+  cut.update({{"logit_bias", {{"1014", 6}}}, {"thinking_token_budget", 6}});
+  return {greedy, seeded, choices, stops, penalties, masks, thought, cut, CallingTools(thought)};
 }
 
 Api ApiOf(const Json& request) {

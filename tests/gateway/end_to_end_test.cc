@@ -319,6 +319,31 @@ TEST_F(EndToEndTest, EditsOfLogitsReachTheWorker) {
   });
 }
 
+TEST_F(EndToEndTest, AThinkingBudgetReachesTheWorkerWhereTheAnswerMayThink) {
+  FakeAttentionWorker& worker = h.AddWorker(Saying("ok"));
+  h.Start();
+  EXPECT_EQ(h.Chat({{"thinking_token_budget", 5}}).status, 200);
+  EXPECT_EQ(
+      h.Chat({{"thinking_budget", 0}, {"chat_template_kwargs", {{"open_think", true}}}}).status,
+      200);
+  EXPECT_EQ(h.Chat({{"thinking_token_budget", 5}, {"enable_thinking", false}}).status, 200);
+  EXPECT_EQ(h.Chat({{"thinking_token_budget", -1}}).status, 200);
+  h.OnLoop([&] {
+    ASSERT_EQ(worker.submits.size(), 4u);
+    const internal::v1::ThinkingBudget& detect = worker.submits[0].sampling().thinking();
+    EXPECT_EQ(detect.tokens(), 5u);
+    EXPECT_FALSE(detect.begun());
+    EXPECT_EQ(detect.open_id(), FakeText::kThink);
+    EXPECT_EQ(detect.close_id(), FakeText::kEndThink);
+    const internal::v1::ThinkingBudget& begun = worker.submits[1].sampling().thinking();
+    EXPECT_TRUE(worker.submits[1].sampling().has_thinking());
+    EXPECT_EQ(begun.tokens(), 0u);
+    EXPECT_TRUE(begun.begun());
+    EXPECT_FALSE(worker.submits[2].sampling().has_thinking());
+    EXPECT_FALSE(worker.submits[3].sampling().has_thinking());
+  });
+}
+
 TEST_F(EndToEndTest, R12_ControlTokensInWhatAUserWroteAreText) {
   FakeAttentionWorker& worker = h.AddWorker(Saying("ok"));
   h.Start();

@@ -279,7 +279,8 @@ TEST_F(FaultsTest, O12_EditsOfLogitsAreNotForWorkersOfTheVersionBefore) {
                                    {{"logit_bias", {{"5", 1}}}},
                                    {{"allowed_token_ids", {97, 98}}},
                                    {{"bad_words", {"zz"}}},
-                                   {{"min_tokens", 1}}};
+                                   {{"min_tokens", 1}},
+                                   {{"thinking_token_budget", 1}}};
   h.OnLoop([&] { knows.hold_at = UINT32_MAX; });
   for (const Json& fields : edits) {
     EXPECT_EQ(h.Chat(fields).json()["choices"][0]["message"]["content"], "new") << fields;
