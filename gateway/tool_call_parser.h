@@ -19,18 +19,15 @@ namespace bottega::gateway {
 //   between calls and after them is dropped. Text that may begin a tag, and white space that may
 //   stand before one, are held back.
 // - A call begins once its name is complete and is never taken back. Until then it may turn out to
-// be
-//   no call (broken JSON, no name): then its text is content, tags included.
+//   be no call (broken JSON, no name): then its text is content, tags included.
 // - Arguments are the model's own bytes, whatever value they are, without white space round it: a
 //   JSON string stays one, quotes and all, as with vLLM's parser. They leave as they come, those
 //   that stand before the name once it is known. A call without any has `{}`.
 // - Where a call with a name breaks, the text from there to `</tool_call>` goes on as its
-// arguments,
-//   without the call's own brace: what a client's lenient parser may still make sense of. If they
-//   were complete, they stay as they are.
+//   arguments, without the call's own brace: what a client's lenient parser may still make sense
+//   of. If they were complete, they stay as they are.
 // - A call ends with its object, so the closing tag may be missing. The end of the answer in it is
-// no
-//   other break: without a name it is content, with one its arguments are what there is of them.
+//   no other break: without a name it is content, with one its arguments are what there is of them.
 class ToolCallParser {
  public:
   struct Options {
