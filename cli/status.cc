@@ -15,8 +15,9 @@
 #include "core/service/grpc_network.h"
 #include "core/service/options.h"
 #include "core/service/process.h"
-#include "core/service/router_session.h"
 #include "core/service/service_process.h"
+#include "core/service/status_client.h"
+#include "core/service/table_codec.h"
 
 namespace bottega {
 namespace {
@@ -24,40 +25,6 @@ namespace {
 namespace wire = internal::v1;
 constexpr NodeId kSelf{1};
 constexpr uint32_t kMapColumns = 64;
-
-std::string_view RoleName(wire::Role role) {
-  switch (role) {
-    case wire::ROLE_GATEWAY:
-      return "gateway";
-    case wire::ROLE_ROUTER:
-      return "router";
-    case wire::ROLE_ATTENTION:
-      return "attention";
-    case wire::ROLE_EXPERT:
-      return "expert";
-    default:
-      return "?";
-  }
-}
-
-std::string_view StateName(wire::MemberState state) {
-  switch (state) {
-    case wire::MEMBER_STATE_JOINING:
-      return "joining";
-    case wire::MEMBER_STATE_ACTIVE:
-      return "active";
-    case wire::MEMBER_STATE_DRAINING:
-      return "draining";
-    case wire::MEMBER_STATE_SUSPECT:
-      return "suspect";
-    case wire::MEMBER_STATE_DEAD:
-      return "dead";
-    case wire::MEMBER_STATE_QUARANTINED:
-      return "quarantined";
-    default:
-      return "?";
-  }
-}
 
 const wire::MemberStatus* FindStatus(const wire::StatusReply& reply, uint32_t id) {
   for (const wire::MemberStatus& status : reply.members()) {
@@ -171,38 +138,16 @@ absl::Status Print(const Options& options, const wire::StatusReply& reply) {
   return absl::OkStatus();
 }
 
-Task<absl::Status> Ask(Loop* loop, Network* network, const Options* options, std::string router,
-                       const OnReply* on_reply) {
-  const Time deadline = loop->Now() + options->timeout;
-  absl::StatusOr<std::unique_ptr<ByteStream>> bytes =
-      co_await network->Connect(kSelf, router, "/bottega.internal.v1.Cluster/Status", deadline);
-  if (!bytes.ok()) {
-    co_return absl::UnavailableError(
-        fmt::format("no router at {} ({})", router, std::string(bytes.status().message())));
-  }
-  MessageStream<wire::StatusRequest, wire::StatusReply> stream(*std::move(bytes));
-  do {
-    CO_RETURN_IF_ERROR(stream.Send(wire::StatusRequest()));
-    const Time reply_by = loop->Now() + options->timeout;
-    absl::StatusOr<wire::StatusReply> reply = co_await stream.Receive(reply_by);
-    if (!reply.ok()) co_return reply.status();
-    if (reply->standby()) {
-      co_return absl::UnavailableError(fmt::format("the router at {} stands by", router));
-    }
-    CO_RETURN_IF_ERROR((*on_reply)(*reply));
-    if (options->watch) co_await loop->Sleep(options->interval);
-  } while (options->watch);
-  stream.Close(absl::OkStatus());
-  co_return absl::OkStatus();
-}
-
-// The one that writes, of several.
+// Until the answer is not taken, or nobody answers; once without --watch.
 Task<void> AskAndStop(Loop* loop, Network* network, const Options* options, const OnReply* on_reply,
                       absl::Status* out) {
-  const std::vector<std::string> routers = RouterAddresses(options->router);
-  for (const std::string& router : routers) {
-    *out = co_await Ask(loop, network, options, router, on_reply);
-    if (!absl::IsUnavailable(*out)) break;
+  StatusClient client(*loop, *network, kSelf, options->router);
+  bool again = true;
+  while (again) {
+    absl::StatusOr<wire::StatusReply> reply = co_await client.Ask(options->timeout);
+    *out = reply.ok() ? (*on_reply)(*reply) : reply.status();
+    again = out->ok() && options->watch;
+    if (again) co_await loop->Sleep(options->interval);
   }
   loop->Stop();
 }
@@ -282,6 +227,13 @@ std::string StatusJson(const wire::StatusReply& reply) {
       row.push_back(std::vector<uint32_t>(ids.begin(), ids.end()));
     }
     json["replicas"].push_back(std::move(row));
+  }
+  // [layer][expert] → rows a second; none while nobody has said
+  json["rows"] = Json::array();
+  const bool measured = reply.expert_rows_size() == table.replicas_size();
+  for (uint32_t layer = 0; layer < table.layers() && measured; ++layer) {
+    const auto first = reply.expert_rows().begin() + layer * table.experts();
+    json["rows"].push_back(std::vector<float>(first, first + table.experts()));
   }
   return json.dump() + "\n";
 }

@@ -181,4 +181,38 @@ absl::StatusOr<std::vector<ExpertRef>> DecodeExperts(const ExpertRefs& wire, uin
   return result;
 }
 
+std::string_view RoleName(internal::v1::Role role) {
+  switch (role) {
+    case internal::v1::ROLE_GATEWAY:
+      return "gateway";
+    case internal::v1::ROLE_ROUTER:
+      return "router";
+    case internal::v1::ROLE_ATTENTION:
+      return "attention";
+    case internal::v1::ROLE_EXPERT:
+      return "expert";
+    default:
+      return "?";
+  }
+}
+
+std::string_view StateName(internal::v1::MemberState state) {
+  switch (state) {
+    case internal::v1::MEMBER_STATE_JOINING:
+      return "joining";
+    case internal::v1::MEMBER_STATE_ACTIVE:
+      return "active";
+    case internal::v1::MEMBER_STATE_DRAINING:
+      return "draining";
+    case internal::v1::MEMBER_STATE_SUSPECT:
+      return "suspect";
+    case internal::v1::MEMBER_STATE_DEAD:
+      return "dead";
+    case internal::v1::MEMBER_STATE_QUARANTINED:
+      return "quarantined";
+    default:
+      return "?";
+  }
+}
+
 }  // namespace bottega

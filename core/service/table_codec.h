@@ -1,5 +1,6 @@
 #pragma once
 
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -17,6 +18,10 @@ absl::StatusOr<Member> DecodeMember(const internal::v1::Member& wire);
 
 internal::v1::ClusterTable EncodeTable(const ClusterTable& table);
 absl::StatusOr<ClusterTable> DecodeTable(const internal::v1::ClusterTable& wire);
+
+// As people read them: "expert", "suspect"; "?" for what a newer peer may say.
+std::string_view RoleName(internal::v1::Role role);
+std::string_view StateName(internal::v1::MemberState state);
 
 using ExpertRefs = google::protobuf::RepeatedPtrField<internal::v1::ExpertRef>;
 void EncodeExperts(const std::vector<ExpertRef>& experts, ExpertRefs* wire);

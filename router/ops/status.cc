@@ -5,6 +5,20 @@
 #include "core/service/table_codec.h"
 
 namespace bottega::router {
+namespace {
+
+// Not the smoothed load that placement goes by: who looks wants to see what happens now.
+void AddExpertRows(const RouterState& state, internal::v1::StatusReply& reply) {
+  std::vector<float> rows;
+  for (const auto& [id, record] : state.members) {
+    if (record.expert_load.size() != state.keys()) continue;
+    rows.resize(state.keys());
+    for (size_t key = 0; key < rows.size(); ++key) rows[key] += record.expert_load[key];
+  }
+  reply.mutable_expert_rows()->Add(rows.begin(), rows.end());
+}
+
+}  // namespace
 
 internal::v1::StatusReply Status(const Leadership& leadership) {
   internal::v1::StatusReply reply;
@@ -28,6 +42,7 @@ internal::v1::StatusReply Status(const Leadership& leadership) {
     member->set_load(record.load);
     member->mutable_endpoints()->insert(record.endpoints.begin(), record.endpoints.end());
   }
+  AddExpertRows(state, reply);
   return reply;
 }
 

@@ -75,6 +75,15 @@ TEST(Status, JsonIsWholeAndParses) {
   EXPECT_EQ(json["members"][1]["experts_held"], 5);
   EXPECT_EQ(json["replicas"][2][0], (std::vector<int>{1, 2}));
   EXPECT_EQ(json["replicas"][0][0], std::vector<int>());
+  EXPECT_TRUE(json["rows"].empty());
+}
+
+TEST(Status, JsonHasTheRowsOfEachExpert) {
+  internal::v1::StatusReply reply = Example();
+  for (int key = 0; key < 12; ++key) reply.add_expert_rows(static_cast<float>(key));
+  EXPECT_EQ(nlohmann::json::parse(StatusJson(reply))["rows"][2], (std::vector<int>{8, 9, 10, 11}));
+  reply.add_expert_rows(1);  // more than there are experts
+  EXPECT_TRUE(nlohmann::json::parse(StatusJson(reply))["rows"].empty());
 }
 
 // docs/operations.md shows the same table, so that an operator need not start anything to read it.

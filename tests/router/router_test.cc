@@ -3,6 +3,7 @@
 
 #include "core/base/reason.h"
 #include "core/cluster/protocol.h"
+#include "core/service/status_client.h"
 #include "tests/router/router_world.h"
 
 namespace bottega {
@@ -322,6 +323,33 @@ TEST_F(RouterTest, AJoinerGetsTheHotExpertOrItsShareOfTheColdOnes) {
 }
 
 // The whole of W11's other half: measured load alone moves and replicates, by tables only.
+Task<void> AskStatus(Loop* loop, Network* network, absl::StatusOr<internal::v1::StatusReply>* out) {
+  StatusClient client(*loop, *network, NodeId{900}, kAddresses);
+  *out = co_await client.Ask(1s);
+  if (out->ok()) *out = co_await client.Ask(1s);  // over the same stream
+}
+
+TEST_F(RouterTest, StatusTellsTheRowsOfEachExpertOverAllReplicas) {
+  Join("attention-0", Role::kAttention);
+  for (const char* name : {"expert-0", "expert-1"}) {
+    Join(name).hot = {.layer = LayerId{1}, .expert = ExpertId{3}};
+  }
+  Run(3s);  // past the first report of what they hold by then
+  absl::StatusOr<internal::v1::StatusReply> reply = absl::UnknownError("");
+  loop_->Spawn(NodeId{900}, AskStatus(loop_.get(), &network_, &reply));
+  Run(100ms);
+  ASSERT_TRUE(reply.ok()) << reply.status();
+  EXPECT_EQ(reply->router_name(), "router");
+  ASSERT_EQ(reply->expert_rows_size(), static_cast<int>(kLayers * kExperts));
+  for (int key = 0; key < reply->expert_rows_size(); ++key) {
+    EXPECT_EQ(reply->expert_rows(key), key == kExperts + 3 ? 2000 : 0) << key;
+  }
+  KillRouter();
+  loop_->Spawn(NodeId{900}, AskStatus(loop_.get(), &network_, &reply));
+  Run(3s);
+  EXPECT_TRUE(absl::IsUnavailable(reply.status())) << reply.status();
+}
+
 TEST_F(RouterTest, AHotExpertIsReplicatedWhileItServesAndTheReasonIsCounted) {
   FakeWorker& reader = Join("attention-0", Role::kAttention);
   for (int i = 0; i < 4; ++i) {
