@@ -137,6 +137,7 @@ class Planner {
                                           FormatTarget(&interrupt_timeout),
                                           "--overload-status",
                                           std::to_string(g.overload_status)};
+    if (g.no_web) Append(arguments, {"--no-web"});
     for (const std::string& key : g.api_keys) Append(arguments, {"--api-key", key});
     if (!g.default_chat_template_kwargs.empty()) {
       Append(arguments, {"--default-chat-template-kwargs", g.default_chat_template_kwargs});

@@ -20,6 +20,7 @@ struct GatewayConfig {
   std::vector<std::string> api_keys;  // empty: no key asked for
   gateway::ReasoningField reasoning_field = gateway::ReasoningField::kBoth;
   gateway::Json default_template_kwargs = gateway::Json::object();
+  bool web = true;            // the chat page at /
   int overload_status = 429;  // or 503: what a full queue answers
 
   int text_threads = 2;  // 0: on the caller's thread (a simulated loop)

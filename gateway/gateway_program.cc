@@ -77,6 +77,7 @@ std::unique_ptr<RouterSession> JoinRouter(ServiceContext& context, GatewayServer
           .on_table = [&server](TableSnapshot table) { server.UpdateTable(std::move(table)); },
           .on_refused = std::move(on_refused)});
   session->Start();
+  server.KnowRouters(router.router_address);
   return session;
 }
 
@@ -90,7 +91,8 @@ void AddGatewayOptions(OptionTable& table, GatewayOptions* o) {
       .Add("max-num-queued-reqs", &o->max_num_queued_reqs, "requests that may wait")
       .Range(1, limits::kQueuedRequestsMax)
       .Add("overload-status", &o->overload_status, "HTTP status of a full queue: 429 or 503")
-      .Range(429, 503);
+      .Range(429, 503)
+      .Add("no-web", &o->no_web, "serve no chat page at /");
 }
 
 absl::StatusOr<GatewayConfig> MakeGatewayConfig(const GatewayOptions& o, const std::string& host,
@@ -104,6 +106,7 @@ absl::StatusOr<GatewayConfig> MakeGatewayConfig(const GatewayOptions& o, const s
     return MakeError(Reason::kInvalidValue, "--overload-status is 429 or 503");
   }
   config.overload_status = static_cast<int>(o.overload_status);
+  config.web = !o.no_web;
   if (o.reasoning_field == "reasoning") {
     config.reasoning_field = gateway::ReasoningField::kReasoning;
   } else if (o.reasoning_field == "reasoning_content") {

@@ -22,6 +22,7 @@ struct GatewayOptions {
   std::string default_chat_template_kwargs;  // a JSON object
   int64_t max_num_queued_reqs = limits::kQueuedRequestsMax;
   int64_t overload_status = 429;
+  bool no_web = false;
 };
 void AddGatewayOptions(OptionTable& table, GatewayOptions* options);
 

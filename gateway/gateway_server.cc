@@ -34,6 +34,10 @@ Task<void> GatewayServer::ListenWhenReady() {
 
 void GatewayServer::UpdateTable(TableSnapshot table) { service_->UpdateTable(std::move(table)); }
 
+void GatewayServer::KnowRouters(const std::string& routers) {
+  service_->cluster().KnowRouters(routers);
+}
+
 Task<absl::Status> GatewayServer::Drain(Time deadline) {
   http_->Drain();
   co_await WaitForConnections(deadline);

@@ -34,6 +34,9 @@ class GatewayServer {
   // Listens; returns the port. A busy port is Unavailable with the address in the message.
   absl::StatusOr<int> Start();
   void UpdateTable(TableSnapshot table);
+  // Whom to ask how the cluster is, for GET /v1/cluster; without it the gateway's own table is
+  // shown.
+  void KnowRouters(const std::string& routers);
   // Stops listening, lets the open connections finish what they asked, refuses the rest (503
   // draining). What is not finished at the deadline is told so and ended.
   Task<absl::Status> Drain(Time deadline);

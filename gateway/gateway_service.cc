@@ -28,6 +28,7 @@ GatewayService::GatewayService(const ServiceContext& context, GatewayConfig conf
       gate_(context.loop),
       workers_(context, config_.worker_silence_max, [this] { WorkersChanged(); }),
       admission_(context, config_, workers_),
+      cluster_(context),
       context_tokens_(model_.max_model_len),
       pool_(config_.text_threads, kPoolQueueMax) {}
 
@@ -40,6 +41,7 @@ void GatewayService::Start() {
 
 void GatewayService::UpdateTable(TableSnapshot table) {
   table_ = std::move(table);
+  cluster_.UpdateTable(table_);
   workers_.UpdateTable(table_);
 }
 

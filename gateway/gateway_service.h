@@ -9,6 +9,7 @@
 #include "core/service/context.h"
 #include "gateway/admission.h"
 #include "gateway/attention_client.h"
+#include "gateway/cluster_view.h"
 #include "gateway/config.h"
 #include "gateway/metrics.h"
 #include "gateway/quarantine.h"
@@ -58,6 +59,7 @@ class GatewayService {
   AttentionClients& workers() { return workers_; }
   Admission& admission() { return admission_; }
   Quarantine& quarantine() { return quarantine_; }
+  ClusterView& cluster() { return cluster_; }
   Gate& gate() { return gate_; }
   bool draining() const { return gate_.closed(); }
 
@@ -84,6 +86,7 @@ class GatewayService {
   AttentionClients workers_;
   Admission admission_;
   Quarantine quarantine_;
+  ClusterView cluster_;
   TableSnapshot table_;
   std::set<std::string> live_ids_;
   std::set<RequestEvents*> live_events_;

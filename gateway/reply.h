@@ -36,8 +36,9 @@ struct HttpRequest {
   std::string method;
   std::string path;  // without query
   std::string body;
-  std::string request_id;  // x-request-id, or made
-  int64_t timeout_ms = 0;  // x-request-timeout-ms; 0: none
+  std::string request_id;     // x-request-id, or made
+  int64_t timeout_ms = 0;     // x-request-timeout-ms; 0: none
+  std::string if_none_match;  // the ETags that the client has
 };
 
 }  // namespace bottega::gateway

@@ -21,7 +21,7 @@ void HttpReply::Whole(int status, Headers headers, std::string body) {
   ended_ = true;
   Post([status, headers = std::move(headers), body = std::move(body)](HttpSession& s) mutable {
     s.SendHead(status, headers, body.size());
-    s.Send(std::move(body));
+    if (!s.head_only_) s.Send(std::move(body));
     s.EndAnswer(false);
   });
 }

@@ -128,6 +128,7 @@ void HttpSession::Consume() {
     case State::kIdle:
       if (buffer_.size() == 0) break;
       state_ = State::kHead;
+      head_only_ = false;
       parser_.emplace();
       parser_->header_limit(limits::kHeaderBytesMax);
       parser_->body_limit(limits::kBodyBytesMax);
@@ -211,6 +212,7 @@ void HttpSession::ConsumeBody() {
 absl::Status HttpSession::TakeHead() {
   const auto& head = parser_->get();
   http_1_0_ = head.version() == 10;
+  head_only_ = head.method() == http::verb::head;
   keep_alive_ = head.keep_alive() && !draining_;
   asked_ = true;
   request_ = HttpRequest{};
@@ -282,8 +284,11 @@ void HttpSession::SendHead(int status, const Headers& headers,
   const auto reason = http::obsolete_reason(static_cast<http::status>(status));
   std::string head = fmt::format("HTTP/1.1 {} {}\r\n", status, Text(reason));
   for (const auto& [name, value] : headers) head += fmt::format("{}: {}\r\n", name, value);
+  const bool bodiless = status == 304;  // its length would be that of the 200
   chunked_answer_ = !content_length && !http_1_0_;
-  if (content_length) {
+  if (bodiless) {
+    chunked_answer_ = false;
+  } else if (content_length) {
     head += fmt::format("Content-Length: {}\r\n", *content_length);
   } else if (chunked_answer_) {
     head += "Transfer-Encoding: chunked\r\n";

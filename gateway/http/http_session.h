@@ -88,6 +88,7 @@ class HttpSession : public std::enable_shared_from_this<HttpSession> {
   bool asked_ = false;  // a request has been read from it
   bool chunked_answer_ = false;
   bool http_1_0_ = false;
+  bool head_only_ = false;    // HEAD: the answer's body stays here
   size_t body_progress_ = 0;  // bytes since the body's timer was set
   HttpRequest request_;
 

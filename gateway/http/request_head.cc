@@ -96,6 +96,7 @@ absl::Status ReadHead(const RequestParser& parser, const HttpHandlers& handlers,
   request.method = Text(head.method_string());
   const std::string target = Text(head.target());
   request.path = target.substr(0, target.find('?'));
+  request.if_none_match = Text(head[http::field::if_none_match]);
   const RouteCheck route =
       handlers.check(request.method, request.path, Text(head[http::field::authorization]),
                      Text(head["x-api-key"]));

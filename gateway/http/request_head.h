@@ -13,7 +13,7 @@ using RequestParser = boost::beast::http::request_parser<boost::beast::http::str
 
 // Everything that is decided before a body is taken: framing that two readers could read
 // differently (request smuggling), limits of the head, the route's own check, what the body is.
-// Fills method, path and timeout of `request`.
+// Fills `request` but for its body and id.
 absl::Status ReadHead(const RequestParser& parser, const HttpHandlers& handlers,
                       HttpRequest& request);
 

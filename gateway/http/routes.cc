@@ -7,6 +7,7 @@
 #include "core/base/reason.h"
 #include "gateway/error_body.h"
 #include "gateway/http/api_key.h"
+#include "gateway/page_files.h"
 
 namespace bottega::gateway {
 namespace {
@@ -23,6 +24,7 @@ constexpr RouteRow kRoutes[] = {
     {"POST", "/v1/chat/completions", ServeChatCompletions},
     {"POST", "/v1/completions", ServeCompletions},
     {"GET", "/v1/models", ServeModels},
+    {"GET", "/v1/cluster", ServeCluster},
     {"POST", "/tokenize", ServeTokenize},
     {"POST", "/detokenize", ServeDetokenize},
     {"POST", "/v1/chat/completions/render", ServeRender},
@@ -55,19 +57,24 @@ constexpr RouteRow kRoutes[] = {
 // /v1/models/{id}: ids may hold slashes.
 constexpr RouteRow kModelRoute{"GET", "/v1/models/{id}", ServeModel};
 
-const RouteRow* FindRoute(std::string_view path) {
+// The page and its parts; they hold nothing secret, and who has no key yet is asked for it by them.
+constexpr RouteRow kPageRoute{"GET", "/", ServePage, true};
+
+const RouteRow* FindRoute(std::string_view path, bool web) {
   for (const RouteRow& row : kRoutes) {
     if (row.path == path) return &row;
   }
   constexpr std::string_view kModels = "/v1/models/";
   if (path.size() > kModels.size() && path.starts_with(kModels)) return &kModelRoute;
+  if (web && FindPageFile(path) != nullptr) return &kPageRoute;
   return nullptr;
 }
 
 absl::Status CheckRoute(const RouteRow* row, std::string_view method) {
   if (row == nullptr) return MakeError(Reason::kRouteNotFound, "there is no such route");
   if (row->serve == nullptr) return MakeError(Reason::kNotSupported, "this route is not supported");
-  if (row->method != method) {
+  const bool head = method == "HEAD" && row->method == "GET";
+  if (row->method != method && !head) {
     return MakeError(Reason::kMethodNotAllowed, fmt::format("use {}", row->method));
   }
   return absl::OkStatus();
@@ -79,7 +86,7 @@ HttpHandlers MakeHandlers(RouteContext context) {
   HttpHandlers handlers;
   handlers.check = [context](const std::string& method, const std::string& path,
                              const std::string& authorization, const std::string& api_key) {
-    const RouteRow* row = FindRoute(path);
+    const RouteRow* row = FindRoute(path, context.gateway->config().web);
     RouteCheck check;
     // Unknown paths too: a stranger learns nothing.
     if (row == nullptr || !row->open) {
@@ -94,7 +101,7 @@ HttpHandlers MakeHandlers(RouteContext context) {
     return check;
   };
   handlers.serve = [context](HttpRequest request, std::shared_ptr<Reply> reply) {
-    const RouteRow* row = FindRoute(request.path);
+    const RouteRow* row = FindRoute(request.path, context.gateway->config().web);
     row->serve(context, std::move(request), std::move(reply));
   };
   return handlers;

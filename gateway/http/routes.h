@@ -29,6 +29,8 @@ void ServeRender(const RouteContext&, HttpRequest, std::shared_ptr<Reply>);
 void ServeLive(const RouteContext&, HttpRequest, std::shared_ptr<Reply>);
 void ServeReady(const RouteContext&, HttpRequest, std::shared_ptr<Reply>);
 void ServeVersion(const RouteContext&, HttpRequest, std::shared_ptr<Reply>);
+void ServePage(const RouteContext&, HttpRequest, std::shared_ptr<Reply>);
+void ServeCluster(const RouteContext&, HttpRequest, std::shared_ptr<Reply>);
 void ServeMetrics(const RouteContext&, HttpRequest, std::shared_ptr<Reply>);
 
 // The table of all routes behind the HTTP server: keys, methods, 404, 405, 501.

@@ -502,8 +502,8 @@ TEST_F(EndToEndTest, S5_KeysAreNeededWhereTheyAre) {
   h.Start();
   EXPECT_EQ(h.Call("GET", "/health").status, 200);
   EXPECT_EQ(h.Call("GET", "/live").status, 200);
-  for (const char* path : {"/v1/models", "/metrics", "/version", "//v1/models", "/v1/../live",
-                           "/v1/%6dodels", "/nowhere"}) {
+  for (const char* path : {"/v1/models", "/v1/cluster", "/metrics", "/version", "//v1/models",
+                           "/v1/../live", "/v1/%6dodels", "/nowhere"}) {
     EXPECT_EQ(h.Call("GET", path).status, 401) << path;
   }
   for (const char* header : {"Authorization: Bearer secret-2\r\n", "x-api-key: secret-1\r\n",

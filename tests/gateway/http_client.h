@@ -60,9 +60,10 @@ class HttpClient {
     SendRaw(head + "\r\n" + body);
   }
 
-  // One whole response, or what came before the connection ended.
-  Response Read() {
+  // One whole response, or what came before the connection ended. `to_head`: it answers a HEAD.
+  Response Read(bool to_head = false) {
     Begin();
+    parser_->skip(to_head);
     while (ReadMore()) {
     }
     return Take();

@@ -52,3 +52,16 @@ function(bottega_test name)
   endif()
   set_tests_properties(${name} PROPERTIES LABELS "${A_LABELS}" TIMEOUT ${A_TIMEOUT})
 endfunction()
+
+# embed_files(TARGET NAME.cc ROOT folder FILES a.html b.js ...)
+# Adds a generated source to TARGET that holds the files, see tools/cmake/embed.cmake.
+function(embed_files target source)
+  cmake_parse_arguments(A "" "ROOT" "FILES" ${ARGN})
+  set(script ${CMAKE_SOURCE_DIR}/tools/cmake/embed.cmake)
+  set(output ${CMAKE_CURRENT_BINARY_DIR}/${source})
+  list(TRANSFORM A_FILES PREPEND ${A_ROOT}/ OUTPUT_VARIABLE paths)
+  add_custom_command(OUTPUT ${output}
+    COMMAND ${CMAKE_COMMAND} -D "ROOT=${A_ROOT}" -D "FILES=${A_FILES}" -D "OUTPUT=${output}" -P ${script}
+    DEPENDS ${paths} ${script} VERBATIM)
+  target_sources(${target} PRIVATE ${output})
+endfunction()
