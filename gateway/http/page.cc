@@ -5,7 +5,7 @@ namespace bottega::gateway {
 namespace {
 
 // Nothing from anywhere else, nothing inline, and no way from text to markup or script: what the
-// model writes could not become either even if the page had a bug (docs/decisions/0029).
+// model writes could not become either even if the page had a bug (docs/decisions/0031).
 constexpr char kContentSecurityPolicy[] =
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
