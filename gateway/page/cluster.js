@@ -22,16 +22,14 @@ export class Cluster {
     clearTimeout(this.timer);
     if (this.asking || document.hidden || !this.wanted()) return;
     this.asking = true;
-    try {
-      this.show(await api.cluster());
-    } catch (error) {
-      this.complain(t("clusterAway", { reason: error.message }));
-      if (error.status === 401 && !await this.onUnauthorized()) return;
-    } finally {
-      this.asking = false;
-    }
+    let error = null;
+    const cluster = await api.cluster().catch((why) => { error = why; });
+    const declined = error?.status === 401 && !await this.onUnauthorized();
+    this.asking = false;
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.poll(), POLL_MS);
+    if (!declined) this.timer = setTimeout(() => this.poll(), POLL_MS);
+    if (error === null) this.show(cluster);
+    else this.complain(t("clusterAway", { reason: error.message }));
   }
 
   show(cluster) {

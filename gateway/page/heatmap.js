@@ -143,6 +143,7 @@ export class Heatmap {
     const pen = this.canvas.getContext("2d");
     const style = getComputedStyle(this.canvas);
     const color = (name) => style.getPropertyValue(name).trim();
+    const missing = color("--missing");
     const ramp = rampOf(["--heat-0", "--heat-1", "--heat-2", "--heat-3"].map(color));
     pen.setTransform(devicePixelRatio, 0, 0, devicePixelRatio, 0, 0);
     pen.clearRect(0, 0, this.width, this.height);
@@ -158,8 +159,9 @@ export class Heatmap {
         const holders = replicas[layer][expert];
         // A square root, as eyes do not see the small differences at the bottom of a straight scale.
         const heat = Math.sqrt(this.shown[layer * experts + expert] / this.scale);
-        pen.fillStyle = holders.length === 0 ? color("--missing") : ramp(Math.min(1, heat));
-        pen.globalAlpha = this.held === null || holders.includes(this.held) ? 1 : 0.25;
+        const dim = this.held !== null && holders.length > 0 && !holders.includes(this.held);
+        pen.fillStyle = holders.length === 0 ? missing : ramp(Math.min(1, heat));
+        pen.globalAlpha = dim ? 0.2 : 1;
         pen.fillRect(...box(layer, expert));
       }
     }

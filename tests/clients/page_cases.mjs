@@ -313,6 +313,23 @@ test("the cluster is asked while the page can be seen, and not otherwise", () =>
   assert.equal(asked, closed);
 }));
 
+test("a router or a gateway that is away is said, and the last picture stays", () => visit(async (page) => {
+  await page.waitForSelector("#workers li");
+  const note = (text) => page.waitForFunction((part) => {
+    const line = document.querySelector("#cluster-note");
+    return part === "" ? line.hidden : !line.hidden && line.textContent.includes(part);
+  }, text);
+  const table = await clusterNow();
+  await page.route("**/v1/cluster", (route) => route.fulfill({ json: { ...table, router: null, rows: null } }));
+  await note("No router answers");
+  await page.unrouteAll();
+  await page.route("**/v1/cluster", (route) => route.abort());
+  await note("does not say");
+  assert.ok(await page.locator("#workers li").count() > 1);
+  await page.unrouteAll();
+  await note("");
+}, { errors: /Failed to load resource/ }));
+
 const HOSTILE = [
   "<script>window.hit = 1</script>", "<img src=x onerror='window.hit = 2'>", "<svg onload=window.hit=3>", "<iframe src='javascript:parent.hit=4'></iframe>",
   "[a](javascript:window.hit=5)", "[b](JAVASCRIPT:window.hit=6 \"t\")", "[c](data:text/html,<script>window.hit=7</script>)", "[d](vbscript:x)",
