@@ -499,8 +499,8 @@ function treeOf(flat) {
   return root;
 }
 
-// Its letters alone, for titles and screen readers.
-export function textOf(node) {
+// Its letters alone.
+function textOf(node) {
   if (typeof node === "string") return node;
   if (node.type === "break") return " ";
   return node.children ? node.children.map(textOf).join("") : node.text ?? "";

@@ -1,6 +1,6 @@
 // What the page says, in English and Italian. The interface's language is not the model's: that is a switch
 // of the chat.
-const STRINGS = {
+export const STRINGS = {
   en: {
     skip: "Skip to the message field",
     conversations: "Conversations", newChat: "New chat", noConversations: "Kept in this browser only.",
@@ -83,21 +83,20 @@ const STRINGS = {
   },
 };
 
-export const LANGUAGES = Object.keys(STRINGS);
 let language = "en";
 let locale = "en";  // for numbers and times: the browser's own kind of the language
 
 // "auto": the first of the browser's languages that there is.
 export function setLanguage(wanted) {
   const known = wanted === "auto" ? navigator.languages.map((tag) => tag.slice(0, 2)) : [wanted];
-  language = known.find((tag) => LANGUAGES.includes(tag)) ?? "en";
+  language = known.find((tag) => tag in STRINGS) ?? "en";
   locale = navigator.languages.find((tag) => tag.slice(0, 2) === language) ?? language;
   document.documentElement.lang = language;
 }
 
-// "{name}" in the string is replaced by values.name.
+// "{name}" in the string is replaced by values.name. A word of a newer server's (a role, a state) stays as it is.
 export function t(key, values = {}) {
-  return STRINGS[language][key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
+  return (STRINGS[language][key] ?? key).replace(/\{(\w+)\}/g, (_, name) => values[name]);
 }
 
 export function number(value, digits = 0) {
@@ -118,5 +117,3 @@ export function translate(root = document) {
     }
   }
 }
-
-export { STRINGS };

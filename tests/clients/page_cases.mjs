@@ -320,8 +320,10 @@ test("a router or a gateway that is away is said, and the last picture stays", (
     return part === "" ? line.hidden : !line.hidden && line.textContent.includes(part);
   }, text);
   const table = await clusterNow();
+  table.members.push({ id: 1, name: "newer", role: "scribe", state: "resting", incarnation: "1" });
   await page.route("**/v1/cluster", (route) => route.fulfill({ json: { ...table, router: null, rows: null } }));
   await note("No router answers");
+  assert.match(await page.textContent('#workers [data-name="newer"]'), /scribe · resting/);
   await page.unrouteAll();
   await page.route("**/v1/cluster", (route) => route.abort());
   await note("does not say");
