@@ -25,6 +25,7 @@ constexpr int64_t kChunk = 4;            // prompt tokens in one step
 constexpr int kPrompt = 13;              // four chunks, the last of one token
 constexpr uint64_t kStepAfterToken = 8;  // chunks of prompt and what is resumed, and a token
 constexpr int kSeedOfAThought = 27;
+constexpr int kBudgetOfAThought = 2;  // tokens, less than it has
 constexpr Duration kLong = 60s;
 constexpr Duration kFine = 5us;  // shorter than any step
 constexpr char kCount[] = "aw.step=sleep:0ms,aw.before_emit=sleep:0ms";
@@ -94,7 +95,7 @@ std::vector<Json> Requests() {
                         {"stream", true}};
   // The same thought, cut at its budget.
   Json cut = thought;
-  cut.update({{"logit_bias", {{"1014", 6}}}, {"thinking_token_budget", 6}});
+  cut["thinking_token_budget"] = kBudgetOfAThought;
   return {greedy, seeded, choices, stops, penalties, masks, thought, cut, CallingTools(thought)};
 }
 
@@ -250,6 +251,11 @@ TEST_P(AttentionSweepTest, W16_W20_EveryStepOfARequestMayLoseItsWorker) {
         } else if (ApiOf(request) == Api::kChat) {  // of both kinds
           EXPECT_NE(expected.find(R"("delta":{"reasoning":")"), std::string::npos) << expected;
           EXPECT_NE(expected.find(R"("delta":{"content":")"), std::string::npos) << expected;
+        }
+        if (request.contains("thinking_token_budget")) {
+          Json free = request;
+          free.erase("thinking_token_budget");
+          EXPECT_NE(sweep.Calm(free), expected);
         }
         const Json unedited = WithoutEdits(request);
         if (unedited != request) {

@@ -201,7 +201,7 @@ const ShapedCase kShaped[] = {
     {C, R"({"thinking_budget":5,"reasoning_budget_tokens":6})", "thinking_token_budget"},
     {C, R"({"thinking_budget_tokens":5,"thinking_token_budget":-1})", "thinking_token_budget"},
     {P, R"({"thinking_token_budget":-1})", ""},
-    {P, R"({"thinking_token_budget":5})", "thinking_token_budget"},
+    {P, R"({"thinking_token_budget":5})", "thinking_token_budget", Reason::kUnsupportedParameter},
     {C, R"({"stream":true,"stream_options":{"include_usage":true}})", ""},
     {C, R"({"stream":true,"stream_options":{"include_usage":"true"}})",
      "stream_options.include_usage"},
