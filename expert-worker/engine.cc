@@ -8,11 +8,10 @@
 
 namespace bottega {
 namespace {
-// An item during which the process was stopped for a second says little about the next. What a
-// scheduler takes away again and again is the worker's cost, whole: a CFS quota has periods of 100
-// ms.
-constexpr Duration kStopCounted = std::chrono::milliseconds(100);
-constexpr double kOutlierTimes = 4;  // a worker that has become slower shows it within ten items
+// An item during which the process was stopped says little about the next, and who asks sees how
+// late replies are (docs/decisions/0028). One that has become ten times slower still shows it
+// within ten items.
+constexpr double kOutlierTimes = 4;
 }  // namespace
 
 ExpertEngine::ExpertEngine(ServiceContext& context, Transport& transport, ExpertCompute& compute,
@@ -111,12 +110,10 @@ void ExpertEngine::UnloadRetired() {
 
 void ExpertEngine::Learn(FramePhase phase, size_t rows, Duration took) {
   stats_.busy += took;
-  const double rows_counted = static_cast<double>(std::max<size_t>(1, rows));
-  const double row_us = std::max(0.1, Microseconds(took) / rows_counted);
-  const double counted_us = Microseconds(kStopCounted) / rows_counted;
+  const double row_us =
+      std::max(0.1, Microseconds(took) / static_cast<double>(std::max<size_t>(1, rows)));
   for (double* smoothed : {&row_us_, &phase_row_us(phase)}) {
-    const double most = std::max(counted_us, kOutlierTimes * *smoothed);
-    *smoothed += 0.1 * (std::min(row_us, most) - *smoothed);
+    *smoothed += 0.1 * (std::min(row_us, kOutlierTimes * *smoothed) - *smoothed);
   }
 }
 

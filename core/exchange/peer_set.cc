@@ -9,7 +9,7 @@ namespace {
 // A peer's own words: not finite or negative would poison every comparison.
 double Sane(double us) { return std::isfinite(us) && us >= 0 ? std::min(us, 1e9) : 1e3; }
 
-constexpr double kLateMemoryUs = 100e3;   // to a hundredth in half a second
+constexpr double kLateMemoryUs = 250e3;   // to a fiftieth in a second
 constexpr double kLateCountedUs = 100e3;  // one stop of a minute is not 600 of 100 ms
 
 }  // namespace

@@ -365,28 +365,13 @@ TEST_F(ExpertEngineTest, TheCostModelFollowsTheWork) {
 TEST_F(ExpertEngineTest, AStopOfASecondIsNotTakenForTheCostOfItsRows) {
   compute_.row_time = 1ms;
   Start();
-  RunOneByOne(60);
+  RunOneByOne(80);
   compute_.row_time = 1s;
   RunOneByOne(1);
-  EXPECT_LT(engine_->CostFor(Pair{}).row_us, 12'000);
+  EXPECT_LT(engine_->CostFor(Pair{}).row_us, 1500);
   compute_.row_time = 10ms;
-  RunOneByOne(40);
-  EXPECT_NEAR(engine_->CostFor(Pair{}).row_us, 10'000, 500);
-}
-
-// W6: a tenth of a processor in periods of 10 ms: two items run at full speed, the third has a
-// stop.
-TEST_F(ExpertEngineTest, WhatTheSchedulerTakesAwayAgainAndAgainIsItsCost) {
-  Start();
-  double sum = 0;
-  for (int period = 0; period < 100; ++period) {
-    compute_.row_time = 300us;
-    RunOneByOne(2);
-    compute_.row_time = 9300us;
-    RunOneByOne(1);
-    if (period >= 50) sum += engine_->CostFor(Pair{}).row_us;
-  }
-  EXPECT_NEAR(sum / 50, 3300, 500);
+  RunOneByOne(10);
+  EXPECT_GT(engine_->CostFor(Pair{}).row_us, 5000);
 }
 
 TEST_F(ExpertEngineTest, WithoutMemoryForRepliesItSaysBusy) {
