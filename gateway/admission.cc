@@ -123,7 +123,7 @@ void Admission::RefuseOld() {
     const Time since = queued->wish.since;
     absl::Status why;
     const bool aged = now - since >= config_.queue_age_max;
-    const bool known = AnySuits(workers, {.edits_logits = queued->wish.need.edits_logits});
+    const bool known = AnySuits(workers, {.features = queued->wish.need.features});
     if (aged && !workers.empty() && !known) {
       why = MakeError(Reason::kNoWorker,
                       "every attention worker that is connected is of a version that does not know "

@@ -46,7 +46,7 @@ struct AttentionClients::Worker {
   std::unique_ptr<Stream> stream;  // while connected
   bool greeted = false;            // its hello came
   AnswerIdentity identity;
-  bool edits_logits = false;
+  WorkerFeatures features;
   uint32_t max_model_len = 0;
   Grants grants;                // the last ones, less what was sent since
   uint64_t submits_seen = 0;    // by the worker, of this stream
@@ -158,7 +158,8 @@ Task<absl::Status> AttentionClients::Session(AttentionClients* self,
       self->TellFates(worker->member.incarnation, false);
       worker->greeted = true;
       worker->identity = {greeting.model_digest(), greeting.numerics_id()};
-      worker->edits_logits = greeting.edits_logits();
+      worker->features = {.edits_logits = greeting.edits_logits(),
+                          .limits_thinking = greeting.limits_thinking()};
       worker->max_model_len = greeting.max_model_len();
       ++self->connected_;
       self->alone_since_ = kNever;
@@ -258,7 +259,7 @@ std::vector<WorkerView> AttentionClients::Workers() const {
     if (!worker->greeted) continue;
     views.push_back({.id = id,
                      .identity = worker->identity,
-                     .edits_logits = worker->edits_logits,
+                     .features = worker->features,
                      .free_slots = worker->grants.free_slots(),
                      .free_blocks = worker->grants.free_kv_blocks(),
                      .block_tokens = std::max(1u, worker->grants.kv_block_tokens()),

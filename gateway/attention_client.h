@@ -23,18 +23,28 @@ struct AnswerIdentity {
   friend bool operator==(const AnswerIdentity&, const AnswerIdentity&) = default;
 };
 
+// What of Submit is not for every version of a worker (AttentionHello).
+struct WorkerFeatures {
+  bool edits_logits = false;
+  bool limits_thinking = false;
+
+  bool Cover(const WorkerFeatures& need) const {
+    return edits_logits >= need.edits_logits && limits_thinking >= need.limits_thinking;
+  }
+};
+
 // What a sequence needs of its worker.
 struct WorkerNeed {
   size_t tokens = 0;                     // prompt and tokens so far
   std::optional<AnswerIdentity> pinned;  // the same bytes as before, if the request has begun
-  bool edits_logits = false;  // some of Submit is not for every version (attention.proto)
+  WorkerFeatures features;
 };
 
 // One connected attention worker, as the choice of a worker sees it.
 struct WorkerView {
   MemberId id;
   AnswerIdentity identity;
-  bool edits_logits = false;
+  WorkerFeatures features;
   uint32_t free_slots = 0;
   uint32_t free_blocks = 0;
   uint32_t block_tokens = 16;
@@ -44,7 +54,7 @@ struct WorkerView {
 
   // Room or not.
   bool Suits(const WorkerNeed& need) const {
-    return (!need.pinned || identity == *need.pinned) && (!need.edits_logits || edits_logits);
+    return (!need.pinned || identity == *need.pinned) && features.Cover(need.features);
   }
 };
 

@@ -12,7 +12,7 @@ using internal::v1::FinishReason;
 using internal::v1::GeneratedToken;
 
 // Parsers look for these after detokenizing, whatever skip_special_tokens says.
-constexpr std::string_view kTags[] = {kThinkOpen, kThinkClose, "<tool_call>", "</tool_call>"};
+constexpr std::string_view kTags[] = {kThinkOpen, kThinkClose, kToolCallOpen, kToolCallClose};
 
 LoggedToken Logged(const GeneratedToken& token) {
   LoggedToken logged{.id = token.id(), .logprob = token.logprob(), .top = {}};

@@ -16,8 +16,11 @@ bool EditsLogits(const GenerateRequest& request, const ModelText& model) {
   return request.repetition_penalty.value_or(model.defaults.repetition_penalty) != 1 ||
          request.frequency_penalty != 0 || request.presence_penalty != 0 ||
          request.min_tokens > 0 || !request.logit_bias.empty() ||
-         !request.allowed_token_ids.empty() || !request.bad_words.empty() ||
-         request.thinking_budget;
+         !request.allowed_token_ids.empty() || !request.bad_words.empty();
+}
+
+bool LimitsThinking(const PreparedRequest& prepared) {
+  return prepared.request.thinking_budget && prepared.start != ReasoningParser::Start::kContent;
 }
 
 std::string Route(Api api) {
@@ -203,7 +206,8 @@ void LiveRequest::Route(int index, bool at_head) {
   Admission::Wish wish;
   wish.need = {.tokens = prepared_.prompts[sequence.prompt].size() + sequence.choice->log().size(),
                .pinned = pinned_,
-               .edits_logits = EditsLogits(prepared_.request, gateway_.model())};
+               .features = {.edits_logits = EditsLogits(prepared_.request, gateway_.model()),
+                            .limits_thinking = LimitsThinking(prepared_)}};
   wish.priority = prepared_.request.priority;
   if (sequence.waiting_since == kNever) sequence.waiting_since = gateway_.context().loop.Now();
   wish.since = sequence.waiting_since;
@@ -314,7 +318,7 @@ void LiveRequest::PutLogitEdits(internal::v1::Sampling& sampling) const {
   for (const std::vector<int32_t>& word : prepared_.bad_words) {
     sampling.add_bad_words()->mutable_ids()->Add(word.begin(), word.end());
   }
-  if (!request.thinking_budget || prepared_.start == ReasoningParser::Start::kContent) return;
+  if (!LimitsThinking(prepared_)) return;
   const GatewayText& text = *gateway_.model().text;
   internal::v1::ThinkingBudget& thinking = *sampling.mutable_thinking();
   thinking.set_tokens(static_cast<uint32_t>(*request.thinking_budget));

@@ -12,9 +12,6 @@
 namespace bottega::gateway {
 namespace {
 
-constexpr std::string_view kOpen = "<tool_call>";
-constexpr std::string_view kClose = "</tool_call>";
-
 std::optional<std::string> StringOf(std::string_view literal) {
   absl::StatusOr<Json> json = ParseRequestJson(literal);
   if (!json.ok() || !json->is_string()) return std::nullopt;
@@ -72,9 +69,10 @@ bool ToolCallParser::RunState(bool at_end, Piece& piece) {
 
 // True once the tag of a call was found.
 bool ToolCallParser::FindCall(bool at_end, Piece& piece) {
-  const size_t tag = held_.find(kOpen, at_);
+  const size_t tag = held_.find(kToolCallOpen, at_);
   const bool found = tag != std::string::npos;
-  const size_t end = found ? tag : held_.size() - (at_end ? 0 : OverlapWithStart(held_, kOpen));
+  const size_t end =
+      found ? tag : held_.size() - (at_end ? 0 : OverlapWithStart(held_, kToolCallOpen));
   size_t shown = begin_;  // up to here; what was read and is not shown is white space
   for (; at_ < end; ++at_) {
     if (!IsJsonWhitespace(held_[at_])) shown = at_ + 1;
@@ -87,7 +85,7 @@ bool ToolCallParser::FindCall(bool at_end, Piece& piece) {
     begin_ = end;
   }
   if (!found) return false;
-  at_ = tag + kOpen.size();
+  at_ = tag + kToolCallOpen.size();
   opening_ = at_ - begin_;
   state_ = State::kObject;
   named_ = has_arguments_ = false;
@@ -249,10 +247,10 @@ void ToolCallParser::LeaveCall() {
 // True once the call is over. Held back is what the end may turn out to be: white space, the call's
 // brace, white space, the tag.
 bool ToolCallParser::ReadRaw(bool at_end, Piece& piece) {
-  const size_t tag = held_.find(kClose, at_);
+  const size_t tag = held_.find(kToolCallClose, at_);
   const bool over = at_end || tag != std::string::npos;
   const size_t end =
-      over ? std::min(tag, held_.size()) : held_.size() - OverlapWithStart(held_, kClose);
+      over ? std::min(tag, held_.size()) : held_.size() - OverlapWithStart(held_, kToolCallClose);
   size_t shown = 0;  // from begin_ on
   for (; at_ < end; ++at_) {
     if (IsJsonWhitespace(held_[at_])) continue;

@@ -11,6 +11,9 @@
 
 namespace bottega::gateway {
 
+inline constexpr std::string_view kToolCallOpen = "<tool_call>";
+inline constexpr std::string_view kToolCallClose = "</tool_call>";
+
 // Splits an answer's content, piece by piece, into text and tool calls of the Hermes form,
 //   <tool_call>{"name": …, "arguments": {…}}</tool_call>
 // What it gives, added up, does not depend on how the text was cut.

@@ -236,6 +236,7 @@ Task<void> ServeGateway(AttentionServer* server, std::unique_ptr<ByteStream> byt
   hello.mutable_hello()->set_numerics_id(server->numerics_id());
   hello.mutable_hello()->set_max_model_len(static_cast<uint32_t>(server->max_model_len()));
   hello.mutable_hello()->set_edits_logits(true);
+  hello.mutable_hello()->set_limits_thinking(true);
   const AttentionServer::Gateway gateway{&stream};
   *hello.mutable_hello()->mutable_grants() = server->GrantsNow(gateway);
   if (!stream.Send(hello).ok()) co_return;

@@ -16,12 +16,11 @@ StatusClient::~StatusClient() {
   if (stream_ != nullptr) stream_->Close(absl::OkStatus());
 }
 
-Task<absl::StatusOr<StatusReply>> StatusClient::AskOne(Duration timeout) {
+Task<absl::StatusOr<StatusReply>> StatusClient::AskOne(Time by) {
   const std::string& router = addresses_[at_];
   if (stream_ == nullptr) {
-    const Time connected_by = loop_.Now() + timeout;
-    absl::StatusOr<std::unique_ptr<ByteStream>> bytes = co_await network_.Connect(
-        self_, router, "/bottega.internal.v1.Cluster/Status", connected_by);
+    absl::StatusOr<std::unique_ptr<ByteStream>> bytes =
+        co_await network_.Connect(self_, router, "/bottega.internal.v1.Cluster/Status", by);
     if (!bytes.ok()) {
       co_return absl::UnavailableError(
           fmt::format("no router at {} ({})", router, std::string(bytes.status().message())));
@@ -29,8 +28,7 @@ Task<absl::StatusOr<StatusReply>> StatusClient::AskOne(Duration timeout) {
     stream_ = std::make_unique<Stream>(*std::move(bytes));
   }
   CO_RETURN_IF_ERROR(stream_->Send(internal::v1::StatusRequest()));
-  const Time reply_by = loop_.Now() + timeout;
-  absl::StatusOr<StatusReply> reply = co_await stream_->Receive(reply_by);
+  absl::StatusOr<StatusReply> reply = co_await stream_->Receive(by);
   if (absl::IsDeadlineExceeded(reply.status())) {
     co_return absl::UnavailableError(fmt::format("the router at {} is silent", router));
   }
@@ -43,9 +41,14 @@ Task<absl::StatusOr<StatusReply>> StatusClient::AskOne(Duration timeout) {
 Task<absl::StatusOr<StatusReply>> StatusClient::Ask(Duration timeout) {
   absl::StatusOr<StatusReply> reply = absl::UnavailableError("");
   for (size_t asked = 0; asked < addresses_.size() && !reply.ok(); ++asked) {
-    reply = co_await AskOne(timeout);
+    const bool kept = stream_ != nullptr;
+    const Time by = loop_.Now() + timeout;
+    reply = co_await AskOne(by);
     if (reply.ok()) break;
-    stream_.reset();  // what it still says is no answer to the next question
+    stream_.reset();                        // what it still says is no answer to the next question
+    if (kept) reply = co_await AskOne(by);  // it may have been started anew since
+    if (reply.ok()) break;
+    stream_.reset();
     at_ = (at_ + 1) % addresses_.size();
   }
   co_return reply;

@@ -17,14 +17,15 @@ class StatusClient {
   StatusClient(Loop& loop, Network& network, NodeId self, const std::string& routers);
   ~StatusClient();
 
-  // Unavailable, with the last one's reason, if no router answers within `timeout` and writes.
+  // Unavailable, with the last one's reason, if no router answers and writes, each within
+  // `timeout`.
   Task<absl::StatusOr<internal::v1::StatusReply>> Ask(Duration timeout);
 
  private:
   using Stream = MessageStream<internal::v1::StatusRequest, internal::v1::StatusReply>;
 
-  // The one at `at_`.
-  Task<absl::StatusOr<internal::v1::StatusReply>> AskOne(Duration timeout);
+  // The one at `at_`, over the stream that is open, if one is.
+  Task<absl::StatusOr<internal::v1::StatusReply>> AskOne(Time by);
 
   Loop& loop_;
   Network& network_;

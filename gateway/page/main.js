@@ -40,7 +40,7 @@ const sidebar = new Sidebar({
     if (!MEDIUM.matches) drawers.sidebar.toggle(false);
     byId("prompt").focus();
   },
-  isRunning: (id) => chat.generations.has(id),
+  running: (id) => chat.generations.get(id)?.conversation,
   onRemoved(id) {
     chat.forget(id);
     if (id === chat.conversation.id) openConversation(store.newConversation());

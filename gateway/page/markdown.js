@@ -41,7 +41,7 @@ const isBlank = (line) => indentOf(line) === line.length;
 const withoutIndent = (line, most) => line.slice(Math.min(indentOf(line), most));
 
 function fenceOf(line) {
-  const match = /^ {0,3}(`{3,}|~{3,})([^`]*)$/.exec(line);
+  const match = /^ {0,3}(`{3,}(?!`)|~{3,}(?!~))([^`]*)$/.exec(line);
   if (match === null) return null;
   return { indent: indentOf(line), mark: match[1][0], length: match[1].length, info: match[2].trim() };
 }

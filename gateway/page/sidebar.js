@@ -7,9 +7,10 @@ import { t } from "./strings.js";
 const UNDO_MS = 8000;
 
 export class Sidebar {
-  // `onOpen(conversation)`; `isRunning(id)`: an answer is being written there; `onRemoved(id)`.
-  constructor({ onOpen, isRunning, onRemoved }) {
-    Object.assign(this, { onOpen, isRunning, onRemoved });
+  // `onOpen(conversation)`; `running(id)`: the conversation where an answer is being written;
+  // `onRemoved(id)`.
+  constructor({ onOpen, running, onRemoved }) {
+    Object.assign(this, { onOpen, running, onRemoved });
     this.list = byId("conversations");
     addEventListener("storage", (event) => {
       if (store.isConversationKey(event.key)) this.update(this.current);
@@ -36,14 +37,15 @@ export class Sidebar {
     const remove = element("button", {
       type: "button", class: "quiet remove", "aria-label": label, title: label, onclick: () => this.remove(conversation),
     }, icon("remove"));
-    return element("li", { class: this.isRunning(id) ? "running" : null }, open, remove);
+    return element("li", { class: this.running(id) ? "running" : null }, open, remove);
   }
 
   remove(conversation) {
+    const newest = this.running(conversation.id) ?? conversation;
     store.removeConversation(conversation.id);
     this.onRemoved(conversation.id);
     const undo = () => {
-      store.saveConversation(conversation);
+      store.saveConversation(newest);
       this.update(this.current);
     };
     notify(t("removed"), { label: t("undo"), act: undo });

@@ -62,15 +62,10 @@ export function newConversation() {
 export const saveConversation = (conversation) => write(CONVERSATION + conversation.id, conversation);
 export const removeConversation = (id) => localStorage.removeItem(CONVERSATION + id);
 
-export const currentId = () => sessionStorage.getItem(CURRENT) ?? localStorage.getItem(CURRENT);
-export function setCurrentId(id) {
-  sessionStorage.setItem(CURRENT, id);  // this tab's; a new tab begins with the last one's
-  try {
-    localStorage.setItem(CURRENT, id);
-  } catch {
-    // No room: a new tab begins with an empty chat.
-  }
-}
+// This tab's. A new tab begins with an empty chat: of two that write one conversation the last one
+// would win.
+export const currentId = () => sessionStorage.getItem(CURRENT);
+export const setCurrentId = (id) => sessionStorage.setItem(CURRENT, id);
 
 export const settings = { ...DEFAULTS };
 export function loadSettings() {

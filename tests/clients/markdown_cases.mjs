@@ -112,7 +112,7 @@ test("hostile text takes no longer than its length", () => {
     "[", "]", "![", "[a](b", "[a](", "*", "*a ", "_a", "*a _b ", "a*b_", "**a ", "~~a", "`", "``` ", "> ", ">", "- ", "1. ", "#", "# ", "\\*", "<", "<https://",
     "https://", "|", "|-", "|\n", "\n", "-\n", "```\n", "> -\n", "a\n", "\t", "\u202e", "((", "[[]](",
   ].map((part) => part.repeat(many / part.length));
-  hostile.push("https://" + ")".repeat(many), "[a](" + "(".repeat(many), "# " + " ".repeat(many) + "x",
+  hostile.push("https://" + ")".repeat(many), "[a](" + "(".repeat(many), "# " + " ".repeat(many) + "x", "~".repeat(many) + "`",
                "[".repeat(many) + "](http://a)".repeat(many / 10),
                "*a **b ".repeat(many / 8) + "** *".repeat(many / 8),
                Array.from({ length: 300 }, (_, i) => "`".repeat(i)).join(" "),

@@ -57,11 +57,12 @@ TEST(ChooseWorker, DrainingTakesNothingNewAndPinnedStaysWithItsBytes) {
 
 TEST(ChooseWorker, EditsOfLogitsAreForThoseThatKnowThem) {
   WorkerView knows = Worker(2, 3);
-  knows.edits_logits = true;
+  knows.features.edits_logits = true;
   const std::vector<WorkerView> workers = {Worker(1, 0), knows};
   EXPECT_EQ(Chosen(workers), 1u);
-  EXPECT_EQ(ChooseWorker(workers, {.tokens = 10, .edits_logits = true}), MemberId{2});
-  EXPECT_EQ(ChooseWorker({Worker(1, 0)}, {.tokens = 10, .edits_logits = true}), std::nullopt);
+  EXPECT_EQ(ChooseWorker(workers, {.tokens = 10, .features = {.edits_logits = true}}), MemberId{2});
+  EXPECT_EQ(ChooseWorker({Worker(1, 0)}, {.tokens = 10, .features = {.edits_logits = true}}),
+            std::nullopt);
 }
 
 }  // namespace

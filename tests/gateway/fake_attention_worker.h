@@ -36,7 +36,7 @@ class FakeAttentionWorker {
     uint32_t context = 4096;
     std::string digest = "0123456789abcdef0123";
     std::string numerics_id = "1-bf16-bf16";
-    bool edits_logits = true;  // false: of a version that knows nothing of them
+    bool knows_new_fields = true;  // false: of a version without edits of the logits or budgets
   };
 
   FakeAttentionWorker(Loop& loop, Network& network, Options options, Script script)
@@ -110,7 +110,8 @@ class FakeAttentionWorker {
     hello->set_model_digest(self->options_.digest);
     hello->set_numerics_id(self->options_.numerics_id);
     hello->set_max_model_len(self->options_.context);
-    hello->set_edits_logits(self->options_.edits_logits);
+    hello->set_edits_logits(self->options_.knows_new_fields);
+    hello->set_limits_thinking(self->options_.knows_new_fields);
     self->PutGrants(*hello->mutable_grants());
     (void)stream->Send(message);
     self->loop_.Spawn(self->options_.node, Steps(self, stream));

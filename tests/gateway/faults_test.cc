@@ -268,7 +268,7 @@ TEST_F(FaultsTest, ARequestStaysWithItsNumerics) {
 
 // O12: a worker of the version before would leave the fields out without a word.
 TEST_F(FaultsTest, O12_EditsOfLogitsAreNotForWorkersOfTheVersionBefore) {
-  FakeAttentionWorker& old = h.AddWorker(Saying("old"), {.edits_logits = false});
+  FakeAttentionWorker& old = h.AddWorker(Saying("old"), {.knows_new_fields = false});
   FakeAttentionWorker& knows = h.AddWorker(Saying("new"));
   old.hold_at = knows.hold_at = 2;
   h.config.queue_age_max = 50ms;
